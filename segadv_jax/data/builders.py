@@ -1,0 +1,69 @@
+"""What the TFDS builders share: features, encoding, and preparation by one process per host."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from segadv_jax.data.archives import lock, writable_folder
+from segadv_jax.data.cpu_tensorflow import tfds
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of our builders, whose archives are at hand before TFDS is asked to prepare them."""
+
+    # None of our URLs is registered with TFDS. Its own look-up of them imports a package
+    # (importlib_resources) that it does not declare.
+    url_infos: dict = {}
+
+
+def features(encoding):
+    """Features of an example: `image` as encoded bytes of the given format ("jpeg" or "png")."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format=encoding),
+            "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            "size": tfds.features.Tensor(shape=(2,), dtype=np.int32),
+            "id": tfds.features.Text(),
+        }
+    )
+
+
+def png(array):
+    """Encodes u8[H,W] or u8[H,W,3] as PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="png", compress_level=3)
+    return buffer.getvalue()
+
+
+def folder(data_dir):
+    """Returns the folder of prepared data: `data_dir`, or TFDS's usual one; creates it.
+
+    Raises:
+      InputError: the folder cannot be created or written.
+    """
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return writable_folder(Path(chosen).expanduser())
+
+
+def prepare(make, **arguments):
+    """Makes the builder `make(**arguments)`, prepares its data if needed, and returns it.
+
+    The first process that comes prepares; the others of the host wait, then find it done. TFDS
+    writes to a temporary folder and renames it, so an interrupted run leaves nothing half done.
+    """
+    # TFDS warns of every configuration that is not listed in the class, as ours cannot be.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        builder = make(**arguments)
+    finally:
+        logging.set_verbosity(verbosity)
+    with lock(Path(builder.data_path).parent):
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+    return builder

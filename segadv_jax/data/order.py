@@ -1,0 +1,40 @@
+"""The order of the training images: a pure function of the seed and the batch's index."""
+
+import numpy as np
+
+from segadv_jax.errors import InputError
+
+
+def permutation(n, seed, epoch, stream):
+    """Returns the order i64[n] of one epoch.
+
+    `stream` separates independent orders of one run that share a seed. RandomState is used
+    because NumPy has frozen its stream: the order is the same under every NumPy version.
+    """
+    return np.random.RandomState([seed, epoch, stream]).permutation(n).astype(np.int64)
+
+
+def train_rows(n, batch_size, seed, stream, start):
+    """Yields for ever the rows i64[batch_size] of batch `start`, `start` + 1, ...
+
+    Batch b of epoch e is `permutation(n, seed, e, stream)[b * batch_size : (b + 1) * batch_size]`;
+    the remainder of an epoch is dropped. Nothing before `start` is computed but its epoch's order.
+
+    Raises:
+      InputError: a batch is larger than the split, or not positive.
+    """
+    if not 1 <= batch_size <= n:
+        raise InputError(
+            f"the batch size is {batch_size}, but the training split has {n} images:"
+            f" choose a batch size from 1 to {n}"
+        )
+    return _rows(n, batch_size, seed, stream, start)
+
+
+def _rows(n, batch_size, seed, stream, start):
+    epoch, batch = divmod(start, n // batch_size)
+    while True:
+        order = permutation(n, seed, epoch, stream)
+        for first in range(batch * batch_size, n - batch_size + 1, batch_size):
+            yield order[first : first + batch_size]
+        epoch, batch = epoch + 1, 0

@@ -1,0 +1,95 @@
+"""The losses of Section 3.1, as sums beside the counts that they are to be divided by.
+
+Eq. 1 sums over cells and images. Here each loss comes as ``(sum, count)``, so that shards are merged
+before anything is divided: a mean of the shards' means is wrong as soon as void is uneven. With
+``reduction="mean"`` each is divided by its own count, over all devices; ``"sum"`` is Eq. 1 to the
+letter. The adversary makes ``block**2`` = 16 times fewer predictions than there are label cells, so
+lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segadv_jax import VOID
+
+REDUCTIONS = ("mean", "sum")
+
+
+def mce(logits, label):
+    """Multi-class cross-entropy of Eq. 1, ``-sum_i sum_c y_ic ln s_ic`` over labelled cells.
+
+    Args:
+      logits: f32[n,h,w,C], before the softmax.
+      label: u8[n,h,w], 255 = void.
+
+    Returns:
+      (sum f32[], number of labelled cells f32[]).
+    """
+    labelled = label != VOID
+    safe = jnp.where(labelled, label, 0).astype(jnp.int32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe)
+    return jnp.sum(jnp.where(labelled, losses, 0)), jnp.sum(labelled, dtype=jnp.float32)
+
+
+def correct_cells(logits, label):
+    """Label cells whose most probable class is the true one: (number f32[], labelled cells f32[])."""
+    labelled = label != VOID
+    right = (jnp.argmax(logits, -1) == label) & labelled
+    return jnp.sum(right, dtype=jnp.float32), jnp.sum(labelled, dtype=jnp.float32)
+
+
+def prediction_weights(label, block):
+    """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
+
+    Blocks without a labelled cell look the same in both maps and would add a constant ln 2, diluting
+    lambda with the amount of void and padding.
+
+    Args:
+      label: u8[n,h,w] cell labels.
+      block: side in cells of what is pooled into one prediction.
+
+    Returns:
+      f32[n,ceil(h/block),ceil(w/block)].
+    """
+    labelled = label != VOID
+    window, padding = (1, block, block), [(0, 0), *((0, -s % block) for s in label.shape[1:])]
+    pooled = jax.lax.reduce_window(labelled, False, jax.lax.bitwise_or, window, window, padding)
+    return pooled.astype(jnp.float32)
+
+
+def bce(logits, is_real, weights):
+    """Binary cross-entropy of Eq. 1, ``-[z ln a + (1 - z) ln(1 - a)]`` over the weighted predictions.
+
+    Args:
+      logits: f32[n,h',w',1], the adversary's, for "this is ground truth".
+      is_real: z, the truth of that: a bool.
+      weights: f32[n,h',w'] of ``prediction_weights``.
+
+    Returns:
+      (sum f32[], sum of the weights f32[]).
+    """
+    # -ln sigmoid(x) = softplus(-x) and -ln(1 - sigmoid(x)) = softplus(x), finite for any logit.
+    losses = jax.nn.softplus(-logits if is_real else logits)[..., 0]
+    return jnp.sum(losses * weights), jnp.sum(weights)
+
+
+def adversarial_term(logits, weights, saturating=False):
+    """What lambda multiplies in the segmenter's loss, given the adversary's logits on its maps.
+
+    By default ``bce(a(x, s(x)), 1)``, the non-saturating replacement that the paper uses; with
+    ``saturating`` the term ``-bce(a(x, s(x)), 0)`` of Eq. 3 itself.
+
+    Returns:
+      (sum f32[], count f32[]).
+    """
+    if saturating:
+        total, count = bce(logits, False, weights)
+        return -total, count
+    return bce(logits, True, weights)
+
+
+def correct_predictions(logits, is_real, weights):
+    """The adversary's right ones among its weighted predictions: (number f32[], count f32[])."""
+    right = (logits[..., 0] > 0) == is_real
+    return jnp.sum(right * weights), jnp.sum(weights)

@@ -1,0 +1,72 @@
+"""Adversaries: networks that tell ground-truth label maps from a segmenter's (Section 3.2)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segadv_jax.models.geometry import count_cells
+from segadv_jax.models.layers import Conv, max_pool
+from segadv_jax.models.preprocessing import local_contrast_normalize
+
+_he_normal = nn.initializers.he_normal()
+
+
+class TwoBranch(nn.Module):
+    """The adversary for Stanford Background (Figure 1 of the paper and of its supplement).
+
+    The label map and the locally contrast-normalised RGB image pass through a branch each; both have 64
+    channels when they are fused, lest one signal dominates. Two poolings after that leave 4x4 = 16
+    times fewer predictions than label cells, each with a view of 30x30 cells. Channels are those drawn
+    in the figure; the paper does not print the kernel sizes, which come from an independent
+    reimplementation. ReLU after every convolution but the last.
+
+    Attributes:
+      label_features: channels of the label branch.
+      image_features: channels of the image branch, which is pooled after each of its two layers.
+      fused_features: channels after the fusion; the first two layers are pooled.
+      branch_kernel: kernel of both branches.
+      fused_kernel: kernel after the fusion.
+    """
+
+    label_features: int = 64
+    image_features: Sequence[int] = (16, 64)
+    fused_features: Sequence[int] = (128, 256, 512)
+    branch_kernel: int = 5
+    fused_kernel: int = 3
+
+    # Side, in label cells, of the block that is pooled into one prediction.
+    block = 4
+
+    @nn.compact
+    def __call__(self, label_map, image, size):
+        """Logit that the label map is ground truth.
+
+        Args:
+          label_map: f32[n,h,w,C'], encoded, at a quarter of the image's resolution.
+          image: f32[n,H,W,3] with h = ceil(H/4) and w = ceil(W/4), RGB in 0..255.
+          size: i32[n,2] true image sizes in pixels.
+
+        Returns:
+          f32[n,ceil(h/4),ceil(w/4),1].
+        """
+
+        def conv(features, kernel, name):
+            return Conv(features, kernel, kernel_init=_he_normal, name=name)
+
+        x, x_size = local_contrast_normalize(image / 255, size), size
+        for i, features in enumerate(self.image_features, 1):
+            x = nn.relu(conv(features, self.branch_kernel, f"image{i}")(x, x_size))
+            x, x_size = max_pool(x, x_size), count_cells(x_size, 2)
+        y = nn.relu(conv(self.label_features, self.branch_kernel, "label")(label_map, x_size))
+        if x.shape[:3] != y.shape[:3]:
+            raise ValueError(
+                f"This adversary takes label maps at a quarter of the image's resolution, {x.shape[1:3]} "
+                f"cells for an image canvas of {image.shape[1:3]} pixels, and got {y.shape[1:3]}."
+            )
+        x = jnp.concatenate([y, x], -1)
+        for i, features in enumerate(self.fused_features, 1):
+            x = nn.relu(conv(features, self.fused_kernel, f"fused{i}")(x, x_size))
+            if i <= 2:
+                x, x_size = max_pool(x, x_size), count_cells(x_size, 2)
+        return conv(1, self.fused_kernel, "prediction")(x, x_size)

@@ -1,0 +1,108 @@
+"""The few layers that segmenters and adversaries share."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segadv_jax.models.geometry import inside
+
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
+
+
+def zero_outside(x, size):
+    """f32[n,H,W,C] with zeros outside the true ``size`` i32[n,2] of each image.
+
+    Applied before every padded convolution: without it biases fill the padding of the canvas, and an
+    image's features depend on how much padding it got.
+    """
+    return jnp.where(inside(size, x.shape[1:3]), x, 0)
+
+
+def max_pool(x, size):
+    """2x2 max-pooling with stride 2; a last odd row or column is pooled on its own.
+
+    Args:
+      x: f32[n,H,W,C].
+      size: i32[n,2] true sizes; what lies outside takes no part.
+
+    Returns:
+      f32[n,ceil(H/2),ceil(W/2),C]; where a window lies outside the true size, the lowest float.
+    """
+    lowest = jnp.finfo(x.dtype).min
+    x = jnp.where(inside(size, x.shape[1:3]), x, lowest)
+    x = jnp.pad(
+        x, [(0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)], constant_values=lowest
+    )
+    # The maximum of four strided slices: on a CPU its gradient is far cheaper than select-and-scatter.
+    corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
+
+
+def convolve(x, kernel):
+    """Convolution of f32[n,H,W,I] with f32[kh,kw,I,O], stride 1, zero-padded to the same size."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+class Conv(nn.Module):
+    """Convolution with bias, zero-padded at the *true* border of each image.
+
+    Attributes:
+      features: number of output maps.
+      kernel: side of the square kernel.
+      kernel_init: initializer of the kernel.
+    """
+
+    features: int
+    kernel: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x, size):
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolve(zero_outside(x, size), kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class SparseConv(nn.Module):
+    """Convolution in which each output map sees only some input maps, by a connection table.
+
+    Only the connected kernels are parameters. They are laid out in a dense kernel with zeros for the
+    missing connections, which costs more arithmetic than the table needs but runs at full speed.
+
+    Attributes:
+      table: i64[fan_in, features]; column ``o`` lists the input maps that output map ``o`` sees.
+      kernel: side of the square kernel.
+    """
+
+    table: np.ndarray
+    kernel: int
+
+    @nn.compact
+    def __call__(self, x, size):
+        fan_in, features = self.table.shape
+        shape = (self.kernel, self.kernel, fan_in, features)
+        # lecun_normal counts the connected maps only: the fan-in is the true one.
+        connected = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (features,))
+        dense = jnp.zeros((*shape[:2], x.shape[-1], features), connected.dtype)
+        dense = dense.at[:, :, self.table, np.arange(features)[None]].set(
+            connected, unique_indices=True
+        )
+        return convolve(zero_outside(x, size), dense) + bias.reshape(1, 1, 1, -1)
+
+
+def random_table(inputs, fan_in, features, seed):
+    """A connection table: each of ``features`` maps sees ``fan_in`` distinct of ``inputs`` maps.
+
+    Drawn once from NumPy's frozen ``RandomState(seed)``: it is part of the architecture.
+
+    Returns:
+      i64[fan_in, features], each column sorted.
+    """
+    random = np.random.RandomState(seed)
+    columns = [np.sort(random.permutation(inputs)[:fan_in]) for _ in range(features)]
+    return np.stack(columns, axis=1)

@@ -1,0 +1,102 @@
+"""The multi-scale network of Farabet et al. (2013), the segmenter for Stanford Background.
+
+Learning hierarchical features for scene labeling, PAMI 35(8). A three-level Laplacian pyramid of the
+YUV image passes through one trunk whose weights are shared by the levels; the coarser levels'
+features are up-sampled, and a two-layer classifier sees all three at each label cell.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segadv_jax.models.geometry import count_cells
+from segadv_jax.models.layers import ACTIVATIONS, Conv, SparseConv, max_pool, random_table
+from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
+
+
+class Trunk(nn.Module):
+    """conv7-pool-conv7-pool-conv7, applied to one level: field of view 46x46 of its pixels.
+
+    The maps of the first layer see either Y or UV, 10 and 6 of 16. With ``sparse`` each map of the
+    second and of the third layer sees a random half of the maps before it, as in the original.
+    """
+
+    widths: Sequence[int] = (16, 64, 256)
+    sparse: bool = True
+    activation: str = "tanh"
+    kernel: int = 7
+
+    @nn.compact
+    def __call__(self, level, size):
+        """YUV level f32[n,H,W,3] of true size i32[n,2] to f32[n,ceil(H/4),ceil(W/4),widths[2]]."""
+        first, second, third = self.widths
+        activate = ACTIVATIONS[self.activation]
+        from_luma = round(first * 10 / 16)
+        luma = Conv(from_luma, self.kernel, name="conv1_y")(level[..., :1], size)
+        chroma = Conv(first - from_luma, self.kernel, name="conv1_uv")(level[..., 1:], size)
+        x = jnp.concatenate([luma, chroma], -1)
+        for layer, features in ((2, second), (3, third)):
+            # Both activations are monotone, so pooling first gives the same values for a quarter of them.
+            x, size = activate(max_pool(x, size)), count_cells(size, 2)
+            if self.sparse:
+                table = random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
+                x = SparseConv(table, self.kernel, name=f"conv{layer}")(x, size)
+            else:
+                x = Conv(features, self.kernel, name=f"conv{layer}")(x, size)
+        return activate(x)
+
+
+class MultiScale(nn.Module):
+    """Multi-scale segmenter.
+
+    Attributes:
+      num_classes: C.
+      widths: maps of the trunk's three layers.
+      hidden: width of the classifier's hidden layer.
+      sparse: sparse connection tables (as published) or dense layers.
+      activation: "tanh" (as published) or "relu".
+      lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb" normalises
+        the RGB image and builds the pyramid from that (supplement of Luc et al., Section 1).
+      levels: number of pyramid levels.
+    """
+
+    num_classes: int
+    widths: Sequence[int] = (16, 64, 256)
+    hidden: int = 1024
+    sparse: bool = True
+    activation: str = "tanh"
+    lcn: str = "levels"
+    levels: int = 3
+
+    # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
+    stride = 4
+    offset = 1.5
+
+    @nn.compact
+    def __call__(self, image, size):
+        """Class logits at the label cells.
+
+        Args:
+          image: f32[n,H,W,3], RGB in 0..255.
+          size: i32[n,2] true sizes.
+
+        Returns:
+          f32[n,ceil(H/4),ceil(W/4),C]; no meaning outside the true size.
+        """
+        image = image / 255
+        if self.lcn == "rgb":
+            image = local_contrast_normalize(image, size)
+        trunk = Trunk(tuple(self.widths), self.sparse, self.activation, name="trunk")
+        height, width = (count_cells(pixels, self.stride) for pixels in image.shape[1:3])
+        features = []
+        for k, (level, level_size) in enumerate(
+            laplacian_pyramid(rgb_to_yuv(image), size, self.levels)
+        ):
+            if self.lcn == "levels":
+                level = local_contrast_normalize(level, level_size)
+            x = trunk(level, level_size)
+            x = jnp.repeat(jnp.repeat(x, 2**k, axis=1), 2**k, axis=2)
+            features.append(x[:, :height, :width])
+        x = nn.Dense(self.hidden, name="hidden")(jnp.concatenate(features, -1))
+        return nn.Dense(self.num_classes, name="classifier")(ACTIVATIONS[self.activation](x))

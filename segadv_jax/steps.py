@@ -1,0 +1,232 @@
+"""One training step and one evaluation step: pure functions, and the only ``pmap`` calls.
+
+Both losses come out of one forward pass. ``jax.vjp`` cuts the chain image -> logits -> encoded map ->
+adversary at its joints, and each player's gradient is assembled from the cotangents of its own loss
+alone, so that neither leaks into the other. Which of them are computed is decided by the static
+``turn``: XLA drops the backward passes that nobody asks for.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from segadv_jax import VOID, losses
+from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
+from segadv_jax.data.augment import augment as augment_example
+from segadv_jax.metrics.confusion import confusion_matrix
+from segadv_jax.models.geometry import downsample_labels, upsample
+from segadv_jax.train_state import TrainState
+
+AXIS = "batch"
+
+
+def train_step(
+    state,
+    batch,
+    key,
+    turn,
+    *,
+    segmenter,
+    adversary,
+    encode,
+    optimizer,
+    augment=None,
+    lam=0.0,
+    reduction="mean",
+    saturating=False,
+    axis_name=None,
+):
+    """Plays one turn (Eqs. 1 to 3).
+
+    Args:
+      state: TrainState.
+      batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2]}, this device's rows.
+      key: of this batch; row r of it, counted over all devices, is augmented with fold_in(key, r).
+      turn: "standard", "segmenter", "adversary" or "both"; static.
+      segmenter: module with ``stride`` and ``offset``.
+      adversary: module with ``block``; not used in a standard turn.
+      encode: one of ``encodings.ENCODINGS``.
+      optimizer: of ``optimizers.alternate``.
+      augment: keyword arguments of ``data.augment.augment``; None trains on the images as they are.
+      lam: lambda of Eq. 1, between losses reduced by ``reduction``.
+      reduction: "mean" or "sum", see ``losses``.
+      saturating: keep the term of Eq. 3 instead of its non-saturating replacement.
+      axis_name: of the mapped axis; None on a single device.
+
+    Returns:
+      (state, metrics), metrics a dict of f32[] over the whole batch: always ``mce`` and ``accuracy``
+      (of label cells); with an adversary ``accuracy_synthetic``; in the segmenter's turns
+      ``grad_norm_mce``, the norm of the cross-entropy's gradient at the logits, and with an adversary
+      ``adversarial_term`` and ``grad_norm_adversarial``, the latter times lambda, as it enters Eq. 3;
+      in the adversary's turns ``bce_real``, ``bce_synthetic``, ``accuracy_real``.
+    """
+    players = PLAYERS[turn]
+
+    def over_devices(value):
+        return value if axis_name is None else lax.psum(value, axis_name)
+
+    def reduce(total_and_count):
+        """This device's part of a reduced loss: the parts of all devices add up to the loss."""
+        total, count = total_and_count
+        return total if reduction == "sum" else total / jnp.maximum(over_devices(count), 1)
+
+    def fraction(number_and_count):
+        number, count = over_devices(number_and_count)
+        return number / jnp.maximum(count, 1)
+
+    def norm(cotangent):
+        return jnp.sqrt(over_devices(jnp.sum(jnp.square(cotangent))))
+
+    image, label, size = _prepare(batch, key, augment, axis_name)
+    cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
+    grads = jax.tree.map(jnp.zeros_like, state.params)
+    metrics = {}
+
+    def segment(params):
+        return segmenter.apply({"params": params}, image, size)
+
+    logits, pull_segment = jax.vjp(segment, state.params[SEGMENTER])
+    mce, d_logits = jax.value_and_grad(lambda x: reduce(losses.mce(x, cell_label)))(logits)
+    metrics["mce"] = over_devices(mce)
+    metrics["accuracy"] = fraction(losses.correct_cells(logits, cell_label))
+    if SEGMENTER in players:
+        metrics["grad_norm_mce"] = norm(d_logits)
+
+    if turn != "standard":
+        weights = losses.prediction_weights(cell_label, adversary.block)
+        real, _ = encode(jax.nn.softmax(logits), cell_label)
+
+        def show(x):
+            return encode(jax.nn.softmax(x), cell_label)[1]
+
+        def judge(params, label_map):
+            return adversary.apply({"params": params}, label_map, image, size)
+
+        synthetic, pull_show = jax.vjp(show, logits)
+        on_synthetic, pull_judge = jax.vjp(judge, state.params[ADVERSARY], synthetic)
+        metrics["accuracy_synthetic"] = fraction(
+            losses.correct_predictions(on_synthetic, False, weights)
+        )
+
+        if SEGMENTER in players:  # Eq. 3, its second term.
+            term, d_verdict = jax.value_and_grad(
+                lambda z: reduce(losses.adversarial_term(z, weights, saturating))
+            )(on_synthetic)
+            _, d_map = pull_judge(d_verdict)
+            (d_term,) = pull_show(d_map)
+            metrics["adversarial_term"] = over_devices(term)
+            metrics["grad_norm_adversarial"] = lam * norm(d_term)
+            d_logits = d_logits + lam * d_term
+
+        if ADVERSARY in players:  # Eq. 2. The real map is a constant to the adversary's parameters.
+            on_real, pull_real = jax.vjp(
+                lambda params: judge(params, real), state.params[ADVERSARY]
+            )
+            bce_real, d_real = jax.value_and_grad(lambda z: reduce(losses.bce(z, True, weights)))(
+                on_real
+            )
+            bce_synthetic, d_synthetic = jax.value_and_grad(
+                lambda z: reduce(losses.bce(z, False, weights))
+            )(on_synthetic)
+            (from_real,) = pull_real(d_real)
+            from_synthetic, _ = pull_judge(d_synthetic)
+            grads[ADVERSARY] = jax.tree.map(jnp.add, from_real, from_synthetic)
+            metrics["bce_real"] = over_devices(bce_real)
+            metrics["bce_synthetic"] = over_devices(bce_synthetic)
+            metrics["accuracy_real"] = fraction(losses.correct_predictions(on_real, True, weights))
+
+    if SEGMENTER in players:
+        (grads[SEGMENTER],) = pull_segment(d_logits)
+
+    updates, opt_state = optimizer.update(
+        over_devices(grads), state.opt_state, state.params, turn=turn
+    )
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def eval_step(params, totals, batch, *, segmenter, axis_name=None):
+    """Adds one batch to the totals of an evaluation, at the images' native resolution.
+
+    Args:
+      params: the segmenter's.
+      totals: of ``zero_totals``.
+      batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows whose
+        mask is 0 count nowhere.
+      segmenter: module with ``stride`` and ``offset``.
+      axis_name: of the mapped axis; None on a single device.
+
+    Returns:
+      The new totals, over all devices.
+    """
+    label = jnp.where(batch["mask"][:, None, None] > 0, batch["label"], jnp.uint8(VOID))
+    image, size = batch["image"].astype(jnp.float32), batch["size"]
+    logits = segmenter.apply({"params": params}, image, size)
+    probabilities = _native(jax.nn.softmax(logits), size, image, segmenter)
+    mce, cells = losses.mce(logits, downsample_labels(label, segmenter.stride, segmenter.offset))
+    part = {
+        "confusion": confusion_matrix(jnp.argmax(probabilities, -1), label, logits.shape[-1]),
+        "mce": mce,
+        "cells": cells,
+    }
+    if axis_name is not None:
+        part = lax.psum(part, axis_name)
+    return jax.tree.map(jnp.add, totals, part)
+
+
+def zero_totals(num_classes):
+    """Totals of an evaluation before its first batch; ``confusion`` counts pixels, the rest cells."""
+    confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
+    return {"confusion": confusion, "mce": jnp.zeros(()), "cells": jnp.zeros(())}
+
+
+def predict(params, image, size, *, segmenter):
+    """Class probabilities f32[n,H,W,C] at every pixel of images u8[n,H,W,3] of sizes i32[n,2]."""
+    image = image.astype(jnp.float32)
+    logits = segmenter.apply({"params": params}, image, size)
+    return _native(jax.nn.softmax(logits), size, image, segmenter)
+
+
+def parallel_train_step(**static):
+    """``train_step`` over all devices: (replicated state, batch with a leading device axis, key, turn).
+
+    The state is donated and comes back replicated, without a device axis.
+    """
+    return jax.pmap(
+        functools.partial(train_step, axis_name=AXIS, **static),
+        axis_name=AXIS,
+        in_axes=(None, 0, None, None),
+        out_axes=(None, None),
+        static_broadcasted_argnums=3,
+        donate_argnums=0,
+    )
+
+
+def parallel_eval_step(**static):
+    """``eval_step`` over all devices: (params, totals, batch with a leading device axis)."""
+    return jax.pmap(
+        functools.partial(eval_step, axis_name=AXIS, **static),
+        axis_name=AXIS,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        donate_argnums=1,
+    )
+
+
+def _prepare(batch, key, augment, axis_name):
+    """The batch as the networks see it: (image f32[n,h,w,3], label u8[n,h,w], size i32[n,2])."""
+    if augment is None:
+        return batch["image"].astype(jnp.float32), batch["label"], batch["size"]
+    rows = jnp.arange(batch["image"].shape[0])
+    if axis_name is not None:
+        rows = rows + lax.axis_index(axis_name) * rows.size
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    augment = functools.partial(augment_example, **augment)
+    return jax.vmap(augment)(keys, batch["image"], batch["label"], batch["size"])
+
+
+def _native(probabilities, size, image, segmenter):
+    return upsample(probabilities, size, image.shape[1:3], segmenter.stride, segmenter.offset)

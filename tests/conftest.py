@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+from segadv_jax import data
+
+# Real archives lie beside a checkout, if at all; they are not part of the project.
+ARCHIVES = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def stanford_archives():
+    """The folder with the official Stanford Background archive; skips where there is none."""
+    if not (ARCHIVES / "iccv09Data.tar.gz").is_file():
+        pytest.skip(f"needs the official archive: {ARCHIVES / 'iccv09Data.tar.gz'} is not there")
+    return ARCHIVES
+
+
+@pytest.fixture(scope="session")
+def stanford(stanford_archives, tmp_path_factory):
+    """The complete Stanford Background data set, prepared once for all tests."""
+    folder = tmp_path_factory.mktemp("stanford")
+    return data.load("stanford_background", archives=str(stanford_archives), data_dir=str(folder))
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory):
+    """The synthetic data set, prepared once for all tests."""
+    return data.load("synthetic", data_dir=str(tmp_path_factory.mktemp("synthetic")))

@@ -1,0 +1,180 @@
+"""Who may import whom: main -> train, evaluate -> steps -> losses -> encodings -> models."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "segadv_jax"
+
+# What each part may import of the package, itself and VOID aside. A new part needs a line here,
+# which is where its place in the house is decided.
+BELOW_STEPS = {"alternation", "data.augment", "encodings", "errors", "losses", "models"}
+BELOW_STEPS |= {"metrics", "optimizers", "train_state"}
+BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "steps", "visualize"}
+MAY_IMPORT = {
+    "errors": set(),
+    "models": {"errors"},
+    "encodings": {"errors", "models"},
+    "losses": {"encodings", "errors", "models"},
+    "alternation": {"errors"},
+    "optimizers": {"alternation", "errors"},
+    "train_state": {"errors"},
+    "steps": BELOW_STEPS,
+    "metrics": {"errors"},
+    "data": {"errors"},
+    "visualize": {"errors"},
+    "checkpoints": {"errors", "train_state"},
+    "evaluate": BELOW_LOOPS,
+    "train": BELOW_LOOPS | {"evaluate"},
+}
+# Third-party packages that only some parts may import: the numerics run without them.
+ONLY_IN = {
+    "tensorflow": {"data"},
+    "tensorflow_datasets": {"data"},
+    "clu": {"evaluate", "train"},
+    "ml_collections": {"evaluate", "train"},
+    "orbax": {"checkpoints"},
+}
+WITHOUT_TENSORFLOW = ("alternation", "encodings", "errors", "losses", "metrics", "models")
+WITHOUT_TENSORFLOW += ("optimizers", "steps", "train_state", "visualize")
+WITHOUT_TENSORFLOW += ("data.augment", "data.order")
+BLOCKED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")
+
+BLOCKER = """
+import importlib, pkgutil, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(name + " is not to be imported here", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for name in {blocked}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(name + " was not blocked")
+for name in {modules}:
+    module = importlib.import_module(name)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), name + "."):
+        importlib.import_module(found.name)
+"""
+
+
+def imports(source, module, is_package=False):
+    """Absolute dotted names that a module imports, anywhere in it, `from` names included."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".") + ["__init__"] * is_package
+            base = ".".join([*parts[: -node.level or None], *filter(None, [node.module])])
+            base = base if node.level else node.module
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def within(name, prefixes):
+    return any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def within_any(names, library):
+    return any(within(name, {library}) for name in names)
+
+
+def dotted(path):
+    """segadv_jax/data/order.py -> segadv_jax.data.order; an __init__.py -> its folder's name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_imports():
+    """(module below the package, names that it imports) of every module; the root file aside."""
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        module = dotted(path)
+        if module != PACKAGE:
+            yield (
+                module.removeprefix(f"{PACKAGE}."),
+                imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py"),
+            )
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_package", "expected"),
+    [
+        ("import tensorflow.io as tf, numpy", False, {"tensorflow.io", "numpy"}),
+        ("from segadv_jax import steps, losses", False, {"segadv_jax.steps", "segadv_jax.losses"}),
+        ("def f():\n  from segadv_jax.steps import a", False, {"segadv_jax.steps.a"}),
+        ("from . import order", False, {"segadv_jax.data.order"}),
+        ("from .order import permutation", True, {"segadv_jax.data.pipeline.order.permutation"}),
+        ("from ..steps import a as b", False, {"segadv_jax.steps.a"}),
+        ("if x:\n  try:\n    import clu\n  except ImportError:\n    pass", False, {"clu"}),
+    ],
+)
+def test_imports_are_found(statement, is_package, expected):
+    assert imports(statement, "segadv_jax.data.pipeline", is_package) == expected
+
+
+def test_every_part_has_its_place():
+    parts = {module.partition(".")[0] for module, _ in package_imports()}
+    assert parts == set(MAY_IMPORT)
+
+
+def test_parts_import_only_what_lies_below_them():
+    for module, names in package_imports():
+        part = module.partition(".")[0]
+        allowed = {f"{PACKAGE}.{name}" for name in MAY_IMPORT[part] | {part}}
+        own = {name for name in names if within(name, {PACKAGE})} - {f"{PACKAGE}.VOID"}
+        wrong = sorted(name for name in own if not within(name, allowed))
+        assert not wrong, f"{PACKAGE}.{module} must not import {', '.join(wrong)}"
+
+
+def test_no_part_imports_one_that_imports_it():
+    for part, allowed in MAY_IMPORT.items():
+        for other in allowed:
+            other = other.partition(".")[0]
+            assert part not in MAY_IMPORT[other], f"{part} and {other} may import each other"
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_library_is_imported_only_where_it_belongs(library):
+    users = {module for module, names in package_imports() if within_any(names, library)}
+    assert users, f"nothing imports {library}; is the rule out of date?"
+    assert not sorted(user for user in users if not within(user, ONLY_IN[library]))
+
+
+def test_the_root_of_the_package_imports_nothing():
+    assert imports((ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8"), PACKAGE) == set()
+
+
+def test_configs_import_nothing_heavy():
+    paths = sorted((ROOT / "configs").glob("*.py"))
+    assert paths
+    light = {"configs", "ml_collections", *sys.stdlib_module_names}
+    for path in paths:
+        names = imports(path.read_text(encoding="utf-8"), dotted(path), path.stem == "__init__")
+        heavy = sorted(name for name in names if name.partition(".")[0] not in light)
+        assert not heavy, f"{path.name} imports {', '.join(heavy)}"
+
+
+def test_main_only_dispatches():
+    names = imports((ROOT / "main.py").read_text(encoding="utf-8"), "main")
+    own = {name for name in names if within(name, {PACKAGE})}
+    allowed = {f"{PACKAGE}.{part}" for part in ("errors", "evaluate", "train")}
+    assert within_any(own, f"{PACKAGE}.train") and within_any(own, f"{PACKAGE}.evaluate")
+    assert not sorted(name for name in own if not within(name, allowed))
+
+
+def test_numerics_run_without_tensorflow():
+    modules = [f"{PACKAGE}.{name}" for name in WITHOUT_TENSORFLOW]
+    code = BLOCKER.format(blocked=BLOCKED, modules=modules)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
