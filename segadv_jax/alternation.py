@@ -22,9 +22,10 @@ class Alternation:
     """A schedule of turns.
 
     Attributes:
-      schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast" (segmenter
-        and adversary take turns at every step) or "slow" (they change after ``period`` steps each).
-        Both alternating ones begin with the segmenter, in the order in which the paper names them.
+      schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast"
+        (segmenter and adversary take turns at every step) or "slow" (they change after ``period``
+        steps each). Both alternating ones begin with the segmenter, in the order in which the paper
+        names them.
       period: steps of each player before the other's turn; the paper's slow scheme has 500.
       pretrain: adversary-only steps before the first turn (the paper's pre-training).
     """
@@ -57,7 +58,7 @@ class Alternation:
         return (SEGMENTER, ADVERSARY)[(step - self.pretrain) // self._length % 2]
 
     def updates(self, step):
-        """How often each player was updated before ``step``: {"segmenter": int, "adversary": int}."""
+        """Each player's updates before ``step``: {"segmenter": int, "adversary": int}."""
         pretrained, step = min(step, self.pretrain), max(step - self.pretrain, 0)
         if self.schedule == "standard":
             return {SEGMENTER: step, ADVERSARY: 0}
@@ -66,6 +67,15 @@ class Alternation:
         rounds, rest = divmod(step, 2 * self._length)
         segmenter = rounds * self._length + min(rest, self._length)
         return {SEGMENTER: segmenter, ADVERSARY: pretrained + step - segmenter}
+
+    def batches(self, step):
+        """How many batches each player's stream has given before ``step``.
+
+        A step that updates the segmenter takes the segmenter's next batch, an adversary-only step
+        the adversary's: what the segmenter sees at its u-th update depends on u alone.
+        """
+        segmenter = self.updates(step)[SEGMENTER]
+        return {SEGMENTER: segmenter, ADVERSARY: step - segmenter}
 
     def steps(self, segmenter_updates):
         """The fewest steps that hold this many updates of the segmenter."""

@@ -2,8 +2,8 @@
 
 An encoding turns the segmenter's probabilities and the ground truth into the pair of maps that the
 adversary must tell apart. Unlabelled cells are zeroed in both: otherwise the holes in the ground
-truth give it away. The same ``where`` stops the gradient there, as the paper asks: those zeros are no
-prediction of the segmenter's.
+truth give it away. The same ``where`` stops the gradient there, as the paper asks: those zeros are
+no prediction of the segmenter's.
 """
 
 import jax
@@ -18,7 +18,7 @@ def one_hot(label, num_classes):
 
 
 def zero_void(label_map, label):
-    """f32[n,h,w,C] with exact zeros, and exactly zero gradient, where the label u8[n,h,w] is void."""
+    """f32[n,h,w,C] with exact zeros and exactly zero gradient where the label u8[n,h,w] is void."""
     return jnp.where((label != VOID)[..., None], label_map, 0)
 
 

@@ -1,10 +1,10 @@
 """The losses of Section 3.1, as sums beside the counts that they are to be divided by.
 
-Eq. 1 sums over cells and images. Here each loss comes as ``(sum, count)``, so that shards are merged
-before anything is divided: a mean of the shards' means is wrong as soon as void is uneven. With
-``reduction="mean"`` each is divided by its own count, over all devices; ``"sum"`` is Eq. 1 to the
-letter. The adversary makes ``block**2`` = 16 times fewer predictions than there are label cells, so
-lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
+Eq. 1 sums over cells and images. Here each loss comes as ``(sum, count)``, so that shards are
+merged before anything is divided: a mean of the shards' means is wrong as soon as void is uneven.
+With ``reduction="mean"`` each is divided by its own count, over all devices; ``"sum"`` is Eq. 1 to
+the letter. The adversary makes ``block**2`` = 16 times fewer predictions than there are label
+cells, so lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
 """
 
 import jax
@@ -33,7 +33,7 @@ def mce(logits, label):
 
 
 def correct_cells(logits, label):
-    """Label cells whose most probable class is the true one: (number f32[], labelled cells f32[])."""
+    """Label cells whose most probable class is the true one, and all labelled: (f32[], f32[])."""
     labelled = label != VOID
     right = (jnp.argmax(logits, -1) == label) & labelled
     return jnp.sum(right, dtype=jnp.float32), jnp.sum(labelled, dtype=jnp.float32)
@@ -42,8 +42,8 @@ def correct_cells(logits, label):
 def prediction_weights(label, block):
     """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
 
-    Blocks without a labelled cell look the same in both maps and would add a constant ln 2, diluting
-    lambda with the amount of void and padding.
+    Blocks without a labelled cell look the same in both maps and would add a constant ln 2,
+    diluting lambda with the amount of void and padding.
 
     Args:
       label: u8[n,h,w] cell labels.
@@ -59,7 +59,7 @@ def prediction_weights(label, block):
 
 
 def bce(logits, is_real, weights):
-    """Binary cross-entropy of Eq. 1, ``-[z ln a + (1 - z) ln(1 - a)]`` over the weighted predictions.
+    """Binary cross-entropy of Eq. 1 over the weighted predictions: ``-[z ln a + (1-z) ln(1-a)]``.
 
     Args:
       logits: f32[n,h',w',1], the adversary's, for "this is ground truth".

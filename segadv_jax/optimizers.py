@@ -8,8 +8,9 @@ from segadv_jax.alternation import PLAYERS
 def alternate(segmenter, adversary):
     """Applies each player's optimizer in that player's turns only.
 
-    A waiting player's weights, momentum and schedule count all stand still; ``update`` therefore takes
-    the static keyword ``turn``. (Zeroed gradients would not do: momentum still moves weights.)
+    A waiting player's weights, momentum and schedule count all stand still; ``update`` therefore
+    takes the static keyword ``turn``. (Zeroed gradients would not do: momentum still moves
+    weights.)
 
     Args:
       segmenter: optax transformation for ``params["segmenter"]``.
@@ -32,26 +33,35 @@ def alternate(segmenter, adversary):
     )
 
 
-def sgd(learning_rate, momentum=0.0, decay="constant", updates=None, clip=None, weight_decay=0.0):
+def schedule(learning_rate, decay="constant", updates=1):
+    """A player's learning rate as a function of the number of its own updates.
+
+    Args:
+        learning_rate: the initial one.
+        decay: "constant", "cosine" (to 0) or "poly" (to 0, with power 0.9).
+        updates: over how many updates of this player it decays.
+    """
+    updates = max(updates, 1)
+    if decay == "constant":
+        return optax.constant_schedule(learning_rate)
+    if decay == "cosine":
+        return optax.cosine_decay_schedule(learning_rate, updates)
+    if decay == "poly":
+        return optax.polynomial_schedule(learning_rate, 0.0, 0.9, updates)
+    raise ValueError(f"decay is {decay!r}; known: constant, cosine, poly")
+
+
+def sgd(learning_rate, momentum=0.0, clip=0.0, weight_decay=0.0):
     """Stochastic gradient descent for one player.
 
     Args:
-      learning_rate: its initial value.
-      momentum: of the heavy-ball kind; 0 for none.
-      decay: "constant", "cosine" (to 0) or "poly" (to 0, power 0.9), over ``updates``.
-      updates: how many updates this player will make; the schedule counts only those.
-      clip: largest global norm of this player's gradient, or None.
-      weight_decay: coefficient of the L2 penalty's gradient, added before the momentum.
+        learning_rate: a number or a ``schedule``.
+        momentum: of the heavy-ball kind; 0 for none.
+        clip: largest global norm of this player's gradient; 0 for any.
+        weight_decay: coefficient of the L2 penalty's gradient, added after clipping.
     """
-    schedules = {
-        "constant": lambda: optax.constant_schedule(learning_rate),
-        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, max(updates, 1)),
-        "poly": lambda: optax.polynomial_schedule(learning_rate, 0.0, 0.9, max(updates, 1)),
-    }
-    if decay not in schedules:
-        raise ValueError(f"decay {decay!r} is none of {', '.join(schedules)}")
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
-        optax.sgd(schedules[decay](), momentum=momentum or None),
+        optax.sgd(learning_rate, momentum=momentum or None),
     )

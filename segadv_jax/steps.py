@@ -1,17 +1,19 @@
 """One training step and one evaluation step: pure functions, and the only ``pmap`` calls.
 
-Both losses come out of one forward pass. ``jax.vjp`` cuts the chain image -> logits -> encoded map ->
-adversary at its joints, and each player's gradient is assembled from the cotangents of its own loss
-alone, so that neither leaks into the other. Which of them are computed is decided by the static
-``turn``: XLA drops the backward passes that nobody asks for.
+Both losses come out of one forward pass. ``jax.vjp`` cuts the chain image -> logits -> encoded
+map -> adversary at its joints, and each player's gradient is assembled from the cotangents of its
+own loss alone, so that neither leaks into the other. Which of them are computed is decided by the
+static ``turn``: XLA drops the backward passes that nobody asks for.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segadv_jax import VOID, losses
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
@@ -57,11 +59,11 @@ def train_step(
       axis_name: of the mapped axis; None on a single device.
 
     Returns:
-      (state, metrics), metrics a dict of f32[] over the whole batch: always ``mce`` and ``accuracy``
-      (of label cells); with an adversary ``accuracy_synthetic``; in the segmenter's turns
-      ``grad_norm_mce``, the norm of the cross-entropy's gradient at the logits, and with an adversary
-      ``adversarial_term`` and ``grad_norm_adversarial``, the latter times lambda, as it enters Eq. 3;
-      in the adversary's turns ``bce_real``, ``bce_synthetic``, ``accuracy_real``.
+      (state, metrics), metrics a dict of f32[] over the whole batch: always ``mce`` and
+      ``accuracy`` (of label cells); with an adversary ``accuracy_synthetic``; in the segmenter's
+      turns ``grad_norm_mce``, the norm of the cross-entropy's gradient at the logits, and with an
+      adversary ``adversarial_term`` and ``grad_norm_adversarial``, the latter times lambda, as it
+      enters Eq. 3; in the adversary's turns ``bce_real``, ``bce_synthetic``, ``accuracy_real``.
     """
     players = PLAYERS[turn]
 
@@ -154,8 +156,8 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
     Args:
       params: the segmenter's.
       totals: of ``zero_totals``.
-      batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows whose
-        mask is 0 count nowhere.
+      batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows
+        whose mask is 0 count nowhere.
       segmenter: module with ``stride`` and ``offset``.
       axis_name: of the mapped axis; None on a single device.
 
@@ -178,12 +180,12 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
 
 
 def zero_totals(num_classes):
-    """Totals of an evaluation before its first batch; ``confusion`` counts pixels, the rest cells."""
+    """Totals of an evaluation before its first batch: ``confusion`` of pixels, others of cells."""
     confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
     return {"confusion": confusion, "mce": jnp.zeros(()), "cells": jnp.zeros(())}
 
 
-def predict(params, image, size, *, segmenter):
+def predict(params, image, size, segmenter):
     """Class probabilities f32[n,H,W,C] at every pixel of images u8[n,H,W,3] of sizes i32[n,2]."""
     image = image.astype(jnp.float32)
     logits = segmenter.apply({"params": params}, image, size)
@@ -191,8 +193,9 @@ def predict(params, image, size, *, segmenter):
 
 
 def parallel_train_step(**static):
-    """``train_step`` over all devices: (replicated state, batch with a leading device axis, key, turn).
+    """``train_step`` over all devices.
 
+    Arguments: the replicated state, a batch with a leading device axis, the key and the turn.
     The state is donated and comes back replicated, without a device axis.
     """
     return jax.pmap(
@@ -214,6 +217,40 @@ def parallel_eval_step(**static):
         out_axes=None,
         donate_argnums=1,
     )
+
+
+def replicate(tree):
+    """A copy of ``tree`` on every device, placed as the mapped steps return it.
+
+    Placed otherwise, the first step's output would differ from its input and the step be compiled
+    twice. It is a copy because the steps donate their state: the original would be deleted.
+    """
+
+    def copy(x):
+        return jax.make_array_from_callback(x.shape, _replicated(), np.array(x).__getitem__)
+
+    return jax.tree.map(copy, tree)
+
+
+def replicated_shapes(tree):
+    """The shapes of ``tree`` as a checkpoint is to be restored into: replicated."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_replicated()), tree
+    )
+
+
+def _replicated():
+    return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+
+
+def shard(batch):
+    """A host's batch {name: [n,...]} as the mapped steps take it: {name: [devices,n/devices,...]}."""
+    devices = jax.local_device_count()
+    return {
+        name: value.reshape(devices, -1, *value.shape[1:])
+        for name, value in batch.items()
+        if name != "id"  # Names are for people; a device holds numbers.
+    }
 
 
 def _prepare(batch, key, augment, axis_name):

@@ -21,7 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 DATA_SETS = ("synthetic", "stanford_background")
-VOID = 255
 
 
 class DataSet(NamedTuple):

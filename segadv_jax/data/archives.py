@@ -44,7 +44,7 @@ def find(archive, folder, data_dir):
 
 
 def _download(archive, folder):
-    # TFDS is imported only here: a given folder must work without touching the network code.
+    # Imported only here: finding, locking and reading archives needs no TensorFlow.
     from segadv_jax.data.cpu_tensorflow import tfds
 
     manager = tfds.download.DownloadManager(download_dir=folder)
@@ -92,9 +92,10 @@ def read_tar(path, wanted):
         with tarfile.open(path) as tar:
             return {m.name: tar.extractfile(m).read() for m in tar if m.isfile() and wanted(m.name)}
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
         raise InputError(
             f"the archive {path} ({os.path.getsize(path)} bytes) is damaged or incomplete"
-            f" ({error}); delete it and fetch it again"
+            f" ({reason}); delete it and fetch it again"
         ) from error
 
 

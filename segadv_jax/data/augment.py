@@ -1,7 +1,7 @@
 """Random flip, rotation, scale and crop of one image and its labels: pure JAX, keys explicit.
 
-All four are one resampling: each output pixel is traced back to its place in the source image, where
-the image is interpolated bilinearly and the label map takes its nearest label.
+All four are one resampling: each output pixel is traced back to its place in the source image,
+where the image is interpolated bilinearly and the label map takes its nearest label.
 """
 
 import jax
@@ -22,8 +22,8 @@ def augment(key, image, label, size, *, crop=None, flip=True, rotation=8.0, scal
       image: u8[H,W,3] canvas.
       label: u8[H,W] canvas, 255 = void.
       size: i32[2], the true (height, width).
-      crop: side of the square to cut, its place uniform inside the scaled image (centred along an axis
-        on which that is smaller than the crop); None keeps the canvas and the true size.
+      crop: side of the square to cut, its place uniform inside the scaled image (centred along an
+        axis on which that is smaller than the crop); None keeps the canvas and the true size.
       flip: whether to flip.
       rotation: largest angle either way, in degrees.
       scale: smallest and largest magnification.
@@ -41,7 +41,8 @@ def augment(key, image, label, size, *, crop=None, flip=True, rotation=8.0, scal
 
     shape = image.shape[:2] if crop is None else (crop, crop)
     window = size if crop is None else jnp.array([crop, crop], jnp.int32)
-    # The window's first pixel in the scaled image: a whole number, so that a mere crop does not blur.
+    # The window's first pixel in the scaled image: a whole number, so that a mere crop does
+    # not blur.
     slack = jnp.zeros(2) if crop is None else size * zoom - window
     chosen = jnp.floor(jax.random.uniform(keys["crop"], (2,)) * (jnp.floor(slack) + 1))
     start = jnp.where(slack > 0, chosen, jnp.floor(slack / 2))

@@ -49,21 +49,27 @@ def folder(data_dir):
     return writable_folder(Path(chosen).expanduser())
 
 
-def prepare(make, **arguments):
-    """Makes the builder `make(**arguments)`, prepares its data if needed, and returns it.
+def prepare(make, data_dir, **arguments):
+    """Makes the builder `make(data_dir=..., **arguments)`, prepares its data if it is not there
+    yet, and returns the builder.
 
     The first process that comes prepares; the others of the host wait, then find it done. TFDS
     writes to a temporary folder and renames it, so an interrupted run leaves nothing half done.
     """
-    # TFDS warns of every configuration that is not listed in the class, as ours cannot be.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        builder = make(**arguments)
-    finally:
-        logging.set_verbosity(verbosity)
-    with lock(Path(builder.data_path).parent):
+    with lock(data_dir / make.name):
+        # Made inside the lock, since a builder looks only once for what is prepared already.
+        builder = _quietly(make, data_dir=data_dir, **arguments)
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
     return builder
+
+
+def _quietly(make, **arguments):
+    """Calls `make` without TFDS's warning of a configuration that its class does not list."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return make(**arguments)
+    finally:
+        logging.set_verbosity(verbosity)

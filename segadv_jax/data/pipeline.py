@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segadv_jax.data import VOID
+from segadv_jax import VOID
 from segadv_jax.data.cpu_tensorflow import tf, tfds
 from segadv_jax.data.order import train_rows
 from segadv_jax.errors import InputError
@@ -29,6 +29,10 @@ class Split(NamedTuple):
         """Returns (height, width): the largest of the split, rounded up to a `multiple`."""
         height, width = -(-self.sizes.max(axis=0) // multiple) * multiple
         return int(height), int(width)
+
+    def first(self, n):
+        """The split of the first ``n`` examples."""
+        return Split(*(field[:n] for field in self))
 
 
 def read_split(builder, split):
@@ -119,7 +123,7 @@ def _process_rows(batch_size, process_index, process_count):
 
 def _batches(split, rows, mine, canvas):
     """Returns an iterator over batches of the rows that the function `rows` iterates over."""
-    for name, size in zip(split.ids, split.sizes):
+    for name, size in zip(split.ids, split.sizes, strict=True):
         if np.any(size > canvas):
             raise InputError(
                 f"the image {name} is {size[0]}x{size[1]} (height x width), larger than the"

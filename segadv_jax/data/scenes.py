@@ -18,9 +18,10 @@ apart, while a consistent label map can hardly be read in two ways.
 import numpy as np
 from PIL import Image, ImageDraw
 
+from segadv_jax import VOID
+
 CLASS_NAMES = ("sky", "building", "window", "tree", "water", "road", "grass", "vehicle")
 SKY, BUILDING, WINDOW, TREE, WATER, ROAD, GRASS, VEHICLE = range(8)
-VOID = 255
 
 # The RGB means of the three groups, and each class's group, in the order of the classes.
 _COLOURS = np.array([[108, 132, 158], [128, 124, 118], [102, 132, 98]], np.float64)

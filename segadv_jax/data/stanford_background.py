@@ -7,7 +7,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from segadv_jax.data import VOID, builders, stanford_splits
+from segadv_jax import VOID
+from segadv_jax.data import builders, stanford_splits
 from segadv_jax.data.archives import Archive, find, key, read_tar
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError

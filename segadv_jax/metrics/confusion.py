@@ -31,10 +31,10 @@ def measures(confusion):
       confusion: integer[C,C], row = true class.
 
     Returns:
-      {"pixel_accuracy", "class_accuracy", "mean_iou": float, "iou": f64[C]}. The class accuracy is the
-      mean recall over the classes that occur in the ground truth; the IoU of a class that occurs
-      neither there nor in the predictions is NaN and left out of the mean. Without a labelled pixel
-      all are NaN.
+      {"pixel_accuracy", "class_accuracy", "mean_iou": float, "iou": f64[C]}. The class accuracy is
+      the mean recall over the classes that occur in the ground truth; the IoU of a class that
+      occurs neither there nor in the predictions is NaN and left out of the mean. Without a
+      labelled pixel all are NaN.
     """
     confusion = np.asarray(confusion, np.float64)
     right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)

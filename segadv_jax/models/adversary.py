@@ -15,11 +15,11 @@ _he_normal = nn.initializers.he_normal()
 class TwoBranch(nn.Module):
     """The adversary for Stanford Background (Figure 1 of the paper and of its supplement).
 
-    The label map and the locally contrast-normalised RGB image pass through a branch each; both have 64
-    channels when they are fused, lest one signal dominates. Two poolings after that leave 4x4 = 16
-    times fewer predictions than label cells, each with a view of 30x30 cells. Channels are those drawn
-    in the figure; the paper does not print the kernel sizes, which come from an independent
-    reimplementation. ReLU after every convolution but the last.
+    The label map and the locally contrast-normalised RGB image pass through a branch each; both
+    have 64 channels when they are fused, lest one signal dominates. Two poolings after that leave
+    4x4 = 16 times fewer predictions than label cells, each with a view of 30x30 cells. Channels are
+    those drawn in the figure; the paper does not print the kernel sizes, which come from an
+    independent reimplementation. ReLU after every convolution but the last.
 
     Attributes:
       label_features: channels of the label branch.
@@ -61,8 +61,9 @@ class TwoBranch(nn.Module):
         y = nn.relu(conv(self.label_features, self.branch_kernel, "label")(label_map, x_size))
         if x.shape[:3] != y.shape[:3]:
             raise ValueError(
-                f"This adversary takes label maps at a quarter of the image's resolution, {x.shape[1:3]} "
-                f"cells for an image canvas of {image.shape[1:3]} pixels, and got {y.shape[1:3]}."
+                "This adversary takes label maps at a quarter of the image's resolution, "
+                f"{x.shape[1:3]} cells for an image canvas of {image.shape[1:3]} pixels, and got "
+                f"{y.shape[1:3]}."
             )
         x = jnp.concatenate([y, x], -1)
         for i, features in enumerate(self.fused_features, 1):

@@ -2,8 +2,9 @@
 
 A segmenter predicts one distribution per *label cell*. Its ``stride`` and ``offset`` (pixels) place
 cell ``i`` at pixel ``stride * i + offset`` of the image, along both axes; an image of ``H`` pixels
-has ``ceil(H / stride)`` cells. Images of different sizes share a static canvas, padded at the bottom
-and on the right: everything here depends on an image's true ``size`` and never on the canvas.
+has ``ceil(H / stride)`` cells. Images of different sizes share a static canvas, padded at the
+bottom and on the right: everything here depends on an image's true ``size`` and never on the
+canvas.
 """
 
 import jax
@@ -14,7 +15,7 @@ from segadv_jax import VOID
 
 
 def count_cells(pixels, stride):
-    """Number of label cells along ``pixels`` (an int or an integer array): ceil(pixels / stride)."""
+    """Number of label cells along ``pixels``, an int or an integer array: ceil(pixels / stride)."""
     return -(-pixels // stride)
 
 
@@ -57,9 +58,10 @@ def downsample_labels(label, stride, offset):
 def upsample(cell_map, size, shape, stride, offset):
     """Bilinear interpolation of a map over label cells at every pixel of the canvas.
 
-    Pixel ``p`` lies at cell coordinate ``(p - offset) / stride``; before the first and after the last
-    cell of the true image the border value is held. Differs from ``jax.image.resize``, which assumes
-    that cell i is centred at ``stride * i + (stride - 1) / 2`` of a canvas of exactly h * stride.
+    Pixel ``p`` lies at cell coordinate ``(p - offset) / stride``; before the first and after the
+    last cell of the true image the border value is held. Differs from ``jax.image.resize``, which
+    assumes that cell i is centred at ``stride * i + (stride - 1) / 2`` of a canvas of exactly
+    h * stride.
 
     Args:
       cell_map: f32[n,h,w,C].

@@ -13,8 +13,8 @@ ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
 def zero_outside(x, size):
     """f32[n,H,W,C] with zeros outside the true ``size`` i32[n,2] of each image.
 
-    Applied before every padded convolution: without it biases fill the padding of the canvas, and an
-    image's features depend on how much padding it got.
+    Applied before every padded convolution: without it biases fill the padding of the canvas, and
+    an image's features depend on how much padding it got.
     """
     return jnp.where(inside(size, x.shape[1:3]), x, 0)
 
@@ -34,7 +34,8 @@ def max_pool(x, size):
     x = jnp.pad(
         x, [(0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)], constant_values=lowest
     )
-    # The maximum of four strided slices: on a CPU its gradient is far cheaper than select-and-scatter.
+    # The maximum of four strided slices: on a CPU its gradient is far cheaper than
+    # select-and-scatter.
     corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
     return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
 
@@ -70,8 +71,9 @@ class Conv(nn.Module):
 class SparseConv(nn.Module):
     """Convolution in which each output map sees only some input maps, by a connection table.
 
-    Only the connected kernels are parameters. They are laid out in a dense kernel with zeros for the
-    missing connections, which costs more arithmetic than the table needs but runs at full speed.
+    Only the connected kernels are parameters. They are laid out in a dense kernel with zeros for
+    the missing connections, which costs more arithmetic than the table needs but runs at full
+    speed.
 
     Attributes:
       table: i64[fan_in, features]; column ``o`` lists the input maps that output map ``o`` sees.

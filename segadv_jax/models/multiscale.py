@@ -1,7 +1,7 @@
 """The multi-scale network of Farabet et al. (2013), the segmenter for Stanford Background.
 
-Learning hierarchical features for scene labeling, PAMI 35(8). A three-level Laplacian pyramid of the
-YUV image passes through one trunk whose weights are shared by the levels; the coarser levels'
+Learning hierarchical features for scene labeling, PAMI 35(8). A three-level Laplacian pyramid of
+the YUV image passes through one trunk whose weights are shared by the levels; the coarser levels'
 features are up-sampled, and a two-layer classifier sees all three at each label cell.
 """
 
@@ -37,7 +37,8 @@ class Trunk(nn.Module):
         chroma = Conv(first - from_luma, self.kernel, name="conv1_uv")(level[..., 1:], size)
         x = jnp.concatenate([luma, chroma], -1)
         for layer, features in ((2, second), (3, third)):
-            # Both activations are monotone, so pooling first gives the same values for a quarter of them.
+            # Both activations are monotone, so pooling first gives the same values for a
+            # quarter of them.
             x, size = activate(max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
                 table = random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
@@ -56,8 +57,9 @@ class MultiScale(nn.Module):
       hidden: width of the classifier's hidden layer.
       sparse: sparse connection tables (as published) or dense layers.
       activation: "tanh" (as published) or "relu".
-      lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb" normalises
-        the RGB image and builds the pyramid from that (supplement of Luc et al., Section 1).
+      lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb"
+        normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
+        Section 1).
       levels: number of pyramid levels.
     """
 

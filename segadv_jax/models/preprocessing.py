@@ -36,8 +36,8 @@ def _window_means(taps, offsets, true_length):
       true_length: i32[n]; pixels from there on take no part, the other weights are renormalised.
 
     Returns:
-      f32[n,outputs,inputs]. A mean over a two-dimensional window of a rectangle is the product of two
-      of these: on every platform two matrix products beat a depthwise convolution.
+      f32[n,outputs,inputs]. A mean over a two-dimensional window of a rectangle is the product of
+      two of these: on every platform two matrix products beat a depthwise convolution.
     """
     radius = len(taps) // 2
     weights = np.where(np.abs(offsets) <= radius, taps[np.clip(offsets + radius, 0, 2 * radius)], 0)
@@ -54,7 +54,7 @@ def _filter(x, matrices):
 
 
 def _reduce(level, size):
-    """Smooths f32[n,H,W,C] of true ``size`` and keeps its even pixels: f32[n,ceil(H/2),ceil(W/2),C]."""
+    """Smooths f32[n,H,W,C] of true ``size`` and keeps even pixels, f32[n,ceil(H/2),ceil(W/2),C]."""
 
     def along(length, true_length):
         kept = np.arange(0, length, 2)[:, None]
@@ -64,7 +64,7 @@ def _reduce(level, size):
 
 
 def expand(level, size, shape):
-    """Interpolates a pyramid level f32[n,h,w,C] of true ``size`` to the next finer canvas (H, W)."""
+    """Interpolates a level f32[n,h,w,C] of true ``size`` to the next finer canvas (H, W)."""
 
     def along(length, coarse_length, true_length):
         place = 2 * np.arange(coarse_length)[None]  # Of each coarse pixel on the finer level.
@@ -76,8 +76,8 @@ def expand(level, size, shape):
 def laplacian_pyramid(image, size, levels=3):
     """Laplacian pyramid of Burt and Adelson (1983); its last level is the low-pass residual.
 
-    Level k + 1 is level k smoothed and sampled at its even pixels, so ``m`` pixels become ceil(m / 2).
-    Adding up the levels, each expanded to the next finer one, gives the image again.
+    Level k + 1 is level k smoothed and sampled at its even pixels, so ``m`` pixels become
+    ceil(m / 2). Adding up the levels, each expanded to the next finer one, gives the image again.
 
     Args:
       image: f32[n,H,W,C].
@@ -85,8 +85,8 @@ def laplacian_pyramid(image, size, levels=3):
       levels: number of levels.
 
     Returns:
-      A list of (level f32[n,ceil(H/2^k),ceil(W/2^k),C], size i32[n,2]), finest first; what lies outside
-      the true size has no meaning.
+      A list of (level f32[n,ceil(H/2^k),ceil(W/2^k),C], size i32[n,2]), finest first; what lies
+      outside the true size has no meaning.
     """
     pyramid = []
     for _ in range(levels - 1):
@@ -99,12 +99,13 @@ def laplacian_pyramid(image, size, levels=3):
 def local_contrast_normalize(image, size, sigma=3.75, radius=7, floor=1e-4):
     """Local contrast normalisation over a 15x15 Gaussian window, each channel on its own.
 
-    ``v = x - w * x`` and ``y = v / max(sqrt(w * v^2), mean of it over the image, floor)``, where ``w``
-    is renormalised at the true border. Farabet et al. (2013, Section 3.1) print the 15x15 window;
-    ``sigma`` is ours. A constant image becomes 0, but for rounding.
+    ``v = x - w * x`` and ``y = v / max(sqrt(w * v^2), mean of it over the image, floor)``, where
+    ``w`` is renormalised at the true border. Farabet et al. (2013, Section 3.1) print the 15x15
+    window; ``sigma`` is ours. A constant image becomes 0, but for rounding.
 
     Args:
-      image: f32[n,H,W,C], in units in which a contrast of ``floor`` is none (RGB / 255, or its YUV).
+      image: f32[n,H,W,C], in units in which a contrast of ``floor`` is none (RGB / 255, or its
+        YUV).
       size: i32[n,2] true sizes.
 
     Returns:

@@ -1,0 +1,71 @@
+"""Fields that all experiments share, with the values that the paper or its references give."""
+
+import ml_collections
+
+
+def get_config():
+    """The fields of every experiment; what is left empty here, each configuration sets."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = ""
+    config.data.archives = ""  # Folder with the official archives; empty: download them.
+    config.data.dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
+    config.data.train = "train"  # Splits. The test split is read after training only.
+    config.data.validation = "validation"
+    config.data.test = "test"
+
+    config.segmenter = ml_collections.ConfigDict()
+    config.segmenter.name = "multiscale"
+    config.segmenter.widths = (16, 64, 256)
+    config.segmenter.hidden = 1024
+    config.segmenter.sparse = True
+    config.segmenter.activation = "tanh"
+    config.segmenter.lcn = "levels"
+
+    config.adversary = ml_collections.ConfigDict()
+    config.adversary.name = "two_branch"
+    config.adversary.label_features = 64
+    config.adversary.image_features = (16, 64)
+    config.adversary.fused_features = (128, 256, 512)
+    config.encoding = "basic"
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
+    config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
+    config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
+
+    config.alternation = ml_collections.ConfigDict()
+    config.alternation.schedule = "standard"  # "standard", "simultaneous", "fast" or "slow".
+    config.alternation.period = 500  # Of "slow" (Section 4).
+    config.alternation.pretrain = 0  # Adversary-only steps at the start (Section 4).
+
+    # Budgets and intervals count updates of the segmenter.
+    config.train = ml_collections.ConfigDict()
+    config.train.updates = 0
+    config.train.batch_size = 4
+    config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
+    config.train.augment = True
+    config.train.flip = True
+    config.train.rotation = 8.0  # Degrees either way.
+    config.train.scale = (0.9, 1.1)
+    config.train.log_every = 50
+    config.train.checkpoint_every = 500  # Beside the one at each validation.
+
+    config.optimizer = ml_collections.ConfigDict()
+    for player in ("segmenter", "adversary"):
+        config.optimizer[player] = ml_collections.ConfigDict()
+        config.optimizer[player].learning_rate = 0.0
+        config.optimizer[player].momentum = 0.9
+        config.optimizer[player].decay = "constant"  # "constant", "cosine" or "poly".
+        config.optimizer[player].clip = 0.0  # Largest norm of this player's gradient; 0: any.
+        config.optimizer[player].weight_decay = 0.0
+
+    config.evaluate = ml_collections.ConfigDict()
+    config.evaluate.every = 500
+    config.evaluate.batch_size = 4
+    config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
+    config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
+    config.evaluate.split = "test"  # What --mode=evaluate evaluates.
+    return config

@@ -1,0 +1,126 @@
+"""Whole-state checkpoints: the latest, to go on from, and the best, to evaluate."""
+
+import json
+import os
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from segadv_jax.errors import InputError
+from segadv_jax.train_state import TrainState
+
+
+def open_manager(workdir):
+    """Opens ``<workdir>/checkpoints``, which keeps the latest checkpoint and the best.
+
+    The best has the highest mean IoU on the validation split (Section 4).
+    """
+
+    def score(metrics):
+        return metrics["mean_iou"]
+
+    # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor push out
+    # the latest, which `max_to_keep` with `best_fn` alone does.
+    policy = AnyPreservationPolicy(
+        [LatestN(1), BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)]
+    )
+    return ocp.CheckpointManager(
+        os.path.abspath(os.path.join(workdir, "checkpoints")),
+        item_names=("segmenter", "training"),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=policy, best_fn=score, best_mode="max", cleanup_tmp_directories=True
+        ),
+    )
+
+
+def save(manager, state, step, mean_iou=None):
+    """Saves a state in the background.
+
+    Args:
+        manager: of ``open_manager``.
+        state: TrainState.
+        step: int, its step; a checkpoint that is there already is left alone.
+        mean_iou: on the validation split, by which the best is chosen; None if it was not measured.
+    """
+    if step in manager.all_steps():
+        return
+    items = ocp.args.Composite(
+        segmenter=ocp.args.StandardSave(state.params["segmenter"]),
+        training=ocp.args.StandardSave(_without_segmenter(state)),
+    )
+    metrics = None if mean_iou is None else {"mean_iou": mean_iou}
+    manager.save(step, args=items, metrics=metrics, force=True)
+
+
+def restore(manager, state, step):
+    """Restores the whole state of ``step``; ``state`` gives the shapes and where to put it."""
+    items = ocp.args.Composite(
+        segmenter=ocp.args.StandardRestore(state.params["segmenter"]),
+        training=ocp.args.StandardRestore(_without_segmenter(state)),
+    )
+    restored = manager.restore(step, args=items)
+    training = restored["training"]
+    params = {"segmenter": restored["segmenter"], "adversary": training["adversary"]}
+    return TrainState(training["step"], params, training["opt_state"])
+
+
+def restore_segmenter(manager, params, step):
+    """Restores the segmenter alone, whatever it was trained with; ``params`` gives the shapes."""
+    items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(params))
+    return manager.restore(step, args=items)["segmenter"]
+
+
+def _without_segmenter(state):
+    return {
+        "step": state.step,
+        "adversary": state.params["adversary"],
+        "opt_state": state.opt_state,
+    }
+
+
+def record_config(workdir, config, identity):
+    """Writes ``<workdir>/config.json`` on the first run; checks later runs against it.
+
+    Args:
+      workdir: folder of the run.
+      config: the whole configuration as a dict.
+      identity: names of the fields, or groups of fields, without which a checkpoint has no meaning.
+
+    Returns:
+      Names of the other fields in which the two differ, sorted, "a.b" for config.a.b.
+
+    Raises:
+      InputError: the workdir's run differs in one of ``identity``.
+    """
+    path = os.path.join(workdir, "config.json")
+    config = flatten(json.loads(json.dumps(config)))
+    if not os.path.exists(path):
+        os.makedirs(workdir, exist_ok=True)
+        temporary = f"{path}.{os.getpid()}"
+        with open(temporary, "w") as file:
+            json.dump(config, file, indent=2)
+        os.replace(temporary, path)
+        return []
+    with open(path) as file:
+        recorded = json.load(file)
+    names = sorted(config.keys() | recorded.keys())
+    changed = [name for name in names if config.get(name) != recorded.get(name)]
+    for name in changed:
+        if any(name == field or name.startswith(f"{field}.") for field in identity):
+            raise InputError(
+                f"--workdir={workdir} holds a run of another architecture: its config.{name} is "
+                f"{recorded.get(name)!r}, this one's {config.get(name)!r}; choose another --workdir, "
+                f"or the configuration in {path}"
+            )
+    return changed
+
+
+def flatten(tree, prefix=""):
+    """{"a": {"b": 1}} to {"a.b": 1}."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

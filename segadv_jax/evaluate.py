@@ -1,0 +1,132 @@
+"""One pass over a split: every image once, at its native resolution."""
+
+import json
+import math
+import os
+
+import jax
+import numpy as np
+from absl import logging
+
+from segadv_jax import checkpoints, experiment, steps
+from segadv_jax.data import pipeline
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.confusion import measures
+
+
+def evaluate(config, workdir, split=None):
+    """Evaluates the checkpoint that the validation selected, and writes ``eval/<split>.json``.
+
+    Args:
+        config: of a run that was trained in ``workdir``.
+        workdir: folder of the run.
+        split: name of the split; None takes ``config.evaluate.split``.
+
+    Returns:
+        {"pixel_accuracy", "class_accuracy", "mean_iou", "mce": float, "iou": {class name: float or
+        None where the class does not occur}, "step", "images": int}.
+
+    Raises:
+        InputError: the workdir has no checkpoint, or one of another architecture.
+    """
+    split = split or config.evaluate.split
+    if not os.path.isdir(os.path.join(workdir, "checkpoints")):
+        raise InputError(f"--workdir={workdir} holds no checkpoint; train first, with --mode=train")
+    checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY)
+    data_set = experiment.load_data(config)
+    segmenter = experiment.build_segmenter(config, len(data_set.class_names))
+    examples = pipeline.read_split(data_set.builder, split)
+    canvas = examples.canvas()
+
+    with checkpoints.open_manager(workdir) as manager:
+        step = manager.best_step()
+        if step is None:
+            raise InputError(
+                f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
+            )
+        image, size = np.zeros((1, *canvas, 3), np.float32), np.array([canvas], np.int32)
+        shapes = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
+        shapes = steps.replicated_shapes(shapes)
+        params = checkpoints.restore_segmenter(manager, shapes, step)
+
+    eval_step = steps.parallel_eval_step(segmenter=segmenter)
+    batch_size = config.evaluate.batch_size
+    totals = run(eval_step, params, examples, len(data_set.class_names), batch_size, canvas)
+    result = summarize(totals, data_set.class_names) | {"step": step, "images": len(examples.ids)}
+    if jax.process_index() == 0:
+        path = write_result(workdir, split, result)
+        logging.info("%s, in %%: %s", path, percent(result))
+    return result
+
+
+def run(eval_step, params, examples, num_classes, batch_size, canvas):
+    """Totals of ``steps.eval_step`` over a split, whatever the batch size and number of devices.
+
+    Args:
+        eval_step: of ``steps.parallel_eval_step``.
+        params: the segmenter's, replicated.
+        examples: pipeline.Split.
+        num_classes: C.
+        batch_size: images per step, over all devices; rounded up to a multiple of their number.
+        canvas: (height, width) in pixels.
+
+    Returns:
+        {"confusion": i64[C,C], "mce": float, "cells": float}.
+    """
+    batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
+    batches = pipeline.eval_batches(
+        examples,
+        batch_size=batch_size,
+        canvas=canvas,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    # Counts are 32-bit on the device: they move to the host before they can overflow.
+    until_full = max(1, (2**31 - 1) // (batch_size * math.prod(canvas)))
+    sums = {"confusion": np.zeros((num_classes, num_classes), np.int64), "mce": 0.0, "cells": 0.0}
+    totals, held = None, 0
+    for batch in batches:
+        if totals is None:
+            totals = steps.replicate(steps.zero_totals(num_classes))
+        totals = eval_step(params, totals, steps.shard(batch))
+        held += 1
+        if held == until_full:
+            sums, totals, held = _add(sums, totals), None, 0
+    return _add(sums, totals) if held else sums
+
+
+def _add(sums, totals):
+    return {
+        name: value + np.asarray(totals[name], np.result_type(value))
+        for name, value in sums.items()
+    }
+
+
+def summarize(totals, class_names):
+    """Measures of ``run``'s totals, ready for JSON: NaN becomes None."""
+    result = measures(totals["confusion"])
+    result["mce"] = float(totals["mce"] / max(totals["cells"], 1))
+    result["iou"] = dict(zip(class_names, map(float, result["iou"]), strict=True))
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return None if math.isnan(value) else value
+
+    return plain(result)
+
+
+def percent(result):
+    """The paper's three measures in percent, as text."""
+    names = ("class_accuracy", "pixel_accuracy", "mean_iou")
+    return ", ".join(f"{name.replace('_', ' ')} {100 * (result[name] or 0):.1f}" for name in names)
+
+
+def write_result(workdir, split, result):
+    """Writes ``<workdir>/eval/<split>.json``; returns its path."""
+    path = os.path.join(workdir, "eval", f"{split}.json")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.part", "w") as file:
+        json.dump(result, file, indent=2)
+    os.replace(f"{path}.part", path)
+    return path

@@ -1,0 +1,146 @@
+"""From a configuration to the parts of an experiment: the factories.
+
+Beside this module only the loops in ``train.py`` and ``evaluate.py`` see the configuration. A wrong
+value is reported by the name of its field.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segadv_jax import alternation, data, encodings, losses, optimizers
+from segadv_jax.errors import InputError
+from segadv_jax.models import ADVERSARIES, SEGMENTERS
+from segadv_jax.models.geometry import count_cells
+from segadv_jax.train_state import TrainState
+
+# Fields that give a checkpoint its meaning: which parameters it has, and whose turn its step is.
+IDENTITY = (
+    "data.name",
+    "segmenter",
+    "adversary",
+    "encoding",
+    "alternation",
+    "optimizer.segmenter.momentum",
+    "optimizer.adversary.momentum",
+)
+
+
+class Experiment(NamedTuple):
+    """What a run needs beside its data.
+
+    Attributes:
+        alternation: Alternation, whose turn each step is.
+        segmenter: Flax module.
+        adversary: Flax module; None in the standard arm.
+        learning_rates: {player: learning rate as a function of that player's updates}.
+        step: keyword arguments of ``steps.train_step``, the two modules among them.
+    """
+
+    alternation: alternation.Alternation
+    segmenter: Any
+    adversary: Any
+    learning_rates: dict[str, Any]
+    step: dict[str, Any]
+
+
+def load_data(config):
+    """The DataSet that the configuration names, prepared."""
+    return data.load(config.data.name, archives=config.data.archives, data_dir=config.data.dir)
+
+
+def build_segmenter(config, num_classes):
+    """The configuration's segmenter."""
+    return _module("segmenter", SEGMENTERS, config.segmenter, num_classes=num_classes)
+
+
+def build(config, num_classes):
+    """Builds an Experiment.
+
+    Raises:
+        InputError: a field holds what it cannot.
+    """
+    turns = _checked("alternation", alternation.Alternation, config.alternation)
+    standard = turns.schedule == "standard"
+    segmenter = build_segmenter(config, num_classes)
+    adversary = None if standard else _module("adversary", ADVERSARIES, config.adversary)
+    if config.train.updates < 1:
+        raise InputError(f"config.train.updates is {config.train.updates}: set it to 1 or more")
+    updates = turns.updates(turns.steps(config.train.updates))
+    players, learning_rates = {}, {}
+    for player in (alternation.SEGMENTER, alternation.ADVERSARY):
+        fields = dict(config.optimizer[player])
+        rate = {"learning_rate": fields.pop("learning_rate"), "decay": fields.pop("decay")}
+        rate = _checked(f"optimizer.{player}", optimizers.schedule, rate, updates=updates[player])
+        players[player] = _checked(
+            f"optimizer.{player}", optimizers.sgd, fields, learning_rate=rate
+        )
+        learning_rates[player] = rate
+    step = {
+        "segmenter": segmenter,
+        "adversary": adversary,
+        "encode": encodings.ENCODINGS[_choice("encoding", encodings.ENCODINGS, config.encoding)],
+        "optimizer": optimizers.alternate(**players),
+        "augment": _augmentation(config.train),
+        "lam": config.loss.lam,
+        "reduction": _choice("loss.reduction", losses.REDUCTIONS, config.loss.reduction),
+        "saturating": config.loss.saturating,
+    }
+    return Experiment(turns, segmenter, adversary, learning_rates, step)
+
+
+def initialize(experiment, seed, canvas, num_classes):
+    """The state before the first step, the same segmenter for every arm with the same seed.
+
+    Args:
+        experiment: of ``build``.
+        seed: int.
+        canvas: (height, width) in pixels that parameters are initialised with; any will do.
+        num_classes: C.
+
+    Returns:
+        TrainState.
+    """
+    key = jax.random.key(seed)
+    image, size = jnp.zeros((1, *canvas, 3)), jnp.array([canvas], jnp.int32)
+    segmenter = experiment.segmenter.init(jax.random.fold_in(key, 0), image, size)["params"]
+    adversary = {}
+    if experiment.adversary is not None:
+        cells = (count_cells(pixels, experiment.segmenter.stride) for pixels in canvas)
+        label_map = jnp.zeros((1, *cells, num_classes))
+        key = jax.random.fold_in(key, 1)
+        adversary = experiment.adversary.init(key, label_map, image, size)["params"]
+    params = {"segmenter": segmenter, "adversary": adversary}
+    return TrainState(jnp.zeros((), jnp.int32), params, experiment.step["optimizer"].init(params))
+
+
+def _augmentation(train):
+    """The keyword arguments of ``augment``, or None for the images as they are."""
+    if not train.augment and not train.crop:
+        return None
+    crop = {"crop": train.crop or None}
+    if not train.augment:
+        return crop | {"flip": False, "rotation": 0.0, "scale": (1.0, 1.0)}
+    return crop | {"flip": train.flip, "rotation": train.rotation, "scale": tuple(train.scale)}
+
+
+def _choice(field, choices, value):
+    if value not in choices:
+        raise InputError(f"config.{field} is {value!r}; known: {', '.join(choices)}")
+    return value
+
+
+def _module(field, modules, fields, **arguments):
+    """The module that ``fields.name`` names, made with the other fields that it has."""
+    fields = dict(fields)
+    make = modules[_choice(f"{field}.name", modules, fields.pop("name"))]
+    return _checked(field, make, fields, **arguments)
+
+
+def _checked(field, make, fields, **arguments):
+    """Calls ``make``; what it says of a wrong value is reported with the field's name."""
+    try:
+        return make(**fields, **arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config.{field}: {error}") from error
