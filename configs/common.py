@@ -11,7 +11,7 @@ def get_config():
     config.data = ml_collections.ConfigDict()
     config.data.name = ""
     config.data.archives = ""  # Folder with the official archives; empty: download them.
-    config.data.dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
+    config.data.data_dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
     config.data.train = "train"  # Splits. The test split is read after training only.
     config.data.validation = "validation"
     config.data.test = "test"

@@ -47,7 +47,7 @@ class Experiment(NamedTuple):
 
 def load_data(config):
     """The DataSet that the configuration names, prepared."""
-    return data.load(config.data.name, archives=config.data.archives, data_dir=config.data.dir)
+    return data.load(config.data.name, archives=config.data.archives, data_dir=config.data.data_dir)
 
 
 def build_segmenter(config, num_classes):
@@ -104,13 +104,15 @@ def initialize(experiment, seed, canvas, num_classes):
     """
     key = jax.random.key(seed)
     image, size = jnp.zeros((1, *canvas, 3)), jnp.array([canvas], jnp.int32)
-    segmenter = experiment.segmenter.init(jax.random.fold_in(key, 0), image, size)["params"]
+    # Jitted: run operation by operation, initialisation takes longer than some trainings.
+    init = jax.jit(experiment.segmenter.init)
+    segmenter = init(jax.random.fold_in(key, 0), image, size)["params"]
     adversary = {}
     if experiment.adversary is not None:
         cells = (count_cells(pixels, experiment.segmenter.stride) for pixels in canvas)
         label_map = jnp.zeros((1, *cells, num_classes))
-        key = jax.random.fold_in(key, 1)
-        adversary = experiment.adversary.init(key, label_map, image, size)["params"]
+        init = jax.jit(experiment.adversary.init)
+        adversary = init(jax.random.fold_in(key, 1), label_map, image, size)["params"]
     params = {"segmenter": segmenter, "adversary": adversary}
     return TrainState(jnp.zeros((), jnp.int32), params, experiment.step["optimizer"].init(params))
 

@@ -1,5 +1,15 @@
 """Fixtures that several test files share."""
 
+import os
+
+# To be set before anything imports JAX: four virtual devices, and an error where arrays of
+# different rank would be broadcast silently.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+)
+
 from pathlib import Path
 
 import pytest
