@@ -23,7 +23,7 @@ help:
 	@echo "The first call installs everything in $(VENV) with PYTHON=$(PYTHON), EXTRAS=$(EXTRAS)."
 
 train: $(installed)
-	$(bin)/python tools/compare_arms.py --config=$(CONFIG) --workdir=$(WORKDIR)
+	$(bin)/python -m tools.compare_arms --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(installed)
 	$(bin)/python -m pytest -n $(WORKERS)

@@ -30,33 +30,47 @@ def evaluate(config, workdir, split=None):
         InputError: the workdir has no checkpoint, or one of another architecture.
     """
     split = split or config.evaluate.split
+    data_set = experiment.load_data(config)
+    segmenter, params, step = restore_best(config, workdir, data_set)
+    examples = pipeline.read_split(data_set.builder, split)
+    totals = run(
+        steps.parallel_eval_step(segmenter=segmenter),
+        params,
+        examples,
+        len(data_set.class_names),
+        config.evaluate.batch_size,
+        examples.canvas(),
+    )
+    result = summarize(totals, data_set.class_names) | {"step": step, "images": len(examples.ids)}
+    if jax.process_index() == 0:
+        path = write_result(workdir, split, result)
+        logging.info("%s, in %%: %s", path, percent(result))
+    return result
+
+
+def restore_best(config, workdir, data_set):
+    """The segmenter of the checkpoint that the validation selected.
+
+    Returns:
+        (module, its parameters on all devices, the checkpoint's step).
+
+    Raises:
+        InputError: the workdir has no checkpoint, or one of another architecture.
+    """
     if not os.path.isdir(os.path.join(workdir, "checkpoints")):
         raise InputError(f"--workdir={workdir} holds no checkpoint; train first, with --mode=train")
     checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY)
-    data_set = experiment.load_data(config)
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
-    examples = pipeline.read_split(data_set.builder, split)
-    canvas = examples.canvas()
-
+    image, size = np.zeros((1, 16, 16, 3), np.float32), np.full((1, 2), 16)
+    shapes = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
     with checkpoints.open_manager(workdir) as manager:
         step = manager.best_step()
         if step is None:
             raise InputError(
                 f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
             )
-        image, size = np.zeros((1, *canvas, 3), np.float32), np.array([canvas], np.int32)
-        shapes = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
-        shapes = steps.replicated_shapes(shapes)
-        params = checkpoints.restore_segmenter(manager, shapes, step)
-
-    eval_step = steps.parallel_eval_step(segmenter=segmenter)
-    batch_size = config.evaluate.batch_size
-    totals = run(eval_step, params, examples, len(data_set.class_names), batch_size, canvas)
-    result = summarize(totals, data_set.class_names) | {"step": step, "images": len(examples.ids)}
-    if jax.process_index() == 0:
-        path = write_result(workdir, split, result)
-        logging.info("%s, in %%: %s", path, percent(result))
-    return result
+        params = checkpoints.restore_segmenter(manager, steps.replicated_shapes(shapes), step)
+    return segmenter, params, step
 
 
 def run(eval_step, params, examples, num_classes, batch_size, canvas):

@@ -34,7 +34,7 @@ class Experiment(NamedTuple):
         alternation: Alternation, whose turn each step is.
         segmenter: Flax module.
         adversary: Flax module; None in the standard arm.
-        learning_rates: {player: learning rate as a function of that player's updates}.
+        learning_rates: {player in the game: learning rate as a function of its own updates}.
         step: keyword arguments of ``steps.train_step``, the two modules among them.
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small
 
+from segadv_jax.models import multiscale
 from segadv_jax.models.multiscale import MultiScale, Trunk
 
 
@@ -43,21 +44,30 @@ def test_logits_come_at_a_quarter_of_the_resolution(canvas):
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_field_of_view_of_the_trunk_is_46_pixels(axis):
-    """A NaN spreads to everything that sees it, through max-pooling as well as convolution."""
+    """Which rows, or columns, of its level one cell reacts to."""
     side, cell = 64, 8
-    module = Trunk((3, 4, 2), sparse=False)
-    level = np.random.RandomState(0).normal(size=(side, side, side, 3)).astype(np.float32)
-    for pixel in range(side):
-        level[
-            (pixel, pixel, slice(None))[: axis + 1] if axis == 0 else (pixel, slice(None), pixel)
-        ] = np.nan
-    size = np.full((side, 2), side, np.int32)
-    params = small.parameters(module, level, size)
-    result = module.apply({"params": params}, level, size)[:, cell, cell]
-    for feature in np.asarray(result).T:
-        seen = np.flatnonzero(np.isnan(feature))
-        # 4i + 1.5 is the centre of cell i.
-        np.testing.assert_array_equal(seen, np.arange(46) + 4 * cell + 1.5 - 22.5)
+    module = Trunk((3, 4, 5), sparse=False)
+    random = np.random.RandomState(0)
+    level = random.normal(size=(1, side, side, 3)).astype(np.float32)
+    size = np.full((side + 1, 2), side, np.int32)
+    params = small.parameters(module, level, size[:1])
+    changed = level.repeat(side + 1, 0)
+    # Image p has another row p; the last one is as it was.
+    np.moveaxis(changed, 1 + axis, 1)[range(side), range(side)] += random.normal(0, 9, (side, 3))
+    result = jax.jit(module.apply)({"params": params}, changed, size)[:, cell, cell]
+    seen = np.flatnonzero(np.any(np.abs(result[:-1] - result[-1:]) > 1e-5, -1))
+    # 4i + 1.5 is the centre of cell i.
+    np.testing.assert_array_equal(seen, np.arange(46) + 4 * cell + 1.5 - 22.5)
+
+
+@pytest.mark.parametrize(("activation", "lowest", "highest"), [("tanh", -1, 1), ("relu", 0, 1e9)])
+def test_activation_bounds_the_features(activation, lowest, highest):
+    level = 50 * np.random.RandomState(0).normal(size=(1, 16, 16, 3)).astype(np.float32)
+    size = np.array([(16, 16)], np.int32)
+    module = Trunk((3, 4, 5), activation=activation)
+    features = module.apply({"params": small.parameters(module, level, size)}, level, size)
+    assert lowest <= np.min(features) < 0.5 * (lowest + 0.1)
+    assert 0.5 < np.max(features) <= highest
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +86,12 @@ def test_maps_of_the_first_layer_see_luma_or_chroma(trunk):
     def first(level):
         """All maps of the first convolutions, f32[H,W,16]."""
         variables = {"params": params}
-        filters = lambda layer, _: (layer.name or "").startswith("conv1")
+
+        def kept_layers(layer, _):
+            return (layer.name or "").startswith("conv1")
+
         _, kept = module.apply(
-            variables, level, size, capture_intermediates=filters, mutable=["intermediates"]
+            variables, level, size, capture_intermediates=kept_layers, mutable=["intermediates"]
         )
         return jnp.concatenate(jax.tree.leaves(kept), -1)[0]
 
@@ -107,12 +120,15 @@ def test_each_map_sees_half_of_the_maps_before(sparse):
     def outputs(biases, layer):
         """Sums over the maps of ``layer``, as functions of the biases of the layer before."""
         changed = params | {name: params[name] | {"bias": bias} for name, bias in biases.items()}
-        filters = lambda module, _: module.name == layer
+
+        def kept_layers(module, _):
+            return module.name == layer
+
         _, kept = module.apply(
             {"params": changed},
             level,
             size,
-            capture_intermediates=filters,
+            capture_intermediates=kept_layers,
             mutable=["intermediates"],
         )
         return jnp.sum(jax.tree.leaves(kept)[0], (0, 1, 2))
@@ -129,24 +145,45 @@ def test_each_map_sees_half_of_the_maps_before(sparse):
         assert np.all(np.any(slopes != 0, 0))  # No map is computed for nothing.
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_classifier_sees_all_levels(activation):
-    """The hidden layer's 3 * widths[2] inputs all matter, and through one hidden layer only."""
-    module = small.segmenter(activation=activation)
+def test_levels_are_aligned_and_see_46_92_and_184_pixels(monkeypatch):
+    """Of each level's features at a label cell, seen from the image.
+
+    The pyramid's own filters add less than 12 pixels of their level. Contrast normalisation is left
+    out: through it everything depends on the image's mean contrast.
+    """
+    monkeypatch.setattr(multiscale, "local_contrast_normalize", lambda level, size: level)
+    width, cell = 256, 30
+    module = small.segmenter()
     params = small.segmenter_parameters(module)
-    assert params["hidden"]["kernel"].shape == (3 * 8, 8)
-    assert params["classifier"]["kernel"].shape == (8, small.CLASSES)
-    image, size = small.images([(32, 48)], (32, 48))
+    image, size = small.images([(16, width)] * 6, (16, width))
 
     @jax.jit
-    def gradient(kernel):
-        changed = params | {"hidden": params["hidden"] | {"kernel": kernel}}
-        return jax.grad(lambda p: jnp.sum(module.apply({"params": p}, image, size) ** 2))(changed)
+    def seen(hidden):
+        def logits(image):
+            changed = params | {"hidden": params["hidden"] | {"kernel": hidden}}
+            return jnp.sum(module.apply({"params": changed}, image, size)[:, :, cell])
 
-    used = np.any(gradient(params["hidden"]["kernel"])["hidden"]["kernel"] != 0, 1)
-    assert np.all(used)
+        return jnp.any(jax.grad(logits)(image) != 0, (0, 1, 3))
+
+    for level in range(3):
+        rows = np.arange(24)[:, None] // 8 == level
+        columns = np.flatnonzero(seen(jnp.where(rows, params["hidden"]["kernel"], 0)))
+        extent = columns[-1] - columns[0] + 1
+        assert 46 * 2**level <= extent < 58 * 2**level
+        # Cell c of a level covers its pixels 4c to 4c + 3, and its pixel m lies at m * 2^level.
+        centre = (4 * (cell // 2**level) + 1.5) * 2**level
+        assert abs((columns[0] + columns[-1]) / 2 - centre) <= 1
 
 
-@pytest.mark.parametrize("levels", [2, 3])
-def test_effective_field_of_view_doubles_with_each_level(levels):
-    """46 pixels of level k are 46 * 2^k of the image (the filters of the pyramid widen it a bit)."""
+@pytest.mark.parametrize(("lcn", "undoes_tint"), [("levels", False), ("rgb", True)])
+def test_contrast_is_normalised_before_or_after_yuv(lcn, undoes_tint):
+    """Either way a gain drops out; one gain per colour does if RGB is what is normalised."""
+    image, size = small.images([(32, 48)], (32, 48))
+    module = small.segmenter(lcn=lcn)
+    variables = {"params": small.segmenter_parameters(module)}
+    apply = jax.jit(module.apply)
+    logits = apply(variables, image, size)
+    tinted = image * np.array([0.9, 0.5, 0.3], np.float32)
+    assert np.max(np.abs(apply(variables, 0.5 * image, size) - logits)) < 1e-2
+    assert (np.max(np.abs(apply(variables, tinted, size) - logits)) < 1e-2) == undoes_tint
+    assert np.max(np.abs(apply(variables, image[:, ::-1], size) - logits)) > 0.1

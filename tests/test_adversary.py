@@ -1,0 +1,122 @@
+"""The adversary for Stanford Background against the paper's figure and text."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from segadv_jax.models.adversary import TwoBranch
+
+
+def inputs(canvas, classes=8):
+    """Shapes of (label map, image, size) for one image."""
+    return (
+        jax.ShapeDtypeStruct((1, *small.cells(canvas), classes), jnp.float32),
+        jax.ShapeDtypeStruct((1, *canvas, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, 2), jnp.int32),
+    )
+
+
+def output_shape(module, args):
+    return jax.eval_shape(module.init_with_output, jax.random.key(0), *args)[0].shape
+
+
+def test_network_has_the_parameters_of_its_figure():
+    module = TwoBranch()
+    params = jax.eval_shape(module.init, jax.random.key(0), *inputs((240, 320)))["params"]
+    kernels = {name: layer["kernel"].shape for name, layer in params.items()}
+    # Both signals have 64 channels when they are fused.
+    assert kernels["label"] == (5, 5, 8, 64)
+    assert kernels["image2"] == (5, 5, 16, 64)
+    assert kernels["fused1"] == (3, 3, 128, 128)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == 1_667_265
+
+
+def test_predictions_are_16_times_fewer_than_label_cells():
+    args = inputs((256, 320))
+    shape = output_shape(TwoBranch(), args)
+    assert shape == (1, 16, 20, 1)
+    assert 16 * math.prod(shape) == math.prod(args[0].shape[:3])
+    assert TwoBranch.block == 4
+
+
+def test_odd_sizes_round_up():
+    assert output_shape(TwoBranch(), inputs((53, 37))) == (1, 4, 3, 1)  # 14x10 cells.
+
+
+def test_label_maps_of_another_resolution_are_refused():
+    label_map, image, size = inputs((64, 64))
+    wrong = jax.ShapeDtypeStruct((1, 8, 8, 8), jnp.float32)  # Of a segmenter of stride 8.
+    with pytest.raises(ValueError, match=r"quarter .*\(16, 16\) .*\(64, 64\).*\(8, 8\)"):
+        output_shape(TwoBranch(), (wrong, image, size))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_field_of_view_is_30_label_cells(axis):
+    side, prediction = 44, 5
+    module = small.adversary()
+    random = np.random.RandomState(0)
+    image, size = small.images([(4 * side, 4 * side)], (4 * side, 4 * side))
+    label_map = random.uniform(size=(1, side, side, small.CLASSES)).astype(np.float32)
+    params = small.parameters(module, label_map, image, size)
+
+    @jax.jit
+    def predict(label_maps):
+        def one(label_map):
+            return module.apply({"params": params}, label_map[None], image, size)
+
+        return jax.vmap(one)(label_maps)[:, 0, prediction, prediction, 0]
+
+    changed = label_map.repeat(side + 1, 0)
+    # Map p has another row (or column) of cells p; the last one is as it was.
+    lines = np.moveaxis(changed, 1 + axis, 1)
+    lines[range(side), range(side)] += random.normal(0, 9, (side, small.CLASSES))
+    result = predict(changed)
+    seen = np.flatnonzero(np.abs(result[:-1] - result[-1:]) > 1e-5)
+    # Prediction i pools the cells 4i to 4i + 3: its view is centred at 4i + 1.5.
+    np.testing.assert_array_equal(seen, np.arange(30) + 4 * prediction + 1.5 - 14.5)
+
+
+@pytest.fixture(scope="module")
+def example():
+    """(apply, label map, image, size) with a network that two signals go into."""
+    module = small.adversary()
+    variables = {"params": small.adversary_parameters(module)}
+    image, size = small.images(small.SIZES, small.CANVAS)
+    shape = (len(small.SIZES), *small.cells(small.CANVAS), small.CLASSES)
+    label_map = np.random.RandomState(1).uniform(size=shape).astype(np.float32)
+    apply = jax.jit(lambda *args: module.apply(variables, *args))
+    return apply, label_map, image, size
+
+
+def test_both_signals_matter(example):
+    apply, label_map, image, size = example
+    logits = apply(label_map, image, size)
+    for other in (apply(label_map[:, ::-1], image, size), apply(label_map, image[:, ::-1], size)):
+        assert np.min(np.max(np.abs(other - logits), (1, 2, 3))) > 1e-3
+
+
+def test_images_of_a_batch_are_judged_on_their_own(example):
+    """Earlier reimplementations broadcast one label map over the batch."""
+    apply, label_map, image, size = example
+    logits = apply(label_map, image, size)
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(
+        apply(label_map[order], image[order], size[order]), logits[np.array(order)], atol=1e-5
+    )
+    changed = label_map.copy()
+    changed[0] = label_map[0, ::-1]
+    difference = np.abs(apply(changed, image, size) - logits)
+    assert np.max(difference[0]) > 1e-3
+    assert np.all(difference[1:] == 0)
+
+
+def test_image_is_contrast_normalised(example):
+    apply, label_map, image, size = example
+    logits = apply(label_map, image, size)
+    tinted = image * np.array([0.9, 0.5, 0.3], np.float32)
+    np.testing.assert_allclose(apply(label_map, tinted, size), logits, atol=1e-2)
+    assert np.max(np.abs(apply(label_map, np.sqrt(image), size) - logits)) > 2e-2

@@ -1,0 +1,169 @@
+"""The losses against Eq. 1 written out in float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segadv_jax import VOID, losses
+
+CLASSES = 4
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """(logits f32[3,9,6,4], label u8[3,9,6]); uneven void, the last image has no label at all."""
+    random = np.random.RandomState(0)
+    logits = random.normal(0, 3, (3, 9, 6, CLASSES)).astype(np.float32)
+    label = random.randint(0, CLASSES, (3, 9, 6)).astype(np.uint8)
+    label[0, random.uniform(size=(9, 6)) < 0.7] = VOID
+    label[2] = VOID
+    return logits, label
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """(adversary's logits f32[3,3,2,1], weights f32[3,3,2])."""
+    random = np.random.RandomState(1)
+    logits = random.normal(0, 2, (3, 3, 2, 1)).astype(np.float32)
+    return logits, random.randint(0, 2, (3, 3, 2)).astype(np.float32)
+
+
+def eq1_mce(logits, label):
+    """-sum_i sum_c y_ic ln s_ic over labelled cells, in Python loops."""
+    total, count = 0.0, 0
+    for z, y in zip(logits.reshape(-1, CLASSES).astype(np.float64), label.reshape(-1), strict=True):
+        if y != VOID:
+            s = np.exp(z) / np.exp(z).sum()
+            total, count = total - np.log(s[y]), count + 1
+    return total, count
+
+
+def eq1_bce(logits, z, weights):
+    """-[z ln a + (1 - z) ln(1 - a)] over the weighted predictions."""
+    a = 1 / (1 + np.exp(-logits[..., 0].astype(np.float64)))
+    return np.sum(weights * -(z * np.log(a) + (1 - z) * np.log(1 - a))), np.sum(weights)
+
+
+def test_mce_is_the_sum_of_eq_1(cells):
+    logits, label = cells
+    np.testing.assert_allclose(losses.mce(logits, label), eq1_mce(logits, label), rtol=1e-5)
+
+
+def test_mce_gradient_is_probabilities_minus_one_hot(cells):
+    logits, label = cells
+    gradient = jax.grad(lambda x: losses.mce(x, label)[0])(logits)
+    s = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = (s - np.eye(256)[label][..., :CLASSES]) * (label != VOID)[..., None]
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+    assert np.all(np.asarray(gradient)[label == VOID] == 0)
+
+
+def test_mce_does_not_look_at_void_cells(cells):
+    logits, label = cells
+    other = np.where((label == VOID)[..., None], 50 * logits[::-1] - 7, logits)
+    np.testing.assert_array_equal(losses.mce(logits, label), losses.mce(other, label))
+
+
+@pytest.mark.parametrize("z", [False, True])
+def test_bce_is_that_of_eq_1(predictions, z):
+    logits, weights = predictions
+    expected = eq1_bce(logits, z, weights)
+    np.testing.assert_allclose(losses.bce(logits, z, weights), expected, rtol=1e-5)
+
+
+def test_adversarial_term_is_eq_3s_or_its_replacement(predictions):
+    logits, weights = predictions
+    total, count = eq1_bce(logits, 0, weights)
+    saturating = losses.adversarial_term(logits, weights, saturating=True)
+    np.testing.assert_allclose(saturating, (-total, count), rtol=1e-5)
+    replaced = losses.adversarial_term(logits, weights)
+    np.testing.assert_allclose(replaced, eq1_bce(logits, 1, weights), rtol=1e-5)
+
+
+def test_replacement_gives_the_stronger_signal_to_a_beaten_segmenter():
+    """Section 3.1: both pull the same way; the replacement does not fade where a(s) is near 0."""
+
+    def pull(logit, saturating):
+        def loss(x):
+            return losses.adversarial_term(x.reshape(1, 1, 1, 1), jnp.ones((1, 1, 1)), saturating)[
+                0
+            ]
+
+        return jax.grad(loss)(jnp.float32(logit))
+
+    for logit in (-8.0, 0.0, 8.0):
+        assert pull(logit, False) < 0 and pull(logit, True) < 0
+    assert pull(-8, False) < -0.99 and pull(-8, True) > -0.01
+
+
+def test_extreme_logits_stay_finite():
+    # 1e38 squared, or as an exponent, overflows.
+    extreme = jnp.array([-1e38, -200.0, 200.0, 1e38]).reshape(1, 4, 1, 1)
+    weights = jnp.ones((1, 4, 1))
+    for z in (False, True):
+        (total, _), gradient = (
+            jax.value_and_grad(lambda x, z=z: losses.bce(x, z, weights), has_aux=True)(extreme)[0],
+            jax.grad(lambda x, z=z: losses.bce(x, z, weights)[0])(extreme),
+        )
+        assert np.isfinite(total) and np.all(np.isfinite(gradient))
+    logits = jnp.array([[-1e38, 0, 1e38], [200, -200, 0], [0, 0, 0]]).reshape(1, 3, 1, 3)
+    label = jnp.array([0, 1, VOID], jnp.uint8).reshape(1, 3, 1)
+    gradient = jax.grad(lambda x: losses.mce(x, label)[0])(logits)
+    assert np.isfinite(losses.mce(logits, label)[0]) and np.all(np.isfinite(gradient))
+
+
+def test_one_labelled_cell_makes_a_block_count():
+    label = np.full((2, 8, 12), VOID, np.uint8)
+    label[0, 3, 3], label[0, 4, 8], label[1, 7, 11] = 0, 2, 1
+    expected = np.zeros((2, 2, 3))
+    expected[0, 0, 0], expected[0, 1, 2], expected[1, 1, 2] = 1, 1, 1
+    np.testing.assert_array_equal(losses.prediction_weights(label, 4), expected)
+
+
+def test_weights_cover_odd_sizes():
+    """As many as the adversary's predictions, which round up; at the border the block is smaller."""
+    label = np.full((1, 9, 6), VOID, np.uint8)
+    assert np.all(losses.prediction_weights(label, 4) == np.zeros((1, 3, 2)))
+    label[0, 8, 5] = 0
+    np.testing.assert_array_equal(losses.prediction_weights(label, 4)[0], [[0, 0], [0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("block", [1, 2, 4])
+def test_weights_are_those_of_a_loop(cells, block):
+    _, label = cells
+    weights = losses.prediction_weights(label, block)
+    for n, i, j in np.ndindex(weights.shape):
+        own = label[n, block * i : block * (i + 1), block * j : block * (j + 1)]
+        assert weights[n, i, j] == np.any(own != VOID)
+
+
+def test_right_cells_are_counted(cells):
+    logits, label = cells
+    labelled = label != VOID
+    right = (np.argmax(logits, -1) == label)[labelled].sum()
+    assert 0 < right < labelled.sum()
+    np.testing.assert_array_equal(losses.correct_cells(logits, label), (right, labelled.sum()))
+
+
+@pytest.mark.parametrize("z", [False, True])
+def test_right_predictions_are_counted(predictions, z):
+    logits, weights = predictions
+    right = np.sum(((logits[..., 0] > 0) == z) * weights)
+    assert 0 < right < weights.sum()
+    np.testing.assert_array_equal(
+        losses.correct_predictions(logits, z, weights), (right, weights.sum())
+    )
+
+
+def test_without_labels_everything_is_zero():
+    logits = jnp.asarray(np.random.RandomState(0).normal(size=(2, 8, 8, CLASSES)), jnp.float32)
+    label = jnp.full((2, 8, 8), VOID, jnp.uint8)
+    weights = losses.prediction_weights(label, 4)
+    verdict = logits[:, ::4, ::4, :1]
+    assert losses.mce(logits, label) == (0, 0)
+    assert losses.correct_cells(logits, label) == (0, 0)
+    for z in (False, True):
+        assert losses.bce(verdict, z, weights) == (0, 0)
+        assert losses.adversarial_term(verdict, weights, z) == (0, 0)
+        assert losses.correct_predictions(verdict, z, weights) == (0, 0)

@@ -1,0 +1,103 @@
+"""Trains the standard and the adversarial arm of an experiment and compares them on the test split.
+
+    python -m tools.compare_arms --config=configs/synthetic.py --workdir=runs/synthetic
+
+Both arms start from the same segmenter and see the same images in the same order. Stopped, the same
+command goes on. Fields of the configuration are set as for ``main.py`` and hold for both arms. One
+seed shows that it works and what it looks like; which arm is better takes many.
+"""
+
+import importlib.util
+import os
+import sys
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from segadv_jax import console, evaluate, experiment, history, steps, visualize
+from segadv_jax.data import pipeline
+from segadv_jax.errors import InputError
+from segadv_jax.train import train
+
+ARMS = ("standard", "adversarial")
+_MEASURES = ("class_accuracy", "pixel_accuracy", "mean_iou")
+config_flags.DEFINE_config_file("config", "configs/synthetic.py", "Configuration with both arms.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/synthetic", "Folder for a run of each arm.")
+
+
+def load_config(path, arm, overrides):
+    """One arm of a configuration file, with the fields that were set on the command line."""
+    spec = importlib.util.spec_from_file_location("compared_config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(arm)
+    config.update_from_flattened_dict(overrides)
+    return config.lock()
+
+
+def table(results):
+    """The test measures {arm: {name: fraction}} in percent, as lines of text."""
+    lines = [" " * 12 + "".join(f"{name.replace('_', ' '):>16}" for name in _MEASURES)]
+    for arm, result in results.items():
+        values = "".join(f"{100 * (result[name] or 0):16.1f}" for name in _MEASURES)
+        lines.append(f"{arm:<12}{values}")
+    return "\n".join(lines)
+
+
+def draw(configs, workdir):
+    """Draws test images with both arms' predictions, and both histories; returns the two paths."""
+    predictions = {}
+    for arm, config in configs.items():
+        data_set = experiment.load_data(config)
+        split = pipeline.read_split(data_set.builder, config.data.test).first(6)
+        batch = next(pipeline.eval_batches(split, batch_size=6, canvas=split.canvas()))
+        segmenter, params, _ = evaluate.restore_best(config, os.path.join(workdir, arm), data_set)
+        probabilities = steps.predict(
+            jax.device_get(params), batch["image"], batch["size"], segmenter
+        )
+        predictions[arm] = np.asarray(probabilities).argmax(-1)
+    picture = visualize.comparison_grid(
+        batch["image"],
+        batch["label"],
+        predictions,
+        batch["size"],
+        data_set.palette,
+        data_set.class_names,
+    )
+    paths = os.path.join(workdir, "comparison.png"), os.path.join(workdir, "curves.png")
+    visualize.save_png(picture, paths[0])
+    histories = {arm: history.read(os.path.join(workdir, arm, "history.csv")) for arm in configs}
+    keys = ("train_class_accuracy", "validation_class_accuracy", "validation_mean_iou")
+    visualize.curves(histories, paths[1], keys)
+    return paths
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    console.setup()
+    flag, workdir = flags.FLAGS["config"], _WORKDIR.value
+    path, overrides = (
+        config_flags.get_config_filename(flag),
+        config_flags.get_override_values(flag),
+    )
+    configs, results = {arm: load_config(path, arm, overrides) for arm in ARMS}, {}
+    try:
+        for arm, config in configs.items():
+            print(f"\n{arm}: {os.path.join(workdir, arm)}", flush=True)
+            train(config, os.path.join(workdir, arm))
+            results[arm] = evaluate.evaluate(config, os.path.join(workdir, arm), config.data.test)
+        pictures = draw(configs, workdir)
+    except (InputError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    images = results[arm]["images"]
+    print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
+    print(table(results))
+    print(f"\nPredictions: {pictures[0]}\nCurves:      {pictures[1]}")
+
+
+if __name__ == "__main__":
+    app.run(main)
