@@ -1,16 +1,52 @@
-"""What a person sees in the terminal: our own messages and the metrics, above the progress bar."""
+"""The command line and the terminal: flags, messages, errors of one line."""
 
 import logging
 import os
+import sys
 
+from absl import app, flags
 from tqdm import tqdm
+
+from segadv_jax.errors import InputError
 
 _OURS = (os.path.dirname(__file__), os.path.join("clu", "metric_writers"))
 
 
+def run(main):
+    """Runs ``main()`` after parsing the flags; what is wrong with the input becomes one line.
+
+    The exit status is then 2. Only flags are taken, no other arguments.
+    """
+    app.run(lambda argv: _report(main), flags_parser=lambda argv: _report(_parse, argv))
+
+
+def _report(function, *args):
+    try:
+        return function(*args)
+    except (InputError, FloatingPointError, flags.Error) as error:
+        # What a configuration file raises comes as a traceback; its last line says what is wrong.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        print("error:", " ".join(lines[:1] + lines[1:][-1:]), file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(argv):
+    try:
+        rest = flags.FLAGS(argv)
+    except AttributeError as error:  # Of a configuration that has no such field.
+        reason = " ".join(str(error).replace("\\n", " ").split()).strip("\"'")
+        raise InputError(f"among the --config.* flags, no such field: {reason}") from error
+    except OSError as error:
+        raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
+    if len(rest) > 1:
+        raise InputError(f"{rest[1]}: not a flag; every setting is given as --name=value")
+    _show_messages()
+    return rest
+
+
 class _Handler(logging.Handler):
     def emit(self, record):
-        tqdm.write(self.format(record))
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _is_for_people(record):
@@ -22,8 +58,8 @@ def _is_for_people(record):
     return "Got images" not in record.getMessage()  # The writer says that of every picture.
 
 
-def setup():
-    """Sends log messages through tqdm, and only those that are for people."""
+def _show_messages():
+    """Sends log messages through tqdm, above its bar, and only those that are for people."""
     handler = _Handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_for_people)

@@ -76,7 +76,8 @@ def build(config, num_classes):
         players[player] = _checked(
             f"optimizer.{player}", optimizers.sgd, fields, learning_rate=rate
         )
-        learning_rates[player] = rate
+        if player == alternation.SEGMENTER or not standard:
+            learning_rates[player] = rate
     step = {
         "segmenter": segmenter,
         "adversary": adversary,

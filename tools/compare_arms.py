@@ -9,21 +9,20 @@ seed shows that it works and what it looks like; which arm is better takes many.
 
 import importlib.util
 import os
-import sys
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from segadv_jax import console, evaluate, experiment, history, steps, visualize
 from segadv_jax.data import pipeline
-from segadv_jax.errors import InputError
 from segadv_jax.train import train
 
 ARMS = ("standard", "adversarial")
 _MEASURES = ("class_accuracy", "pixel_accuracy", "mean_iou")
-config_flags.DEFINE_config_file("config", "configs/synthetic.py", "Configuration with both arms.")
+config_flags.DEFINE_config_file("config", None, "Configuration file that has both arms.")
+flags.mark_flag_as_required("config")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/synthetic", "Folder for a run of each arm.")
 
 
@@ -74,25 +73,17 @@ def draw(configs, workdir):
     return paths
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    console.setup()
+def main():
     flag, workdir = flags.FLAGS["config"], _WORKDIR.value
-    path, overrides = (
-        config_flags.get_config_filename(flag),
-        config_flags.get_override_values(flag),
-    )
+    path = config_flags.get_config_filename(flag)
+    overrides = config_flags.get_override_values(flag)
     configs, results = {arm: load_config(path, arm, overrides) for arm in ARMS}, {}
-    try:
-        for arm, config in configs.items():
-            print(f"\n{arm}: {os.path.join(workdir, arm)}", flush=True)
-            train(config, os.path.join(workdir, arm))
-            results[arm] = evaluate.evaluate(config, os.path.join(workdir, arm), config.data.test)
-        pictures = draw(configs, workdir)
-    except (InputError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    for arm, config in configs.items():
+        arm_dir = os.path.join(workdir, arm)
+        print(f"\n{arm}: {arm_dir}", flush=True)
+        train(config, arm_dir)
+        results[arm] = evaluate.evaluate(config, arm_dir, config.data.test)
+    pictures = draw(configs, workdir)
     images = results[arm]["images"]
     print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
     print(table(results))
@@ -100,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    console.run(main)

@@ -71,6 +71,14 @@ class MultiScale(nn.Module):
     lcn: str = "levels"
     levels: int = 3
 
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation is {self.activation!r}; known: {known}")
+        if self.lcn not in ("levels", "rgb"):
+            raise ValueError(f"lcn is {self.lcn!r}; known: levels, rgb")
+        super().__post_init__()
+
     # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
     stride = 4
     offset = 1.5
