@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 
 from absl import app, flags
@@ -33,9 +34,13 @@ def _report(function, *args):
 def _parse(argv):
     try:
         rest = flags.FLAGS(argv)
-    except AttributeError as error:  # Of a configuration that has no such field.
-        reason = " ".join(str(error).replace("\\n", " ").split()).strip("\"'")
-        raise InputError(f"among the --config.* flags, no such field: {reason}") from error
+        getattr(flags.FLAGS.config, "seed", None)  # A missing file is reported on access only.
+    except AttributeError as error:  # The configuration has no such field.
+        field = re.search(r"\w+", str(error))[0]
+        flag = next((arg.split("=")[0] for arg in argv if field in arg), field)
+        similar = re.search(r'Did you mean "(\w+)"', str(error))
+        hint = f"; did you mean {similar[1]}?" if similar else ""
+        raise InputError(f"{flag}: the configuration has no field {field}{hint}") from error
     except OSError as error:
         raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
     if len(rest) > 1:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from segadv_jax import VOID
 from segadv_jax.models import MultiScale, TwoBranch
@@ -93,3 +94,31 @@ def state(segmenter, adversary, optimizer, seed=0):
         "adversary": adversary_parameters(adversary, seed + 1),
     }
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def momentum(state, player):
+    """The momentum of a player; after one step from ``state``, its gradient."""
+    return optax.tree.get(state.opt_state.inner_states[player], "trace")[player]
+
+
+def updates_counted(state, player):
+    """How many updates the player's learning rate schedule has counted."""
+    return int(optax.tree.get(state.opt_state.inner_states[player], "count"))
+
+
+def equal(left, right):
+    """Whether two trees are the same bit for bit."""
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def assert_close(got, expected, tolerance=1e-4):
+    """Compares trees leaf by leaf, relative to each leaf's largest value."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for path, want in jax.tree.leaves_with_path(expected):
+        have = got
+        for key in path:
+            have = have[key.key]
+        atol = tolerance * np.max(np.abs(want)) + 1e-9
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(have, want, rtol=0, atol=atol, err_msg=name)

@@ -1,0 +1,185 @@
+"""A training step with the real networks: whose gradient is whose, who moves and who waits."""
+
+import functools
+
+import equations
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from segadv_jax import encodings, optimizers, steps
+from segadv_jax.alternation import PLAYERS, Alternation
+from segadv_jax.data.augment import augment
+
+TURNS = tuple(PLAYERS)
+SEGMENTER, ADVERSARY = small.segmenter(levels=2), small.adversary()
+OPTIMIZER = optimizers.alternate(
+    optimizers.sgd(optimizers.schedule(0.1, "poly", 1000), 0.9, weight_decay=1e-4),
+    optimizers.sgd(optimizers.schedule(0.02, "poly", 1000), 0.9),
+)
+
+
+@pytest.fixture(scope="module")
+def play():
+    """(state, batch, key, turn, lam) -> (state, metrics), compiled once per turn."""
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def play(state, batch, key, turn, lam):
+        return steps.train_step(
+            state,
+            batch,
+            key,
+            turn,
+            segmenter=SEGMENTER,
+            adversary=ADVERSARY,
+            encode=encodings.basic,
+            optimizer=OPTIMIZER,
+            augment={"crop": 32},
+            lam=lam,
+        )
+
+    return play
+
+
+@pytest.fixture
+def state():
+    return small.state(SEGMENTER, ADVERSARY, OPTIMIZER)
+
+
+@pytest.fixture(scope="module")
+def own_gradients():
+    """Each player's gradient of its own loss, the other's parameters being constants."""
+    batch, key, params = (
+        small.batch(),
+        jax.random.key(5),
+        small.state(SEGMENTER, ADVERSARY, OPTIMIZER).params,
+    )
+    # Row r is augmented with fold_in(key, r).
+    rows = [
+        augment(
+            jax.random.fold_in(key, r),
+            *(jnp.asarray(batch[n][r]) for n in ("image", "label", "size")),
+            crop=32,
+        )
+        for r in range(4)
+    ]
+    image, label, size = (jnp.stack(parts) for parts in zip(*rows, strict=True))
+    cells = equations.cell_labels(np.asarray(label))
+
+    def losses(theta_s, theta_a):
+        logits = SEGMENTER.apply({"params": theta_s}, image, size)
+        judge = lambda label_map: ADVERSARY.apply({"params": theta_a}, label_map, image, size)
+        return (
+            equations.mce(logits, cells),
+            equations.adversarial_term(judge, logits, cells),
+            equations.adversary_loss(judge, logits, cells),
+        )
+
+    def part(index):
+        return lambda *thetas: losses(*thetas)[index]
+
+    thetas = params["segmenter"], params["adversary"]
+    return jax.jit(
+        lambda *thetas: {
+            "mce": jax.grad(part(0))(*thetas),
+            "adversarial": jax.grad(part(1))(*thetas),
+            "adversary": jax.grad(part(2), argnums=1)(*thetas),
+            "losses": losses(*thetas),
+        }
+    )(*thetas)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_each_gradient_is_that_of_its_own_loss(play, state, own_gradients, turn):
+    lam = 0.5
+    after, metrics = play(state, small.batch(), jax.random.key(5), turn, lam)
+    gradients = {player: small.momentum(after, player) for player in ("segmenter", "adversary")}
+    decay = jax.tree.map(lambda p: 1e-4 * p, state.params["segmenter"])
+    lam = 0 if turn == "standard" else lam
+    expected = {
+        "segmenter": jax.tree.map(
+            lambda mce, term, decay: mce + lam * term + decay,
+            own_gradients["mce"],
+            own_gradients["adversarial"],
+            decay,
+        ),
+        "adversary": own_gradients["adversary"],
+    }
+    for player, gradient in gradients.items():
+        if player in PLAYERS[turn]:
+            small.assert_close(gradient, expected[player], 1e-3)
+        else:
+            assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(gradient))
+    mce, term, bce = own_gradients["losses"]
+    np.testing.assert_allclose(metrics["mce"], mce, rtol=1e-4)
+    if turn in ("segmenter", "both"):
+        np.testing.assert_allclose(metrics["adversarial_term"], term, rtol=1e-4)
+    if turn in ("adversary", "both"):
+        np.testing.assert_allclose(metrics["bce_real"] + metrics["bce_synthetic"], bce, rtol=1e-4)
+
+
+def test_the_adversary_has_a_say():
+    """The test above would hold for gradients that vanish: neither part of them does."""
+
+
+@pytest.mark.parametrize("turn", ["standard", "segmenter", "adversary"])
+def test_a_waiting_player_stands_still(play, state, turn):
+    """Its parameters, its momentum, which is not zero, and its learning rate."""
+    before, _ = play(state, small.batch(), jax.random.key(0), "both", 0.5)
+    after, _ = play(before, small.batch(seed=1), jax.random.key(1), turn, 0.5)
+    assert int(after.step) == int(before.step) + 1
+    for player in ("segmenter", "adversary"):
+        momenta = small.momentum(before, player), small.momentum(after, player)
+        counts = small.updates_counted(before, player), small.updates_counted(after, player)
+        assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(momenta[0]))
+        moves = player in PLAYERS[turn]
+        assert small.equal(before.params[player], after.params[player]) != moves
+        assert small.equal(*momenta) != moves
+        assert counts == (1, 1 + moves)
+
+
+@pytest.mark.parametrize(
+    "alternation",
+    [
+        Alternation("simultaneous"),
+        Alternation("fast"),
+        Alternation("slow", 2),
+        Alternation("slow", 2, pretrain=3),
+    ],
+    ids=["simultaneous", "fast", "slow", "pretrain"],
+)
+def test_lambda_zero_is_standard_training(play, alternation):
+    """Under every schedule, when update u of the segmenter gets the same batch and the same key."""
+    trained = []
+    for turns in (Alternation("standard"), alternation):
+        now = small.state(SEGMENTER, ADVERSARY, OPTIMIZER)
+        for step in range(turns.steps(12)):
+            turn, taken = turns.turn(step), turns.batches(step)
+            stream = "adversary" if turn == "adversary" else "segmenter"
+            seed = taken[stream] + 100 * (stream == "adversary")
+            now, _ = play(now, small.batch(seed=seed), jax.random.key(seed), turn, 0.0)
+        assert small.updates_counted(now, "segmenter") == 12
+        trained.append(now)
+    standard, adversarial = trained
+    assert not small.equal(standard.params["adversary"], adversarial.params["adversary"])
+    small.assert_close(adversarial.params["segmenter"], standard.params["segmenter"], 1e-4)
+    print("BITEQ", small.equal(adversarial.params["segmenter"], standard.params["segmenter"]))
+
+
+def test_two_hundred_steps_learn_and_move_one_player_at_a_time(play, state):
+    turns = Alternation("slow", 20, pretrain=20)
+    batches = [small.batch(seed=seed, void=0.1) for seed in range(2)]
+    history = []
+    for step in range(200):
+        turn = turns.turn(step)
+        before = state
+        state, metrics = play(state, batches[step % 2], jax.random.key(step), turn, 0.05)
+        for player in ("segmenter", "adversary"):
+            moved = not small.equal(before.params[player], state.params[player])
+            assert moved == (player in PLAYERS[turn]), f"step {step}, {turn}, {player}"
+        history.append(float(metrics["mce"]))
+    print(history[::10])
+    assert np.mean(history[-10:]) < 0.8 * np.mean(history[:10])
+    assert state.step == 200
