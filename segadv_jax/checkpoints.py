@@ -93,34 +93,33 @@ def record_config(workdir, config, identity):
       InputError: the workdir's run differs in one of ``identity``.
     """
     path = os.path.join(workdir, "config.json")
-    config = flatten(json.loads(json.dumps(config)))
+    config = json.loads(json.dumps(config))
     if not os.path.exists(path):
         os.makedirs(workdir, exist_ok=True)
-        temporary = f"{path}.{os.getpid()}"
-        with open(temporary, "w") as file:
+        part = f"{path}.{os.getpid()}"  # Every process of a pod writes the same.
+        with open(part, "w") as file:
             json.dump(config, file, indent=2)
-        os.replace(temporary, path)
+        os.replace(part, path)
         return []
     with open(path) as file:
-        recorded = json.load(file)
-    names = sorted(config.keys() | recorded.keys())
-    changed = [name for name in names if config.get(name) != recorded.get(name)]
+        recorded, now = _flatten(json.load(file)), _flatten(config)
+    changed = sorted(k for k in now.keys() | recorded.keys() if now.get(k) != recorded.get(k))
     for name in changed:
         if any(name == field or name.startswith(f"{field}.") for field in identity):
             raise InputError(
                 f"--workdir={workdir} holds a run of another architecture: its config.{name} is "
-                f"{recorded.get(name)!r}, this one's {config.get(name)!r}; choose another --workdir, "
+                f"{recorded.get(name)!r}, this one's {now.get(name)!r}; choose another --workdir, "
                 f"or the configuration in {path}"
             )
     return changed
 
 
-def flatten(tree, prefix=""):
+def _flatten(tree, prefix=""):
     """{"a": {"b": 1}} to {"a.b": 1}."""
     flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -57,7 +57,8 @@ class _Handler(logging.Handler):
 def _is_for_people(record):
     """Whether to show a record: libraries' reports of their every move are not for the terminal."""
     if record.levelno >= logging.WARNING:
-        return True
+        # Orbax warns of every checkpoint that is saved without a measure, as those in between are.
+        return "tracked_metric" not in record.getMessage()
     if not any(place in record.pathname for place in _OURS):
         return False
     return "Got images" not in record.getMessage()  # The writer says that of every picture.

@@ -13,6 +13,8 @@ from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.confusion import measures
 
+COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
+
 
 def evaluate(config, workdir, split=None):
     """Evaluates the checkpoint that the validation selected, and writes ``eval/<split>.json``.
@@ -96,7 +98,7 @@ def run(eval_step, params, examples, num_classes, batch_size, canvas):
         process_count=jax.process_count(),
     )
     # Counts are 32-bit on the device: they move to the host before they can overflow.
-    until_full = max(1, (2**31 - 1) // (batch_size * math.prod(canvas)))
+    until_full = max(1, COUNTER_LIMIT // (batch_size * math.prod(canvas)))
     sums = {"confusion": np.zeros((num_classes, num_classes), np.int64), "mce": 0.0, "cells": 0.0}
     totals, held = None, 0
     for batch in batches:

@@ -11,7 +11,7 @@ VOID = 255
 
 
 def cell_labels(label):
-    """u8[n,h,w]: the pixel nearest to 4i + 1.5, the later one of two; void beyond the last pixel."""
+    """u8[n,h,w]: the pixel nearest to 4i + 1.5, the later of two; void beyond the last pixel."""
     padded = np.pad(label, [(0, 0), (0, 3), (0, 3)], constant_values=VOID)
     h, w = (-(-side // 4) for side in label.shape[1:])
     return padded[:, 2::4, 2::4][:, :h, :w]

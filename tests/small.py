@@ -59,14 +59,14 @@ def images(sizes, canvas, seed=0):
     return made["image"].astype(np.float32), made["size"]
 
 
-def batch(sizes=SIZES, canvas=CANVAS, seed=0, void=0.2):
-    """Noise on colours that depend on the class; labels in squares of 3 pixels, some void."""
+def batch(sizes=SIZES, canvas=CANVAS, seed=0, void=0.2, square=3):
+    """Noise on colours that depend on the class; labels in squares of some pixels, some void."""
     random = np.random.RandomState(seed)
     n, (height, width) = len(sizes), canvas
-    coarse = random.randint(0, CLASSES, (n, height // 3 + 1, width // 3 + 1))
+    coarse = random.randint(0, CLASSES, (n, height // square + 1, width // square + 1))
     coarse[random.uniform(size=coarse.shape) < void] = VOID
-    label = coarse.repeat(3, 1).repeat(3, 2)[:, :height, :width].astype(np.uint8)
-    colour = random.randint(60, 200, (256, 3))
+    label = coarse.repeat(square, 1).repeat(square, 2)[:, :height, :width].astype(np.uint8)
+    colour = np.random.RandomState(0).randint(60, 200, (256, 3))
     image = (colour[label] + random.randint(-50, 50, (n, height, width, 3))).astype(np.uint8)
     for row, (h, w) in enumerate(sizes):
         image[row, h:], image[row, :, w:] = 0, 0

@@ -78,7 +78,7 @@ def test_with_a_repository_it_clones_and_installs(tmp_path, monkeypatch):
 def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
     # Three devices, which no usual batch size is a multiple of.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    monkeypatch.setenv("SEGADV_DEMO_UPDATES", "3")
+    monkeypatch.setenv("SEGADV_DEMO_UPDATES", "2")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # Where the notebook makes its folder.
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # The arms share much.

@@ -1,0 +1,52 @@
+"""Factories report a wrong value by the name of its field."""
+
+import pytest
+
+from configs import synthetic as synthetic_config
+from segadv_jax import experiment
+from segadv_jax.errors import InputError
+
+CLASSES = 8
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("segmenter.name", "unet", "config.segmenter.name is 'unet'; known: multiscale"),
+        ("segmenter.activation", "gelu", "config.segmenter: activation is 'gelu'; known: tanh"),
+        ("adversary.name", "patch", "config.adversary.name is 'patch'; known: two_branch"),
+        ("encoding", "onehot", "config.encoding is 'onehot'; known: basic"),
+        ("loss.reduction", "median", "config.loss.reduction is 'median'; known: mean, sum"),
+        ("alternation.schedule", "sometimes", "config.alternation: schedule 'sometimes'"),
+        ("alternation.period", 0, "config.alternation: period must be at least 1"),
+        ("optimizer.adversary.decay", "linear", "config.optimizer.adversary: decay is 'linear'"),
+        ("train.updates", 0, "config.train.updates is 0"),
+    ],
+)
+def test_a_wrong_value_is_reported_with_its_field(field, value, message):
+    config = synthetic_config.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=message):
+        experiment.build(config, CLASSES)
+
+
+@pytest.mark.parametrize("schedule", ["standard", "simultaneous", "fast", "slow"])
+def test_schedules_decay_over_each_players_own_updates(schedule):
+    config = synthetic_config.get_config("standard" if schedule == "standard" else "adversarial")
+    config.update_from_flattened_dict(
+        {
+            "alternation.schedule": schedule,
+            "alternation.period": 7,
+            "alternation.pretrain": 0 if schedule == "standard" else 3,
+            "train.updates": 20,
+            "optimizer.adversary.decay": "poly",
+        }
+    )
+    parts = experiment.build(config, CLASSES)
+    updates = parts.alternation.updates(parts.alternation.steps(20))
+    assert updates["segmenter"] == 20
+    assert set(parts.learning_rates) == {p for p, count in updates.items() if count}
+    for player, learning_rate in parts.learning_rates.items():
+        assert learning_rate(0) == pytest.approx(config.optimizer[player].learning_rate)
+        assert learning_rate(updates[player] - 1) > 0
+        assert learning_rate(updates[player]) == pytest.approx(0, abs=1e-9)
