@@ -21,9 +21,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.mark_flag_as_required("config")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "This is one of several hosts, as of a TPU pod.")
 
 
 def main():
+    if _MULTIHOST.value:
+        jax.distributed.initialize()
     logging.info("devices: %s", ", ".join(map(str, jax.devices())))
     config, workdir = _CONFIG.value, _WORKDIR.value
     if _MODE.value == "evaluate":

@@ -14,7 +14,7 @@ PACKAGE = "segadv_jax"
 # which is where its place in the house is decided.
 BELOW_STEPS = {"alternation", "data.augment", "encodings", "errors", "losses", "models"}
 BELOW_STEPS |= {"metrics", "optimizers", "train_state"}
-BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "steps", "visualize"}
+BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "experiment", "history", "steps", "visualize"}
 MAY_IMPORT = {
     "errors": set(),
     "models": {"errors"},
@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "metrics": {"errors"},
     "data": {"errors"},
     "visualize": {"errors"},
+    "history": {"errors"},
+    "console": {"errors"},
     "checkpoints": {"errors", "train_state"},
+    "experiment": BELOW_STEPS | {"data"},
     "evaluate": BELOW_LOOPS,
     "train": BELOW_LOOPS | {"evaluate"},
 }
@@ -35,13 +38,13 @@ MAY_IMPORT = {
 ONLY_IN = {
     "tensorflow": {"data"},
     "tensorflow_datasets": {"data"},
-    "clu": {"evaluate", "train"},
-    "ml_collections": {"evaluate", "train"},
+    "clu": {"train"},
     "orbax": {"checkpoints"},
 }
 WITHOUT_TENSORFLOW = ("alternation", "encodings", "errors", "losses", "metrics", "models")
 WITHOUT_TENSORFLOW += ("optimizers", "steps", "train_state", "visualize")
 WITHOUT_TENSORFLOW += ("data.augment", "data.order")
+SEE_THE_CONFIG = {"train", "evaluate", "experiment", "checkpoints"}
 BLOCKED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")
 
 BLOCKER = """
@@ -149,6 +152,13 @@ def test_library_is_imported_only_where_it_belongs(library):
     assert not sorted(user for user in users if not within(user, ONLY_IN[library]))
 
 
+def test_only_the_loops_and_the_factories_see_the_config():
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        takes_config = any(isinstance(n, ast.arg) and n.arg == "config" for n in ast.walk(tree))
+        assert not takes_config or path.stem in SEE_THE_CONFIG, f"{path.name} takes the config"
+
+
 def test_the_root_of_the_package_imports_nothing():
     assert imports((ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8"), PACKAGE) == set()
 
@@ -166,7 +176,7 @@ def test_configs_import_nothing_heavy():
 def test_main_only_dispatches():
     names = imports((ROOT / "main.py").read_text(encoding="utf-8"), "main")
     own = {name for name in names if within(name, {PACKAGE})}
-    allowed = {f"{PACKAGE}.{part}" for part in ("errors", "evaluate", "train")}
+    allowed = {f"{PACKAGE}.{part}" for part in ("console", "evaluate", "train")}
     assert within_any(own, f"{PACKAGE}.train") and within_any(own, f"{PACKAGE}.evaluate")
     assert not sorted(name for name in own if not within(name, allowed))
 

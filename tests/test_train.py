@@ -1,7 +1,9 @@
 """The loop, end to end: what a run writes, and that a stopped run goes on bit for bit."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -153,8 +155,8 @@ def test_a_diverging_run_stops_with_an_explanation(data_dir, tmp_path):
         train(config, str(tmp_path))
 
 
-# Sends a real SIGTERM to its own process when the step function is called for the n-th time, so that
-# the place is exact, and otherwise runs main.py as its command line says.
+# Sends a real SIGTERM to its own process at the n-th batch, so that the place is exact, and otherwise
+# runs main.py as its command line says.
 STOPPED = """
 import os, runpy, signal, sys
 from segadv_jax import steps
@@ -170,17 +172,24 @@ runpy.run_path("main.py", run_name="__main__")
 """
 
 
-def main_process(arguments, call=None):
-    program = ["-c", STOPPED.format(call=call)] if call else ["main.py"]
+def start_process(arguments):
+    """Python on its own, with one device."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
+    return subprocess.Popen(
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=400,
     )
+
+
+def finish(arguments):
+    """Runs Python to its end: (exit status, what it wrote to stderr)."""
+    process = start_process(arguments)
+    _, errors = process.communicate(timeout=400)
+    return process.returncode, errors
 
 
 def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path):
@@ -189,19 +198,18 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
     flags = ["--config=configs/synthetic.py:adversarial"]
     flags += [f"--config.{name}={value}" for name, value in settings.items()]
 
-    whole = main_process([*flags, f"--workdir={tmp_path / 'whole'}"])
-    assert whole.returncode == 0, whole.stderr
+    assert finish(["main.py", *flags, f"--workdir={tmp_path / 'whole'}"])[0] == 0
     # Rounds of three: the eleventh step is the adversary's fifth turn, in the second of its rounds;
     # by then the segmenter has had 6 updates, one into its second epoch of 5. The fifth update was
     # validated on the way, which takes 4 batches.
     command = [*flags, f"--workdir={tmp_path / 'stopped'}"]
-    stopped = main_process(command, call=11 + 4)
-    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
-    assert "stopped at step 11" in stopped.stderr
+    status, errors = finish(["-c", STOPPED.format(call=11 + 4), *command])
+    assert status == 128 + signal.SIGTERM, errors
+    assert "stopped at step 11" in errors
     assert not (tmp_path / "stopped" / "eval" / "test[:7].json").exists()
-    resumed = main_process(command)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "going on from step 11 of 21" in resumed.stderr
+    status, errors = finish(["main.py", *command])
+    assert status == 0, errors
+    assert "going on from step 11 of 21" in errors
 
     for name in ("history.csv", "eval/test[:7].json"):
         files = [(tmp_path / run / name).read_bytes() for run in ("whole", "stopped")]
@@ -214,3 +222,36 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
                 states.append(checkpointer.restore(path))
         assert len(jax.tree.leaves(states[0])) > 5
         jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+TWO_HOSTS = """
+import runpy, sys
+import jax
+jax.distributed.initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]))
+sys.argv[:] = ["main.py", *sys.argv[3:]]
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def test_two_hosts_train_as_one(data_dir, tmp_path):
+    settings = SMALL | {"data.data_dir": data_dir, "train.updates": 4, "evaluate.every": 2}
+    flags = ["--config=configs/synthetic.py:adversarial"]
+    flags += [f"--config.{name}={value}" for name, value in settings.items()]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    two = [f"--workdir={tmp_path / 'two'}", *flags]
+    hosts = [start_process(["-c", TWO_HOSTS, port, str(rank), *two]) for rank in (0, 1)]
+    one = start_process(["main.py", f"--workdir={tmp_path / 'one'}", *flags])
+    for process in (one, *hosts):
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors
+    rows = [history.read(tmp_path / name / "history.csv") for name in ("one", "two")]
+    assert len(rows[0]) == 2
+    for single, shared in zip(*rows, strict=True):
+        assert single == pytest.approx(shared, rel=1e-3)
+    results = [
+        json.loads((tmp_path / n / "eval/test[:7].json").read_text()) for n in ("one", "two")
+    ]
+    assert results[0]["images"] == results[1]["images"] == 7
+    assert results[0]["mce"] == pytest.approx(results[1]["mce"], rel=1e-3)
