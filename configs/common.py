@@ -41,17 +41,16 @@ def get_config():
     config.alternation.period = 500  # Of "slow" (Section 4).
     config.alternation.pretrain = 0  # Adversary-only steps at the start (Section 4).
 
-    # Budgets and intervals count updates of the segmenter.
     config.train = ml_collections.ConfigDict()
-    config.train.updates = 0
+    config.train.updates = 0  # Of the segmenter; the adversary's own turns come on top.
     config.train.batch_size = 4
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
     config.train.augment = True
     config.train.flip = True
     config.train.rotation = 8.0  # Degrees either way.
     config.train.scale = (0.9, 1.1)
-    config.train.log_every = 50
-    config.train.checkpoint_every = 500  # Beside the one at each validation.
+    config.train.log_every = 50  # Steps, whichever player's.
+    config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
 
     config.optimizer = ml_collections.ConfigDict()
     for player in ("segmenter", "adversary"):
@@ -63,7 +62,7 @@ def get_config():
         config.optimizer[player].weight_decay = 0.0
 
     config.evaluate = ml_collections.ConfigDict()
-    config.evaluate.every = 500
+    config.evaluate.every = 500  # Updates of the segmenter.
     config.evaluate.batch_size = 4
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.

@@ -1,14 +1,14 @@
 """Multi-scale segmenter on Stanford Background, with and without adversary (Table 1).
 
-Luc et al. (2016), Section 4: the network of Farabet et al. (2013) trained patch-wise from scratch, on
-seven of eight subsets of the training images; the eighth selects the checkpoint.
+Luc et al. (2016), Section 4: the network of Farabet et al. (2013) trained patch-wise, from scratch,
+on seven of eight subsets of the training images; the eighth selects the checkpoint.
 
     python main.py --config=configs/stanford.py:adversarial \\
         --config.data.archives=FOLDER_WITH_iccv09Data.tar.gz --workdir=runs/stanford/adversarial
     python main.py --config=configs/stanford.py:standard ...
 
-The paper reports (class accuracy / pixel accuracy / mean IoU) 66.5 / 73.3 / 51.3 for the standard arm
-and 68.7 / 75.2 / 54.3 for the adversarial one.
+The paper reports class accuracy 66.5, pixel accuracy 73.3 and mean IoU 51.3 for the standard arm,
+68.7, 75.2 and 54.3 for the adversarial one. What this configuration reached: docs/results.md.
 """
 
 from configs import common
@@ -29,8 +29,9 @@ def get_config(arm="adversarial"):
 
     if arm == "adversarial":
         config.alternation.schedule = "simultaneous"
-        # The paper: lambda 2 and adversary rate 1e-3. We read lambda as a weight between the sums of
-        # Eq. 1: there are 16 label cells per prediction of the adversary, so between means it is 2/16.
+        # The paper: lambda 2 and adversary rate 1e-3, schedule not stated. We read lambda as a
+        # weight between the sums of Eq. 1, where 16 label cells stand against one prediction of the
+        # adversary: between means it is 2/16.
         config.loss.lam = 2 / 16
         config.optimizer.adversary.learning_rate = 1e-3
     elif arm != "standard":

@@ -19,8 +19,8 @@ def open_manager(workdir):
     def score(metrics):
         return metrics["mean_iou"]
 
-    # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor push out
-    # the latest, which `max_to_keep` with `best_fn` alone does.
+    # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor be
+    # deleted while it is the latest, which `max_to_keep` with `best_fn` alone does.
     policy = AnyPreservationPolicy(
         [LatestN(1), BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)]
     )

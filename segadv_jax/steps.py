@@ -244,7 +244,7 @@ def _replicated():
 
 
 def shard(batch):
-    """A host's batch {name: [n,...]} as the mapped steps take it: {name: [devices,n/devices,...]}."""
+    """A host's batch {name: [n,...]} with a leading device axis, as the mapped steps take it."""
     devices = jax.local_device_count()
     return {
         name: value.reshape(devices, -1, *value.shape[1:])

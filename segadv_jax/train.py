@@ -24,8 +24,8 @@ def train(config, workdir):
     """Trains a segmenter, against an adversary or not, or goes on where a stopped run left off.
 
     Writes into ``workdir``: ``config.json``; ``checkpoints/``, the latest and the best by mean IoU
-    on the validation split; ``history.csv``, a row per validation; ``predictions/*.png``; TensorBoard
-    events. All axes count the segmenter's updates. The test split is not read.
+    on the validation split; ``history.csv``, a row per validation; ``predictions/*.png``;
+    TensorBoard events. All axes count the segmenter's updates. The test split is not read.
 
     SIGTERM or Ctrl-C saves a checkpoint and ends the process; the same command goes on from there
     and, on a CPU, arrives at the same state bit for bit.
@@ -119,8 +119,8 @@ def train(config, workdir):
                 scalars = means(finished)
                 if not np.isfinite(scalars["mce"]):
                     raise FloatingPointError(
-                        f"the cross-entropy is {scalars['mce']} after {updates[SEGMENTER]} updates: "
-                        "lower config.optimizer.segmenter.learning_rate or set its clip"
+                        f"the cross-entropy is {scalars['mce']} after {updates[SEGMENTER]} "
+                        "updates: lower config.optimizer.segmenter.learning_rate or set its clip"
                     )
                 bar.set_postfix_str(describe(scalars), refresh=False)
                 for name, learning_rate in parts.learning_rates.items():
@@ -155,8 +155,8 @@ def train(config, workdir):
 def validator(config, data_set, training, validation, canvas, segmenter):
     """Returns a function that measures the segmenter between two training steps.
 
-    It maps the segmenter's parameters to the columns of ``history.csv`` and a picture u8[h,w,3]. The
-    training images are measured as the validation ones are, without augmentation.
+    It maps the segmenter's parameters to the columns of ``history.csv`` and a picture u8[h,w,3].
+    The training images are measured as the validation ones are, without augmentation.
     """
     measured = {"validation": validation}
     if config.evaluate.train_images:
@@ -231,8 +231,8 @@ def progress_bar(turns, start, updates, batch_size):
 def stop_signals():
     """Catches SIGTERM and Ctrl-C; yields a function (manager, step) that tells whether to stop.
 
-    With several processes the signal is agreed upon by all of them through JAX's preemption service.
-    A second signal ends the process at once.
+    With several processes all of them agree on the step through JAX's preemption service. A second
+    signal ends the process at once.
     """
     caught = []
 

@@ -101,7 +101,7 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
     (folder,) = tmp_path.glob("segadv_*")
     table = printed(cells["table"])
     assert "One seed proves nothing" in table
-    assert "class accuracy  pixel accuracy        mean iou" in table
+    assert "class accuracy  pixel accuracy  mean IoU" in table
     for arm in ("standard", "adversarial"):
         (row,) = [line.split() for line in table.splitlines() if line.startswith(arm)]
         result = json.loads((folder / arm / "eval" / "test.json").read_text(encoding="utf-8"))

@@ -155,8 +155,8 @@ def test_a_diverging_run_stops_with_an_explanation(data_dir, tmp_path):
         train(config, str(tmp_path))
 
 
-# Sends a real SIGTERM to its own process at the n-th batch, so that the place is exact, and otherwise
-# runs main.py as its command line says.
+# Sends a real SIGTERM to its own process at the n-th batch, so that the place is exact, and
+# otherwise runs main.py as its command line says.
 STOPPED = """
 import os, runpy, signal, sys
 from segadv_jax import steps
