@@ -17,6 +17,12 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "colab" / "segadv_jax_demo.ipynb"
+# The networks of the demo with fewer maps, which halves the test's time.
+NARROW = """
+for config in arms.values():
+    config.segmenter.widths, config.segmenter.hidden = (4, 6, 8), 8
+    config.adversary.fused_features = (4, 5, 6)
+"""
 FIGURES = ("scenes", "patches", "predictions", "histories", "players")
 
 
@@ -83,6 +89,7 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # The arms share much.
     notebook = read()
+    next(cell for cell in notebook.cells if cell.id == "settings").source += NARROW
     NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
     ).execute()

@@ -173,8 +173,9 @@ runpy.run_path("main.py", run_name="__main__")
 
 
 def start_process(arguments):
-    """Python on its own, with one device."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    """Python on its own: one device, and compiled as for people, not as for tests."""
+    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
