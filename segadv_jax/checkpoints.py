@@ -3,6 +3,8 @@
 import json
 import os
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
@@ -36,6 +38,8 @@ def open_manager(workdir):
 def save(manager, state, step, mean_iou=None):
     """Saves a state in the background.
 
+    It is saved as NumPy arrays, so that any number of devices and hosts can go on from it.
+
     Args:
         manager: of ``open_manager``.
         state: TrainState.
@@ -44,19 +48,20 @@ def save(manager, state, step, mean_iou=None):
     """
     if step in manager.all_steps():
         return
+    segmenter, training = _items(jax.device_get(state))
     items = ocp.args.Composite(
-        segmenter=ocp.args.StandardSave(state.params["segmenter"]),
-        training=ocp.args.StandardSave(_without_segmenter(state)),
+        segmenter=ocp.args.StandardSave(segmenter), training=ocp.args.StandardSave(training)
     )
     metrics = None if mean_iou is None else {"mean_iou": mean_iou}
     manager.save(step, args=items, metrics=metrics, force=True)
 
 
 def restore(manager, state, step):
-    """Restores the whole state of ``step``; ``state`` gives the shapes and where to put it."""
+    """The whole state of ``step`` as NumPy arrays; ``state`` gives the shapes."""
+    segmenter, training = _items(_empty(state))
     items = ocp.args.Composite(
-        segmenter=ocp.args.StandardRestore(state.params["segmenter"]),
-        training=ocp.args.StandardRestore(_without_segmenter(state)),
+        segmenter=ocp.args.StandardRestore(segmenter),
+        training=ocp.args.StandardRestore(training),
     )
     restored = manager.restore(step, args=items)
     training = restored["training"]
@@ -65,17 +70,23 @@ def restore(manager, state, step):
 
 
 def restore_segmenter(manager, params, step):
-    """Restores the segmenter alone, whatever it was trained with; ``params`` gives the shapes."""
-    items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(params))
+    """The segmenter alone, whatever it was trained with; ``params`` gives the shapes."""
+    items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(_empty(params)))
     return manager.restore(step, args=items)["segmenter"]
 
 
-def _without_segmenter(state):
-    return {
+def _items(state):
+    """A state as the items of a checkpoint: (the segmenter's parameters, the rest)."""
+    training = {
         "step": state.step,
         "adversary": state.params["adversary"],
         "opt_state": state.opt_state,
     }
+    return state.params["segmenter"], training
+
+
+def _empty(tree):
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
 def record_config(workdir, config, identity):

@@ -37,7 +37,7 @@ def evaluate(config, workdir, split=None):
     examples = pipeline.read_split(data_set.builder, split)
     totals = run(
         steps.parallel_eval_step(segmenter=segmenter),
-        params,
+        steps.replicate(params),
         examples,
         len(data_set.class_names),
         config.evaluate.batch_size,
@@ -54,7 +54,7 @@ def restore_best(config, workdir, data_set):
     """The segmenter of the checkpoint that the validation selected.
 
     Returns:
-        (module, its parameters on all devices, the checkpoint's step).
+        (module, its parameters as NumPy arrays, the checkpoint's step).
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
@@ -71,7 +71,7 @@ def restore_best(config, workdir, data_set):
             raise InputError(
                 f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
             )
-        params = checkpoints.restore_segmenter(manager, steps.replicated_shapes(shapes), step)
+        params = checkpoints.restore_segmenter(manager, shapes, step)
     return segmenter, params, step
 
 

@@ -220,27 +220,17 @@ def parallel_eval_step(**static):
 
 
 def replicate(tree):
-    """A copy of ``tree`` on every device, placed as the mapped steps return it.
+    """A copy of ``tree`` on each device of this host, placed as the mapped steps return it.
 
     Placed otherwise, the first step's output would differ from its input and the step be compiled
     twice. It is a copy because the steps donate their state: the original would be deleted.
     """
+    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
     def copy(x):
-        return jax.make_array_from_callback(x.shape, _replicated(), np.array(x).__getitem__)
+        return jax.make_array_from_callback(x.shape, sharding, np.array(x).__getitem__)
 
     return jax.tree.map(copy, tree)
-
-
-def replicated_shapes(tree):
-    """The shapes of ``tree`` as a checkpoint is to be restored into: replicated."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_replicated()), tree
-    )
-
-
-def _replicated():
-    return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
 
 
 def shard(batch):

@@ -63,11 +63,11 @@ def train(config, workdir):
     manager = checkpoints.open_manager(workdir)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
     state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names))
-    state = steps.replicate(state)
     start = manager.latest_step() or 0
     if start:
         state = checkpoints.restore(manager, state, start)
         logging.info("going on from step %d of %d in %s", start, total, workdir)
+    state = steps.replicate(state)
     history_path = os.path.join(workdir, "history.csv")
     if is_first:
         history.cut(history_path, start)

@@ -7,6 +7,7 @@ command goes on. Fields of the configuration are set as for ``main.py`` and hold
 seed shows that it works and what it looks like; which arm is better takes many.
 """
 
+import functools
 import importlib.util
 import os
 
@@ -53,9 +54,8 @@ def draw(configs, workdir):
         split = pipeline.read_split(data_set.builder, config.data.test).first(6)
         batch = next(pipeline.eval_batches(split, batch_size=6, canvas=split.canvas()))
         segmenter, params, _ = evaluate.restore_best(config, os.path.join(workdir, arm), data_set)
-        probabilities = steps.predict(
-            jax.device_get(params), batch["image"], batch["size"], segmenter
-        )
+        predict = jax.jit(functools.partial(steps.predict, segmenter=segmenter))
+        probabilities = predict(params, batch["image"], batch["size"])
         predictions[arm] = np.asarray(probabilities).argmax(-1)
     picture = visualize.comparison_grid(
         batch["image"],

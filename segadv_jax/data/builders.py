@@ -1,5 +1,6 @@
 """What the TFDS builders share: features, encoding, and preparation by one process per host."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -59,9 +60,13 @@ def prepare(make, data_dir, **arguments):
     with lock(data_dir / make.name):
         # Made inside the lock, since a builder looks only once for what is prepared already.
         builder = _quietly(make, data_dir=data_dir, **arguments)
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
+        if not builder.is_prepared():
+            logging.info("preparing %s in %s", builder.name, builder.data_dir)
+            # TFDS prints that it downloads, also what is drawn or at hand.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
     return builder
 
 
