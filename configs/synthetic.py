@@ -37,7 +37,7 @@ def get_config(arm="adversarial"):
     if arm == "adversarial":
         config.alternation.schedule = "simultaneous"
         config.loss.lam = 2 / 16  # See configs/stanford.py.
-        config.optimizer.adversary.learning_rate = 1e-2
+        config.optimizer.adversary.learning_rate = 1e-3
     elif arm != "standard":
         raise ValueError(f"configs/synthetic.py:{arm}: the arm is 'standard' or 'adversarial'")
     return config
