@@ -41,3 +41,9 @@ def stanford(stanford_archives, tmp_path_factory):
 def synthetic(tmp_path_factory):
     """The synthetic data set, prepared once for all tests."""
     return data.load("synthetic", data_dir=str(tmp_path_factory.mktemp("synthetic")))
+
+
+@pytest.fixture(scope="session")
+def data_dir(synthetic):
+    """The folder in which ``synthetic`` is prepared, for runs of their own."""
+    return Path(synthetic.builder.data_dir).parents[1]

@@ -1,0 +1,55 @@
+"""Small runs for tests: their configuration, and processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from configs import synthetic as synthetic_config
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "segmenter.widths": (4, 4, 4),
+    "segmenter.hidden": 8,
+    "adversary.label_features": 4,
+    "adversary.image_features": (2, 4),
+    "adversary.fused_features": (4, 4, 4),
+    "data.train": "train[:22]",
+    "data.validation": "validation[:5]",
+    "data.test": "test[:7]",
+    "train.batch_size": 4,
+    "train.crop": 32,
+    "train.log_every": 1,
+    "train.updates": 12,
+    "evaluate.every": 4,
+    "evaluate.batch_size": 4,
+    "evaluate.train_images": 6,
+    "evaluate.pictures": 2,
+}
+
+
+def small_config(data_dir, arm="adversarial", **overrides):
+    config = synthetic_config.get_config(arm)
+    config.update_from_flattened_dict(SMALL | {"data.data_dir": str(data_dir)} | overrides)
+    return config
+
+
+def start_process(arguments):
+    """Python on its own: one device, and compiled as for people, not as for tests."""
+    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(arguments):
+    """Runs Python to its end: (exit status, what it wrote to stderr)."""
+    process = start_process(arguments)
+    _, errors = process.communicate(timeout=400)
+    return process.returncode, errors
