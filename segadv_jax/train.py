@@ -113,9 +113,9 @@ def train(config, workdir):
             }
             bar.update(updates[SEGMENTER] - bar.n)
 
-            if after % config.train.log_every == 0 or at_end:
+            if at_end or (after % config.train.log_every == 0 and len(window) > 1):
                 # Without the step just dispatched: the device must not wait for Python.
-                finished, window = window[: -1 if len(window) > 1 else None], window[-1:]
+                finished, window = (window, []) if at_end else (window[:-1], window[-1:])
                 scalars = means(finished)
                 if not np.isfinite(scalars["mce"]):
                     raise FloatingPointError(
