@@ -4,6 +4,7 @@ Beside this module only the loops in ``train.py`` and ``evaluate.py`` see the co
 value is reported by the name of its field.
 """
 
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,23 @@ IDENTITY = (
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )
+
+# The least value of fields that no factory below would refuse.
+AT_LEAST = {
+    "train.updates": 1,
+    "train.batch_size": 1,
+    "train.crop": 0,
+    "train.rotation": 0,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "loss.lam": 0,
+    "evaluate.every": 1,
+    "evaluate.batch_size": 1,
+    "evaluate.train_images": 0,
+    "evaluate.pictures": 1,
+    "optimizer.segmenter.learning_rate": 0,
+    "optimizer.adversary.learning_rate": 0,
+}
 
 
 class Experiment(NamedTuple):
@@ -55,6 +73,17 @@ def build_segmenter(config, num_classes):
     return _module("segmenter", SEGMENTERS, config.segmenter, num_classes=num_classes)
 
 
+def check_numbers(config):
+    """Raises an InputError that names the first field whose number is out of range."""
+    for field, least in AT_LEAST.items():
+        value = operator.attrgetter(field)(config)
+        if not value >= least:  # NaN is no good either.
+            raise InputError(f"config.{field} is {value}: set it to {least} or more")
+    scale = config.train.scale
+    if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
+        raise InputError(f"config.train.scale is {scale}: set it to (smallest, largest), above 0")
+
+
 def build(config, num_classes):
     """Builds an Experiment.
 
@@ -65,8 +94,6 @@ def build(config, num_classes):
     standard = turns.schedule == "standard"
     segmenter = build_segmenter(config, num_classes)
     adversary = None if standard else _module("adversary", ADVERSARIES, config.adversary)
-    if config.train.updates < 1:
-        raise InputError(f"config.train.updates is {config.train.updates}: set it to 1 or more")
     updates = turns.updates(turns.steps(config.train.updates))
     players, learning_rates = {}, {}
     for player in (alternation.SEGMENTER, alternation.ADVERSARY):

@@ -39,6 +39,7 @@ def train(config, workdir):
             run of another architecture.
         FloatingPointError: the cross-entropy is no longer finite.
     """
+    experiment.check_numbers(config)
     batch_size, is_first = config.train.batch_size, jax.process_index() == 0
     if batch_size % jax.device_count():
         raise InputError(

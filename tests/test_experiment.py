@@ -20,13 +20,18 @@ CLASSES = 8
         ("alternation.schedule", "sometimes", "config.alternation: schedule 'sometimes'"),
         ("alternation.period", 0, "config.alternation: period must be at least 1"),
         ("optimizer.adversary.decay", "linear", "config.optimizer.adversary: decay is 'linear'"),
-        ("train.updates", 0, "config.train.updates is 0"),
+        ("train.updates", 0, "config.train.updates is 0: set it to 1 or more"),
+        ("train.log_every", 0, "config.train.log_every is 0: set it to 1 or more"),
+        ("evaluate.every", -1, "config.evaluate.every is -1: set it to 1 or more"),
+        ("loss.lam", float("nan"), "config.loss.lam is nan: set it to 0 or more"),
+        ("train.scale", (1.1, 0.9), r"config.train.scale is \(1.1, 0.9\): set it to"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_field(field, value, message):
     config = synthetic_config.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=message):
+        experiment.check_numbers(config)
         experiment.build(config, CLASSES)
 
 
