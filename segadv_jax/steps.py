@@ -143,9 +143,8 @@ def train_step(
     if SEGMENTER in players:
         (grads[SEGMENTER],) = pull_segment(d_logits)
 
-    updates, opt_state = optimizer.update(
-        over_devices(grads), state.opt_state, state.params, turn=turn
-    )
+    grads |= over_devices({player: grads[player] for player in players})  # The rest are zeros.
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, turn=turn)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
 

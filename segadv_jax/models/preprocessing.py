@@ -63,14 +63,14 @@ def _reduce(level, size):
     return _filter(level, [along(level.shape[a + 1], size[:, a]) for a in (0, 1)])
 
 
-def expand(level, size, shape):
-    """Interpolates a level f32[n,h,w,C] of true ``size`` to the next finer canvas (H, W)."""
+def expand(level, level_size, shape):
+    """Interpolates a level f32[n,h,w,C] of true ``level_size`` to the next finer canvas (H, W)."""
 
     def along(length, coarse_length, true_length):
         place = 2 * np.arange(coarse_length)[None]  # Of each coarse pixel on the finer level.
         return _window_means(_BINOMIAL, place - np.arange(length)[:, None], true_length)
 
-    return _filter(level, [along(shape[a], level.shape[a + 1], size[:, a]) for a in (0, 1)])
+    return _filter(level, [along(shape[a], level.shape[a + 1], level_size[:, a]) for a in (0, 1)])
 
 
 def laplacian_pyramid(image, size, levels=3):
