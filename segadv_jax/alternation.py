@@ -37,8 +37,10 @@ class Alternation:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
-        if self.period < 1 or self.pretrain < 0:
-            raise ValueError("period must be at least 1 and pretrain at least 0")
+        if self.period < 1:
+            raise ValueError(f"period is {self.period}: set it to 1 or more")
+        if self.pretrain < 0:
+            raise ValueError(f"pretrain is {self.pretrain}: set it to 0 or more")
         if self.schedule == "standard" and self.pretrain:
             raise ValueError("the standard schedule has no adversary to pre-train")
 

@@ -1,5 +1,6 @@
 """Whole-state checkpoints: the latest, to go on from, and the best, to evaluate."""
 
+import errno
 import json
 import os
 
@@ -10,6 +11,23 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from segadv_jax.errors import InputError
 from segadv_jax.train_state import TrainState
+
+
+def make_workdir(workdir):
+    """Makes the folder of a run if it is not there.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        if not os.access(workdir, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission to write")
+    except OSError as error:
+        raise InputError(
+            f"--workdir={workdir} is not a folder that can be written ({error.strerror}); "
+            "choose another"
+        ) from error
 
 
 def open_manager(workdir):
@@ -63,7 +81,7 @@ def restore(manager, state, step):
         segmenter=ocp.args.StandardRestore(segmenter),
         training=ocp.args.StandardRestore(training),
     )
-    restored = manager.restore(step, args=items)
+    restored = _read(manager, step, items)
     training = restored["training"]
     params = {"segmenter": restored["segmenter"], "adversary": training["adversary"]}
     return TrainState(training["step"], params, training["opt_state"])
@@ -72,7 +90,18 @@ def restore(manager, state, step):
 def restore_segmenter(manager, params, step):
     """The segmenter alone, whatever it was trained with; ``params`` gives the shapes."""
     items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(_empty(params)))
-    return manager.restore(step, args=items)["segmenter"]
+    return _read(manager, step, items)["segmenter"]
+
+
+def _read(manager, step, items):
+    try:
+        return manager.restore(step, args=items)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"the checkpoint {manager.directory / str(step)} cannot be read ({reason}); delete "
+            "that folder to go on from an earlier one, if there is one, or from the start"
+        ) from error
 
 
 def _items(state):
@@ -106,20 +135,26 @@ def record_config(workdir, config, identity):
     path = os.path.join(workdir, "config.json")
     config = json.loads(json.dumps(config))
     if not os.path.exists(path):
-        os.makedirs(workdir, exist_ok=True)
+        make_workdir(workdir)
         part = f"{path}.{os.getpid()}"  # Every process of a pod writes the same.
         with open(part, "w") as file:
             json.dump(config, file, indent=2)
         os.replace(part, path)
         return []
-    with open(path) as file:
-        recorded, now = _flatten(json.load(file)), _flatten(config)
+    try:
+        with open(path) as file:
+            recorded, now = _flatten(json.load(file)), _flatten(config)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); delete it to have it written again from this "
+            "configuration, which must be the one that the run was started with"
+        ) from error
     changed = sorted(k for k in now.keys() | recorded.keys() if now.get(k) != recorded.get(k))
     for name in changed:
         if any(name == field or name.startswith(f"{field}.") for field in identity):
             raise InputError(
-                f"--workdir={workdir} holds a run of another architecture: its config.{name} is "
-                f"{recorded.get(name)!r}, this one's {now.get(name)!r}; choose another --workdir, "
+                f"--workdir={workdir} holds a run of another architecture or schedule: its "
+                f"config.{name} is {recorded.get(name)!r}, this one's {now.get(name)!r}; choose another --workdir, "
                 f"or the configuration in {path}"
             )
     return changed

@@ -35,7 +35,7 @@ def _parse(argv):
     try:
         rest = flags.FLAGS(argv)
         getattr(flags.FLAGS.config, "seed", None)  # A missing file is reported on access only.
-    except AttributeError as error:  # The configuration has no such field.
+    except (AttributeError, KeyError) as error:  # The configuration has no such field.
         field = re.search(r"\w+", str(error))[0]
         flag = next((arg.split("=")[0] for arg in argv if field in arg), field)
         similar = re.search(r'Did you mean "(\w+)"', str(error))

@@ -29,6 +29,7 @@ IDENTITY = (
 
 # The least value of fields that no factory below would refuse.
 AT_LEAST = {
+    "seed": 0,
     "train.updates": 1,
     "train.batch_size": 1,
     "train.crop": 0,
@@ -79,6 +80,10 @@ def check_numbers(config):
         value = operator.attrgetter(field)(config)
         if not value >= least:  # NaN is no good either.
             raise InputError(f"config.{field} is {value}: set it to {least} or more")
+    for player in (alternation.SEGMENTER, alternation.ADVERSARY):
+        momentum = config.optimizer[player].momentum
+        if not 0 <= momentum < 1:
+            raise InputError(f"config.optimizer.{player}.momentum is {momentum}: set it below 1")
     scale = config.train.scale
     if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
         raise InputError(f"config.train.scale is {scale}: set it to (smallest, largest), above 0")

@@ -3,6 +3,8 @@
 import csv
 import os
 
+from segadv_jax.errors import InputError
+
 MEASURES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou")
 COLUMNS = ("step", "segmenter_updates", "epoch")
 COLUMNS += tuple(f"{split}_{measure}" for split in ("train", "validation") for measure in MEASURES)
@@ -19,11 +21,21 @@ def read(path):
 
 
 def cut(path, step):
-    """Drops rows after ``step``: a run that goes on from there writes them again."""
+    """Drops rows after ``step``: a run that goes on from there writes them again.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     rows = []
     if os.path.exists(path):
-        with open(path, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        try:
+            with open(path, newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise InputError(
+                f"{path} is damaged: a row has no number in the column step; mend it, or move it "
+                "away to begin a new one"
+            ) from error
     with open(f"{path}.part", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -40,6 +40,7 @@ def train(config, workdir):
         FloatingPointError: the cross-entropy is no longer finite.
     """
     experiment.check_numbers(config)
+    checkpoints.make_workdir(workdir)
     batch_size, is_first = config.train.batch_size, jax.process_index() == 0
     if batch_size % jax.device_count():
         raise InputError(
@@ -58,12 +59,12 @@ def train(config, workdir):
     parts = experiment.build(config, len(data_set.class_names))
     turns = parts.alternation
     total = turns.steps(config.train.updates)
+    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
+    state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names))
     changed = checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY)
     if changed:
         logging.warning("other than in %s/config.json: %s", workdir, ", ".join(changed))
     manager = checkpoints.open_manager(workdir)
-    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
-    state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names))
     start = manager.latest_step() or 0
     if start:
         state = checkpoints.restore(manager, state, start)
@@ -92,6 +93,7 @@ def train(config, workdir):
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(manager)
+        stack.callback(streams.clear)  # TensorFlow complains of iterators that outlive Python.
         stack.enter_context(metric_writers.ensure_flushes(writer))
         stop_requested = stack.enter_context(stop_signals())
         bar = stack.enter_context(progress_bar(turns, start, config.train.updates, batch_size))
@@ -150,7 +152,7 @@ def train(config, workdir):
             if stop:
                 manager.wait_until_finished()
                 logging.info("stopped at step %d; the same command goes on from there", after)
-                raise SystemExit(128 + signal.SIGTERM)
+                raise SystemExit(128 + stop)
 
 
 def validator(config, data_set, training, validation, canvas, segmenter):
@@ -230,7 +232,7 @@ def progress_bar(turns, start, updates, batch_size):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Catches SIGTERM and Ctrl-C; yields a function (manager, step) that tells whether to stop.
+    """Catches SIGTERM and Ctrl-C; yields a function (manager, step) to the signal caught, or 0.
 
     With several processes all of them agree on the step through JAX's preemption service. A second
     signal ends the process at once.
@@ -244,8 +246,8 @@ def stop_signals():
 
     def requested(manager, step):
         if jax.process_count() > 1:
-            return manager.reached_preemption(step)
-        return bool(caught)
+            return signal.SIGTERM if manager.reached_preemption(step) else 0
+        return caught[0] if caught else 0
 
     # Python lets only the main thread handle signals, and a pod's are JAX's to handle.
     ours = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()

@@ -91,8 +91,8 @@ def test_nobody_waits_in_a_simultaneous_turn():
     ("args", "message"),
     [
         (("slowly",), "'slowly' is none of standard, simultaneous, fast, slow"),
-        (("slow", 0), "period must be at least 1"),
-        (("fast", 1, -1), "pretrain at least 0"),
+        (("slow", 0), "period is 0: set it to 1 or more"),
+        (("fast", 1, -1), "pretrain is -1: set it to 0 or more"),
         (("standard", 1, 5), "no adversary to pre-train"),
     ],
 )

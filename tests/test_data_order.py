@@ -49,5 +49,5 @@ def test_an_epoch_repeats_no_row():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 6])
 def test_an_impossible_batch_size_is_refused_at_the_call(batch_size):
-    with pytest.raises(InputError, match=f"batch size is {batch_size}.*has 5 images"):
+    with pytest.raises(InputError, match=f"config.train.batch_size is {batch_size}.*has 5 images"):
         order.train_rows(5, batch_size, 0, 0, 0)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from runs import SMALL, finish, start_process
+from small_runs import SMALL, finish, start_process
 
 from segadv_jax import history
 

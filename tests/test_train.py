@@ -1,10 +1,12 @@
 """The loop, end to end: what a run reads, writes and refuses."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import small_config
+from small_runs import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segadv_jax import evaluate, experiment, history
@@ -90,6 +92,35 @@ def test_another_architecture_in_the_workdir_is_refused(run, data_dir):
         train(wider, str(run[1]))
     with pytest.raises(InputError, match="another architecture.*config.segmenter.hidden"):
         evaluate.evaluate(wider, str(run[1]))
+
+
+def test_damaged_files_are_named(run, tmp_path):
+    config, workdir, _ = run
+    for name, damage in {"config.json": '{"seed": 0, "da', "history.csv": "foo,bar\n1,2\n"}.items():
+        copy = tmp_path / name.partition(".")[0]
+        shutil.copytree(workdir, copy)
+        (copy / name).write_text(damage)
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            train(config, str(copy))
+        assert (copy / name).read_text() == damage  # It is the user's to mend.
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(workdir, copy)
+    for file in (copy / "checkpoints").glob("*/segmenter/_METADATA"):
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(InputError, match="checkpoints/23 cannot be read"):
+        train(config, str(copy))
+
+
+def test_a_workdir_that_cannot_be_one_is_refused(data_dir, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--workdir=.*file is not a folder"):
+        train(small_config(data_dir), str(tmp_path / "file"))
+
+
+def test_a_refused_configuration_leaves_the_workdir_free(data_dir, tmp_path):
+    with pytest.raises(InputError, match="config.segmenter: activation"):
+        train(small_config(data_dir, **{"segmenter.activation": "gelu"}), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_both_arms_start_from_the_same_segmenter(data_dir):

@@ -60,7 +60,7 @@ def prepare(make, data_dir, **arguments):
     with lock(data_dir / make.name):
         # Made inside the lock, since a builder looks only once for what is prepared already.
         builder = _quietly(make, data_dir=data_dir, **arguments)
-        if not builder.is_prepared():
+        if not _quietly(builder.is_prepared):
             logging.info("preparing %s in %s", builder.name, builder.data_dir)
             # TFDS prints that it downloads, also what is drawn or at hand.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -71,7 +71,7 @@ def prepare(make, data_dir, **arguments):
 
 
 def _quietly(make, **arguments):
-    """Calls `make` without TFDS's warning of a configuration that its class does not list."""
+    """Calls `make` without TFDS's warnings of a configuration or a folder that is new to it."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

@@ -25,7 +25,7 @@ def train_rows(n, batch_size, seed, stream, start):
     """
     if not 1 <= batch_size <= n:
         raise InputError(
-            f"the batch size is {batch_size}, but the training split has {n} images:"
+            f"config.train.batch_size is {batch_size}, but the training split has {n} images:"
             f" choose a batch size from 1 to {n}"
         )
     return _rows(n, batch_size, seed, stream, start)

@@ -35,6 +35,13 @@ class TwoBranch(nn.Module):
     branch_kernel: int = 5
     fused_kernel: int = 3
 
+    def __post_init__(self):
+        if len(self.image_features) != 2:
+            raise ValueError(f"image_features is {self.image_features}: set two numbers")
+        if len(self.fused_features) < 2:
+            raise ValueError(f"fused_features is {self.fused_features}: set two numbers or more")
+        super().__post_init__()
+
     # Side, in label cells, of the block that is pooled into one prediction.
     block = 4
 

@@ -72,6 +72,8 @@ class MultiScale(nn.Module):
     levels: int = 3
 
     def __post_init__(self):
+        if len(self.widths) != 3 or min(self.widths) < 2:
+            raise ValueError(f"widths is {self.widths}: set three numbers, each 2 or more")
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation is {self.activation!r}; known: {known}")
