@@ -154,8 +154,8 @@ def record_config(workdir, config, identity):
         if any(name == field or name.startswith(f"{field}.") for field in identity):
             raise InputError(
                 f"--workdir={workdir} holds a run of another architecture or schedule: its "
-                f"config.{name} is {recorded.get(name)!r}, this one's {now.get(name)!r}; choose another --workdir, "
-                f"or the configuration in {path}"
+                f"config.{name} is {recorded.get(name)!r}, this one's {now.get(name)!r}; choose "
+                f"another --workdir, or the configuration in {path}"
             )
     return changed
 
