@@ -173,7 +173,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_the_call(split, batch_size,
 
 
 def test_a_batch_larger_than_the_split_is_refused_at_the_call(split):
-    with pytest.raises(InputError, match="batch size is 14.*13 images"):
+    with pytest.raises(InputError, match="config.train.batch_size is 14.*13 images"):
         pipeline.train_batches(split, batch_size=14, canvas=CANVAS, seed=0)
 
 
