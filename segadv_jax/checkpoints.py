@@ -122,7 +122,7 @@ def record_config(workdir, config, identity):
     """Writes ``<workdir>/config.json`` on the first run; checks later runs against it.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, which is there.
       config: the whole configuration as a dict.
       identity: names of the fields, or groups of fields, without which a checkpoint has no meaning.
 
@@ -135,7 +135,6 @@ def record_config(workdir, config, identity):
     path = os.path.join(workdir, "config.json")
     config = json.loads(json.dumps(config))
     if not os.path.exists(path):
-        make_workdir(workdir)
         part = f"{path}.{os.getpid()}"  # Every process of a pod writes the same.
         with open(part, "w") as file:
             json.dump(config, file, indent=2)

@@ -13,9 +13,6 @@ from segadv_jax import VOID, encodings, optimizers, steps
 from segadv_jax.alternation import PLAYERS
 
 DEVICES = 4
-pytestmark = pytest.mark.skipif(
-    jax.device_count() != DEVICES, reason=f"needs {DEVICES} (virtual) devices"
-)
 # A single level: quick to compile, and all levels go through the same lines of a step.
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
 SETTINGS = {

@@ -48,11 +48,12 @@ def table(results):
 
 def draw(configs, workdir):
     """Draws test images with both arms' predictions, and both histories; returns the two paths."""
+    shared = configs[ARMS[0]]  # Both arms have the same data.
+    data_set = experiment.load_data(shared)
+    split = pipeline.read_split(data_set.builder, shared.data.test).first(6)
+    batch = next(pipeline.eval_batches(split, batch_size=6, canvas=split.canvas()))
     predictions = {}
     for arm, config in configs.items():
-        data_set = experiment.load_data(config)
-        split = pipeline.read_split(data_set.builder, config.data.test).first(6)
-        batch = next(pipeline.eval_batches(split, batch_size=6, canvas=split.canvas()))
         segmenter, params, _ = evaluate.restore_best(config, os.path.join(workdir, arm), data_set)
         predict = jax.jit(functools.partial(steps.predict, segmenter=segmenter))
         probabilities = predict(params, batch["image"], batch["size"])
