@@ -104,11 +104,16 @@ def train_step(
         def show(x):
             return encode(jax.nn.softmax(x), cell_label)[1]
 
-        def judge(params, label_map):
-            return adversary.apply({"params": params}, label_map, image, size)
+        def see(params):
+            return adversary.apply({"params": params}, image, size, method="see")
 
+        def judge(params, label_map, seen):
+            return adversary.apply({"params": params}, label_map, seen, size, method="judge")
+
+        theta = state.params[ADVERSARY]
         synthetic, pull_show = jax.vjp(show, logits)
-        on_synthetic, pull_judge = jax.vjp(judge, state.params[ADVERSARY], synthetic)
+        seen, pull_see = jax.vjp(see, theta)
+        on_synthetic, pull_judge = jax.vjp(judge, theta, synthetic, seen)
         metrics["accuracy_synthetic"] = fraction(
             losses.correct_predictions(on_synthetic, False, weights)
         )
@@ -117,25 +122,24 @@ def train_step(
             term, d_verdict = jax.value_and_grad(
                 lambda z: reduce(losses.adversarial_term(z, weights, saturating))
             )(on_synthetic)
-            _, d_map = pull_judge(d_verdict)
+            _, d_map, _ = pull_judge(d_verdict)
             (d_term,) = pull_show(d_map)
             metrics["adversarial_term"] = over_devices(term)
             metrics["grad_norm_adversarial"] = lam * norm(d_term)
             d_logits = d_logits + lam * d_term
 
         if ADVERSARY in players:  # Eq. 2. The real map is a constant to the adversary's parameters.
-            on_real, pull_real = jax.vjp(
-                lambda params: judge(params, real), state.params[ADVERSARY]
-            )
+            on_real, pull_real = jax.vjp(lambda *args: judge(args[0], real, args[1]), theta, seen)
             bce_real, d_real = jax.value_and_grad(lambda z: reduce(losses.bce(z, True, weights)))(
                 on_real
             )
             bce_synthetic, d_synthetic = jax.value_and_grad(
                 lambda z: reduce(losses.bce(z, False, weights))
             )(on_synthetic)
-            (from_real,) = pull_real(d_real)
-            from_synthetic, _ = pull_judge(d_synthetic)
-            grads[ADVERSARY] = jax.tree.map(jnp.add, from_real, from_synthetic)
+            by_real, d_seen_by_real = pull_real(d_real)
+            by_synthetic, _, d_seen_by_synthetic = pull_judge(d_synthetic)
+            (by_image,) = pull_see(d_seen_by_real + d_seen_by_synthetic)
+            grads[ADVERSARY] = jax.tree.map(lambda *g: sum(g), by_real, by_synthetic, by_image)
             metrics["bce_real"] = over_devices(bce_real)
             metrics["bce_synthetic"] = over_devices(bce_synthetic)
             metrics["accuracy_real"] = fraction(losses.correct_predictions(on_real, True, weights))

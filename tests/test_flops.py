@@ -42,8 +42,12 @@ def segment(theta, image, size):
     return SEGMENTER.apply({"params": theta}, image, size)
 
 
-def judge(theta, label_map, image, size):
-    return ADVERSARY.apply({"params": theta}, label_map, image, size)
+def see(theta, image, size):
+    return ADVERSARY.apply({"params": theta}, image, size, method="see")
+
+
+def judge(theta, label_map, seen, size):
+    return ADVERSARY.apply({"params": theta}, label_map, seen, size, method="judge")
 
 
 def total(x):
@@ -82,15 +86,16 @@ def parts():
         return total(segment(theta, image, size))
 
     def map_loss(label_map, theta, image, size):
-        return total(judge(theta, label_map, image, size))
+        return total(judge(theta, label_map, see(theta, image, size), size))
 
     def adversary_loss(theta, real, synthetic, image, size):
-        return total(judge(theta, real, image, size)) - total(judge(theta, synthetic, image, size))
+        seen = see(theta, image, size)  # Once, and so is the way back through it.
+        return total(judge(theta, real, seen, size)) - total(judge(theta, synthetic, seen, size))
 
     return {
         "segmenter forward": count(segment, THETA_S, IMAGE, SIZE),
         "segmenter": count(jax.grad(segmenter_loss), THETA_S, IMAGE, SIZE),
-        "verdict": count(judge, THETA_A, LABEL_MAP, IMAGE, SIZE),
+        "verdict": count(map_loss, LABEL_MAP, THETA_A, IMAGE, SIZE),
         "map": count(jax.grad(map_loss), LABEL_MAP, THETA_A, IMAGE, SIZE),
         "adversary": count(jax.grad(adversary_loss), THETA_A, LABEL_MAP, LABEL_MAP, IMAGE, SIZE),
     }

@@ -97,7 +97,7 @@ def test_gradient_of_pooling_goes_to_the_largest():
 
 def test_sparse_convolution_is_a_dense_one_with_zeros():
     table = random_table(6, 2, 5, seed=1)
-    x, module = features(6), SparseConv(table, 3)
+    x, module = features(6), SparseConv({"kernel": table}, 3)
     params = small.parameters(module, x, SIZE)
     assert params["kernel"].shape == (3, 3, 2, 5)
     kernel = np.zeros((3, 3, 6, 5), np.float32)
@@ -115,7 +115,7 @@ def test_initial_weights_fit_the_maps_that_are_seen():
     x, size = np.zeros((1, 4, 4, 64), np.float32), np.array([(4, 4)], np.int32)
     for module, fan_in in (
         (Conv(256, 3), 9 * 64),
-        (SparseConv(random_table(64, 8, 256, seed=0), 3), 9 * 8),
+        (SparseConv({"kernel": random_table(64, 8, 256, seed=0)}, 3), 9 * 8),
     ):
         params = module.init(jax.random.key(0), x, size)["params"]
         np.testing.assert_allclose(np.std(params["kernel"]), fan_in**-0.5, rtol=0.02)

@@ -45,36 +45,58 @@ class TwoBranch(nn.Module):
     # Side, in label cells, of the block that is pooled into one prediction.
     block = 4
 
-    @nn.compact
-    def __call__(self, label_map, image, size):
-        """Logit that the label map is ground truth.
+    def setup(self):
+        def convs(name, widths, kernel):
+            return [
+                Conv(features, kernel, kernel_init=_he_normal, name=f"{name}{i}")
+                for i, features in enumerate(widths, 1)
+            ]
+
+        self.image = convs("image", self.image_features, self.branch_kernel)
+        self.label = Conv(self.label_features, self.branch_kernel, kernel_init=_he_normal)
+        self.fused = convs("fused", self.fused_features, self.fused_kernel)
+        self.prediction = Conv(1, self.fused_kernel, kernel_init=_he_normal)
+
+    def see(self, image, size):
+        """The image branch, which looks at the image once for both of its label maps.
+
+        Args:
+          image: f32[n,H,W,3], RGB in 0..255.
+          size: i32[n,2] true image sizes in pixels.
+
+        Returns:
+          f32[n,ceil(H/4),ceil(W/4),64].
+        """
+        x = local_contrast_normalize(image / 255, size)
+        for conv in self.image:
+            x, size = nn.relu(max_pool(conv(x, size), size)), count_cells(size, 2)
+        return x
+
+    def judge(self, label_map, seen, size):
+        """Logit that a label map is ground truth.
 
         Args:
           label_map: f32[n,h,w,C'], encoded, at a quarter of the image's resolution.
-          image: f32[n,H,W,3] with h = ceil(H/4) and w = ceil(W/4), RGB in 0..255.
+          seen: f32[n,h,w,64], of ``see``.
           size: i32[n,2] true image sizes in pixels.
 
         Returns:
           f32[n,ceil(h/4),ceil(w/4),1].
         """
-
-        def conv(features, kernel, name):
-            return Conv(features, kernel, kernel_init=_he_normal, name=name)
-
-        x, x_size = local_contrast_normalize(image / 255, size), size
-        for i, features in enumerate(self.image_features, 1):
-            x = nn.relu(conv(features, self.branch_kernel, f"image{i}")(x, x_size))
-            x, x_size = max_pool(x, x_size), count_cells(x_size, 2)
-        y = nn.relu(conv(self.label_features, self.branch_kernel, "label")(label_map, x_size))
-        if x.shape[:3] != y.shape[:3]:
+        if seen.shape[:3] != label_map.shape[:3]:
             raise ValueError(
                 "This adversary takes label maps at a quarter of the image's resolution, "
-                f"{x.shape[1:3]} cells for an image canvas of {image.shape[1:3]} pixels, and got "
-                f"{y.shape[1:3]}."
+                f"{seen.shape[1:3]} cells for this image canvas, and got {label_map.shape[1:3]}."
             )
-        x = jnp.concatenate([y, x], -1)
-        for i, features in enumerate(self.fused_features, 1):
-            x = nn.relu(conv(features, self.fused_kernel, f"fused{i}")(x, x_size))
-            if i <= 2:
-                x, x_size = max_pool(x, x_size), count_cells(x_size, 2)
-        return conv(1, self.fused_kernel, "prediction")(x, x_size)
+        size = count_cells(size, 4)
+        x = jnp.concatenate([nn.relu(self.label(label_map, size)), seen], -1)
+        for i, conv in enumerate(self.fused):
+            x = conv(x, size)
+            if i < 2:
+                x, size = max_pool(x, size), count_cells(size, 2)
+            x = nn.relu(x)
+        return self.prediction(x, size)
+
+    def __call__(self, label_map, image, size):
+        """``judge`` of a label map beside its image: f32[n,ceil(h/4),ceil(w/4),1]."""
+        return self.judge(label_map, self.see(image, size), size)

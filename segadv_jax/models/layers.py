@@ -1,10 +1,12 @@
 """The few layers that segmenters and adversaries share."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from segadv_jax.models.convolution import convolve
 from segadv_jax.models.geometry import inside
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
@@ -40,13 +42,6 @@ def max_pool(x, size):
     return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
 
 
-def convolve(x, kernel):
-    """Convolution of f32[n,H,W,I] with f32[kh,kw,I,O], stride 1, zero-padded to the same size."""
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
 class Conv(nn.Module):
     """Convolution with bias, zero-padded at the *true* border of each image.
 
@@ -69,31 +64,37 @@ class Conv(nn.Module):
 
 
 class SparseConv(nn.Module):
-    """Convolution in which each output map sees only some input maps, by a connection table.
+    """Convolution in which each output map sees only some input maps, by connection tables.
 
     Only the connected kernels are parameters. They are laid out in a dense kernel with zeros for
-    the missing connections, which costs more arithmetic than the table needs but runs at full
+    the missing connections, which costs more arithmetic than the tables need but runs at full
     speed.
 
     Attributes:
-      table: i64[fan_in, features]; column ``o`` lists the input maps that output map ``o`` sees.
+      tables: {name: i64[fan_in, features]}; column ``o`` lists the input maps that output map ``o``
+        of this table sees. The maps of the tables follow each other.
       kernel: side of the square kernel.
     """
 
-    table: np.ndarray
+    tables: Mapping[str, np.ndarray]
     kernel: int
 
     @nn.compact
     def __call__(self, x, size):
-        fan_in, features = self.table.shape
-        shape = (self.kernel, self.kernel, fan_in, features)
-        # lecun_normal counts the connected maps only: the fan-in is the true one.
-        connected = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (features,))
-        dense = jnp.zeros((*shape[:2], x.shape[-1], features), connected.dtype)
-        dense = dense.at[:, :, self.table, np.arange(features)[None]].set(
-            connected, unique_indices=True
-        )
+        dense = []
+        for name, table in self.tables.items():
+            fan_in, features = table.shape
+            shape = (self.kernel, self.kernel, fan_in, features)
+            # lecun_normal counts the connected maps only: the fan-in is the true one.
+            connected = self.param(name, nn.initializers.lecun_normal(), shape)
+            kernel = jnp.zeros((*shape[:2], x.shape[-1], features), connected.dtype)
+            dense.append(
+                kernel.at[:, :, table, np.arange(features)[None]].set(
+                    connected, unique_indices=True
+                )
+            )
+        dense = jnp.concatenate(dense, -1)
+        bias = self.param("bias", nn.initializers.zeros, (dense.shape[-1],))
         return convolve(zero_outside(x, size), dense) + bias.reshape(1, 1, 1, -1)
 
 

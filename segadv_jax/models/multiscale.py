@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from segadv_jax.models.geometry import count_cells
 from segadv_jax.models.layers import ACTIVATIONS, Conv, SparseConv, max_pool, random_table
@@ -33,19 +34,48 @@ class Trunk(nn.Module):
         first, second, third = self.widths
         activate = ACTIVATIONS[self.activation]
         from_luma = round(first * 10 / 16)
-        luma = Conv(from_luma, self.kernel, name="conv1_y")(level[..., :1], size)
-        chroma = Conv(first - from_luma, self.kernel, name="conv1_uv")(level[..., 1:], size)
-        x = jnp.concatenate([luma, chroma], -1)
+        # As one convolution of three maps it is twice as fast on a CPU as two of one and two.
+        tables = {
+            "luma": np.full((1, from_luma), 0),
+            "chroma": np.array([[1], [2]]).repeat(first - from_luma, 1),
+        }
+        x = SparseConv(tables, self.kernel, name="conv1")(level, size)
         for layer, features in ((2, second), (3, third)):
             # Both activations are monotone, so pooling first gives the same values for a
             # quarter of them.
             x, size = activate(max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
                 table = random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
-                x = SparseConv(table, self.kernel, name=f"conv{layer}")(x, size)
+                x = SparseConv({"kernel": table}, self.kernel, name=f"conv{layer}")(x, size)
             else:
                 x = Conv(features, self.kernel, name=f"conv{layer}")(x, size)
         return activate(x)
+
+
+class PyramidDense(nn.Module):
+    """A dense layer over the levels' maps, up-sampled to the finest level and concatenated.
+
+    It is applied to each level before the up-sampling, which repeats cells: the result is the same
+    and takes less than half of the arithmetic.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, levels):
+        """Maps of each level, finest first, each half as large, to f32[n,h,w,features]."""
+        inputs = [x.shape[-1] for x in levels]
+        shape = (sum(inputs), self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernels = jnp.split(kernel, np.cumsum(inputs)[:-1])
+        y = None
+        for x, part in reversed(list(zip(levels, kernels, strict=True))):
+            coarser, y = y, x @ part
+            if coarser is not None:
+                repeated = jnp.repeat(jnp.repeat(coarser, 2, axis=1), 2, axis=2)
+                y = y + repeated[:, : y.shape[1], : y.shape[2]]
+        return y + bias.reshape(1, 1, 1, -1)
 
 
 class MultiScale(nn.Module):
@@ -100,15 +130,10 @@ class MultiScale(nn.Module):
         if self.lcn == "rgb":
             image = local_contrast_normalize(image, size)
         trunk = Trunk(tuple(self.widths), self.sparse, self.activation, name="trunk")
-        height, width = (count_cells(pixels, self.stride) for pixels in image.shape[1:3])
         features = []
-        for k, (level, level_size) in enumerate(
-            laplacian_pyramid(rgb_to_yuv(image), size, self.levels)
-        ):
+        for level, level_size in laplacian_pyramid(rgb_to_yuv(image), size, self.levels):
             if self.lcn == "levels":
                 level = local_contrast_normalize(level, level_size)
-            x = trunk(level, level_size)
-            x = jnp.repeat(jnp.repeat(x, 2**k, axis=1), 2**k, axis=2)
-            features.append(x[:, :height, :width])
-        x = nn.Dense(self.hidden, name="hidden")(jnp.concatenate(features, -1))
+            features.append(trunk(level, level_size))
+        x = PyramidDense(self.hidden, name="hidden")(features)
         return nn.Dense(self.num_classes, name="classifier")(ACTIVATIONS[self.activation](x))

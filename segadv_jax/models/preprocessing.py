@@ -10,18 +10,18 @@ import numpy as np
 from segadv_jax.models.geometry import count_cells, inside
 
 # ITU-R BT.601 luma and the analogue colour differences, as Torch's image.rgb2yuv has them.
-_RGB_TO_YUV = np.array(
+RGB_TO_YUV = np.array(
     [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]], np.float32
 )
-_BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # Burt and Adelson (1983), a = 3/8.
+BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # Burt and Adelson (1983), a = 3/8.
 
 
 def rgb_to_yuv(image):
     """RGB f32[...,3] to YUV f32[...,3] of the same range (Y in 0..1 where RGB is)."""
-    return jnp.einsum("...c,yc->...y", image, _RGB_TO_YUV, precision="highest")
+    return jnp.einsum("...c,yc->...y", image, RGB_TO_YUV, precision="highest")
 
 
-def _gaussian(sigma, radius):
+def gaussian(sigma, radius):
     x = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (x / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)
@@ -58,7 +58,7 @@ def _reduce(level, size):
 
     def along(length, true_length):
         kept = np.arange(0, length, 2)[:, None]
-        return _window_means(_BINOMIAL, np.arange(length)[None] - kept, true_length)
+        return _window_means(BINOMIAL, np.arange(length)[None] - kept, true_length)
 
     return _filter(level, [along(level.shape[a + 1], size[:, a]) for a in (0, 1)])
 
@@ -68,7 +68,7 @@ def expand(level, level_size, shape):
 
     def along(length, coarse_length, true_length):
         place = 2 * np.arange(coarse_length)[None]  # Of each coarse pixel on the finer level.
-        return _window_means(_BINOMIAL, place - np.arange(length)[:, None], true_length)
+        return _window_means(BINOMIAL, place - np.arange(length)[:, None], true_length)
 
     return _filter(level, [along(shape[a], level.shape[a + 1], level_size[:, a]) for a in (0, 1)])
 
@@ -112,7 +112,7 @@ def local_contrast_normalize(image, size, sigma=3.75, radius=7, floor=1e-4):
       f32[n,H,W,C], 0 outside the true size.
     """
     mask = inside(size, image.shape[1:3]).astype(image.dtype)
-    taps = _gaussian(sigma, radius)
+    taps = gaussian(sigma, radius)
     offsets = [np.arange(m)[None] - np.arange(m)[:, None] for m in image.shape[1:3]]
     window = [_window_means(taps, offsets[a], size[:, a]) for a in (0, 1)]
     centred = (image - _filter(image, window)) * mask

@@ -1,0 +1,222 @@
+"""The convolution's two algorithms against each other, and which of them is compiled where."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from segadv_jax.models import MultiScale
+from segadv_jax.models.convolution import TILE, convolve, native, prefers_tiles, tiled, transforms
+
+# A layer for which a CPU prefers tiles, and a smaller one for which it does not.
+LARGE = (1, 40, 30, 64), (7, 7, 64, 64)
+SMALL = (1, 12, 10, 3), (7, 7, 3, 8)
+EXPLICIT = ((3, 3), (3, 3))
+
+
+def draw(*shape, seed=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.RandomState(seed).normal(size=shape), dtype)
+
+
+def layer(shapes, dtype=jnp.float32):
+    (x_shape, kernel_shape), scale = shapes, np.prod(shapes[1][:3]) ** -0.5
+    return draw(*x_shape, dtype=dtype), (scale * draw(*kernel_shape, seed=1)).astype(dtype)
+
+
+def with_gradients(convolution, x, kernel):
+    """(output, gradient for x, gradient for the kernel), for a random cotangent."""
+    shape = jax.eval_shape(convolution, x, kernel)
+    cotangent = draw(*shape.shape, seed=2, dtype=jnp.bfloat16).astype(shape.dtype)
+
+    @jax.jit
+    def run(x, kernel, cotangent):
+        y, pull = jax.vjp(convolution, x, kernel)
+        return y, *pull(cotangent)
+
+    return run(x, kernel, cotangent)
+
+
+def assert_close(got, expected, tolerance):
+    for have, want in zip(got, expected, strict=True):
+        assert have.shape == want.shape
+        have, want = (np.asarray(a, np.float64) for a in (have, want))
+        np.testing.assert_allclose(have, want, rtol=0, atol=tolerance * np.abs(want).max())
+
+
+@st.composite
+def convolutions(draw):
+    """(shape of x, shape of the kernel, dilation, padding) with an output of a pixel or more."""
+    sides = st.integers(1, TILE // 2)
+    kernel = draw(sides), draw(sides), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    dilation = draw(st.integers(1, 4))
+    reach = [dilation * (side - 1) + 1 for side in kernel[:2]]
+    pads = st.tuples(st.integers(0, 20), st.integers(0, 20))
+    padding = draw(st.sampled_from(["SAME", "VALID"]) | st.tuples(pads, pads))
+    least = [1, 1]
+    if padding == "VALID":
+        least = reach
+    elif padding != "SAME":
+        least = [max(1, r - sum(p)) for r, p in zip(reach, padding, strict=True)]
+    pixels = [draw(st.integers(low, low + 30)) for low in least]
+    return (draw(st.integers(1, 2)), *pixels, kernel[2]), kernel, dilation, padding
+
+
+def explicit(x_shape, kernel_shape, dilation, padding):
+    if not isinstance(padding, str):
+        return padding
+    reach = [dilation * (side - 1) + 1 for side in kernel_shape[:2]]
+    return jax.lax.padtype_to_pads(x_shape[1:3], reach, (1, 1), padding)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("bfloat16", 2**-8)])
+# No shrinking: each example is compiled, and a failing one is small enough to read.
+@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(case=convolutions())
+def test_tiles_give_what_the_native_convolution_gives(dtype, tolerance, case):
+    """The latter in float32, as bfloat16's own sums are no reference."""
+    *shapes, dilation, padding = case
+    arguments = {"dilation": dilation, "padding": explicit(*shapes, dilation, padding)}
+    x, kernel = layer(shapes, jnp.dtype(dtype))
+    ours = with_gradients(functools.partial(tiled, **arguments), x, kernel)
+    assert all(result.dtype == x.dtype for result in ours)
+    x, kernel = (a.astype(jnp.float32) for a in (x, kernel))
+    theirs = with_gradients(functools.partial(native, **arguments), x, kernel)
+    assert_close(ours, theirs, tolerance)
+
+
+@pytest.mark.parametrize("shapes", [LARGE, SMALL])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 9), (2, 1))])
+def test_convolve_is_the_native_convolution_whichever_is_chosen(shapes, padding):
+    x, kernel = layer(shapes)
+    pads = explicit(*shapes, 1, padding)
+    ours = with_gradients(functools.partial(convolve, padding=padding), x, kernel)
+    theirs = with_gradients(functools.partial(native, dilation=1, padding=pads), x, kernel)
+    assert_close(ours, theirs, 3e-6)
+
+
+def test_bfloat16_is_summed_in_float32():
+    """Rounded once, at the end: nearer to the truth than a bfloat16 in the spectrum would be."""
+    x, kernel = layer(LARGE, jnp.bfloat16)
+    exact = native(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, EXPLICIT)
+    result = convolve(x, kernel)
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_allclose(result.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
+
+
+def test_tiles_are_for_large_kernels_between_many_maps():
+    """The third layer of the multi-scale net on a patch of 160x160 and on an image of 320x240."""
+    for pixels in ((40, 40), (60, 80)):
+        assert prefers_tiles((4, *pixels, 64), (7, 7, 64, 256), 1, EXPLICIT)
+    assert prefers_tiles(*LARGE, 1, EXPLICIT) and not prefers_tiles(*SMALL, 1, EXPLICIT)
+    one = ((1, 1), (1, 1))
+    assert not prefers_tiles((4, 160, 160, 3), (7, 7, 3, 16), 1, EXPLICIT)
+    assert not prefers_tiles((4, 40, 40, 128), (3, 3, 128, 128), 1, one)
+    assert not prefers_tiles((4, 40, 40, 768), (1, 1, 768, 1024), 1, ((0, 0), (0, 0)))
+    # fc6 of Dilated-8, 7x7 of dilation 4 from 512 to 4096 maps.
+    assert prefers_tiles((1, 90, 90, 512), (7, 7, 512, 4096), 4, ((0, 0), (0, 0)))
+
+
+def test_kernels_too_large_for_a_tile_take_the_native_convolution():
+    side = TILE // 2 + 1
+    x, kernel = draw(1, 20, 20, 64), draw(side, side, 64, 64)
+    assert not prefers_tiles(x.shape, kernel.shape, 1, ((4, 4), (4, 4)))
+    assert convolve(x, kernel).shape == x.shape
+
+
+@pytest.mark.parametrize("side", [3, 7])
+def test_a_product_per_point_is_all_a_tile_takes(side):
+    """Every output of a 7x7 kernel takes 3.82 multiplications and not 49."""
+    of_image, of_kernel, of_output = transforms(side, side)
+    outputs = (TILE + 1 - side) ** 2
+    assert of_image.shape == (382, TILE**2)
+    assert of_kernel.shape == (382, side**2)
+    assert of_output.shape == (outputs, 382)
+    tile, kernel = np.random.RandomState(0).normal(size=(2, TILE, TILE))
+    kernel = kernel[:side, :side]
+    windows = np.lib.stride_tricks.sliding_window_view(tile, (side, side))
+    expected = np.einsum("ijkl,kl->ij", windows, kernel).ravel()
+    got = of_output @ ((of_image @ tile.ravel()) * (of_kernel @ kernel.ravel()))
+    np.testing.assert_allclose(got, expected, atol=3e-5)
+
+
+def loss(x, kernel):
+    return jnp.sum(jnp.square(convolve(x, kernel)))
+
+
+def test_vmap_over_images_and_over_kernels():
+    (x, kernel), gradients = layer(LARGE), jax.grad(loss, (0, 1))
+    xs, kernels = jnp.stack([x, 2 * x, x[:, ::-1]]), jnp.stack([kernel, -kernel, kernel[::-1]])
+    batched = jax.vmap(gradients)(xs, kernels)
+    for i in range(3):
+        assert_close([g[i] for g in batched], gradients(xs[i], kernels[i]), 1e-5)
+    shared = jax.vmap(gradients, (0, None))(xs, kernel)
+    assert_close([g[2] for g in shared], gradients(xs[2], kernel), 1e-5)
+
+
+def test_pmap():
+    (x, kernel), gradients = layer(LARGE), jax.grad(loss, (0, 1))
+    xs = jnp.stack([x, 2 * x, 3 * x, 4 * x])
+
+    def step(x, kernel):
+        dx, dk = gradients(x, kernel)
+        return dx, jax.lax.psum(dk, "batch")
+
+    dx, dk = jax.pmap(step, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(xs, kernel)
+    each = [gradients(x, kernel) for x in xs]
+    assert_close([dx, dk], [jnp.stack([g[0] for g in each]), sum(g[1] for g in each)], 1e-5)
+
+
+def test_gradients_have_gradients():
+    """As a gradient penalty needs them."""
+
+    def penalty(convolution, x, kernel):
+        gradient = jax.grad(lambda x: jnp.sum(jnp.tanh(convolution(x, kernel))))(x)
+        return jnp.sum(jnp.square(gradient))
+
+    x, kernel = layer(LARGE)
+    plain = functools.partial(native, dilation=1, padding=EXPLICIT)
+    ours, theirs = (
+        jax.grad(functools.partial(penalty, f), (0, 1))(x, kernel) for f in (convolve, plain)
+    )
+    assert_close(ours, theirs, 1e-5)
+
+
+def lowered(function, platform, *args):
+    """The program for a platform, whatever this host has."""
+    return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_get_the_native_convolution_and_nothing_else(platform):
+    text = lowered(jax.grad(loss, (0, 1)), platform, *layer(LARGE))
+    assert text.count("stablehlo.convolution") == 3  # The output and both gradients.
+    assert "dot_general" not in text
+
+
+def test_cpus_get_the_tiles_and_nothing_else():
+    text = lowered(jax.grad(loss, (0, 1)), "cpu", *layer(LARGE))
+    assert "dot_general" in text
+    assert "stablehlo.convolution" not in text
+
+
+def test_a_segmenter_for_an_accelerator_has_no_tiles():
+    """Nothing is computed at the 382 points of a tile.
+
+    The matrices themselves remain as constants that nothing uses; XLA drops them.
+    """
+    segmenter = MultiScale(8)
+    image, size = jnp.zeros((4, 160, 160, 3)), jnp.full((4, 2), 160)
+    params = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)
+
+    def total(params):
+        return jnp.sum(segmenter.apply(params, image, size))
+
+    def computed(platform):
+        lines = lowered(jax.grad(total), platform, params).splitlines()
+        return [x for x in lines if "tensor<382x" in x and "stablehlo.constant" not in x]
+
+    assert computed("cpu") and not computed("tpu")
