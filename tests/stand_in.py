@@ -1,0 +1,75 @@
+"""A stand-in for main.py, which leaves the same files in no time. Not imported: a program.
+
+Its measures are a tenth of the seed and up, and a hundredth of lambda more. Fields that main.py
+does not know make it fail, die, wait for a file, or heed only a second signal.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+FIELDS = dict(argument.removeprefix("--").partition("=")[::2] for argument in sys.argv[1:])
+STOP = []
+END = time.monotonic() + 120  # A test that fails leaves nobody behind.
+
+
+def path(name):
+    return os.path.join(FIELDS["workdir"], name)
+
+
+def catch(number, frame):
+    del frame
+    STOP.append(number)
+    signal.signal(number, signal.SIG_DFL)
+    print("caught", flush=True)
+
+
+def train(updates):
+    if not os.path.exists(path("history.csv")):
+        with open(path("history.csv"), "w") as file:
+            print("step,segmenter_updates,validation_mean_iou", file=file)
+    with open(path("history.csv")) as file:
+        done = len(file.readlines()) - 1
+    for update in range(done + 1, updates + 1):
+        with open(path("history.csv"), "a") as file:
+            print(10 * update, update, update / 10, sep=",", file=file)
+        if "config.die" in FIELDS and not os.path.exists(path("mended")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        while not os.path.exists(path("go")) and (
+            "config.deaf" in FIELDS or ("config.wait" in FIELDS and not STOP)
+        ):
+            assert time.monotonic() < END
+            time.sleep(0.01)
+        if STOP:
+            sys.exit(128 + STOP[0])
+
+
+def evaluate(split, updates):
+    os.makedirs(path("eval"), exist_ok=True)
+    base = int(FIELDS["config.seed"]) / 10 + float(FIELDS.get("config.loss.lam", 0)) / 100
+    result = {"class_accuracy": base, "pixel_accuracy": base + 0.1, "mean_iou": base + 0.2}
+    with open(path(f"eval/{split}.json"), "w") as file:
+        json.dump(result | {"mce": 1.5, "step": 10 * updates, "images": 7}, file)
+
+
+def main():
+    signal.signal(signal.SIGTERM, catch)
+    updates = int(FIELDS.get("config.train.updates", 2))
+    split = FIELDS.get("config.data.test", "test")
+    with open(path("starts"), "a") as file:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        print(os.getpid(), os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE"), cores, file=file)
+    if "config.fail" in FIELDS:
+        print("100%|", end="\r")
+        print("error: config.fail is", FIELDS["config.fail"], flush=True)
+        sys.exit("and some more")
+    with open(path("config.json"), "w") as file:
+        json.dump({"data": {"test": split}, "train": {"updates": updates}}, file)
+    train(updates)
+    evaluate(split, updates)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Means, spreads, paired differences and their intervals, against SciPy and by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tools import comparison
+
+
+def row(arm, seed, value, split="test"):
+    return {"arm": arm, "seed": seed, "split": split} | dict.fromkeys(comparison.MEASURES, value)
+
+
+def test_t_interval():
+    # By hand: mean 2, standard deviation 1, 2 degrees of freedom: t = 4.302653.
+    low, high = comparison.t_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    values = [0.3, -0.1, 0.4, 0.15, 0.8]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert comparison.t_interval(values, 0.9) == pytest.approx(expected)
+
+
+def test_bootstrap_interval():
+    values = [0.3, -0.1, 0.4, 0.15, 0.8, 0.2, 0.5]
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    interval = comparison.bootstrap_interval(values)
+    assert interval == pytest.approx(expected, abs=0.01)
+    assert interval == comparison.bootstrap_interval(values)
+    assert interval != comparison.bootstrap_interval(values, seed=1)
+    # Two values: the mean of both in half of the resamples, each of them in a quarter.
+    assert comparison.bootstrap_interval([1.0, 3.0]) == (1, 3)
+    assert comparison.bootstrap_interval([1.0, 3.0], confidence=0.4) == (2, 2)
+
+
+@pytest.mark.parametrize("interval", [comparison.t_interval, comparison.bootstrap_interval])
+def test_intervals_of_too_few_and_of_equal_values(interval):
+    assert interval([]) is None and interval([0.1]) is None
+    assert interval([0.1] * 3) == (0.1, 0.1)
+
+
+def test_spread_of_an_arm():
+    summary = comparison.spread([row("a", 3, 0.2), row("a", 1, 0.6), row("a", 2, None)])
+    assert summary["split"] == "test" and summary["seeds"] == [1, 2, 3]
+    assert summary["mean_iou"] == pytest.approx({"mean": 0.4, "std": 0.08**0.5})
+
+
+def test_pairs_are_of_one_seed_and_split():
+    rows = [row("a", 0, 0.5), row("b", 0, 0.25), row("a", 1, 0.75), row("b", 1, 0.25)]
+    rows += [row("a", 2, 0.9), row("b", 3, 0.9), row("c", 2, 0.1)]
+    rows += [row("a", 4, 0.9), row("b", 4, 0.1, "validation"), row("a", 5, None), row("b", 5, 0.5)]
+    result = comparison.compare(rows, "a", "b")
+    assert result["arms"] == ["a", "b"] and result["seeds"] == [0, 1, 5]
+    assert result["mean_iou"]["differences"] == {0: 0.25, 1: 0.5}
+    assert result["mean_iou"]["mean"] == 0.375
+    # By hand: the standard error is 0.125, and t = 12.7062 with one degree of freedom.
+    interval = pytest.approx((0.375 - 0.125 * 12.7062, 0.375 + 0.125 * 12.7062), rel=1e-5)
+    assert result["mean_iou"]["t_interval"] == interval
+    assert result["mean_iou"]["bootstrap_interval"] == (0.25, 0.5)
+
+
+def lines_of(rows, arms, pairs):
+    summary = comparison.summarize(rows, arms, pairs)
+    json.dumps(summary, allow_nan=False)
+    return comparison.table(summary).splitlines()
+
+
+def test_table_in_percent():
+    rows = [row("a", 0, 0.5), row("b", 0, 0.25), row("a", 1, 0.75), row("b", 1, 0.25)]
+    lines = lines_of(rows, ["a", "b"], [("a", "b")])
+    assert lines[0].split()[-6:] == ["class", "accuracy", "pixel", "accuracy", "mean", "IoU"]
+    assert lines[1].split() == ["a", "test", "2", *["62.50", "+-", "17.68"] * 3]
+    assert lines[2].split() == ["b", "test", "2", *["25.00", "+-", "0.00"] * 3]
+    text = "\n".join(lines[3:])
+    assert "a - b" in text and "0: +25.00, 1: +50.00" in text
+    assert text.count("+37.50") == 3
+    assert text.count("-121.33 to +196.33") == 3 and text.count("+25.00 to +50.00") == 3
+    assert "percentiles of 10,000 resamples, seed 0" in lines[-1]
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_table_of_too_few_seeds_has_dashes(seeds):
+    rows = [row(arm, seed, 0.5) for arm in "ab" for seed in range(seeds)]
+    lines = lines_of(rows, ["a", "b"], [("a", "b")])
+    cells = ["50.00", "+-", "-"] if seeds else ["-", "+-", "-"]
+    assert lines[1].split() == ["a", "test" if seeds else "-", str(seeds), *cells * 3]
+    student = next(line for line in lines if "Student" in line)
+    assert student.split()[-3:] == ["-", "-", "-"]
+    assert "nan" not in "".join(lines)
