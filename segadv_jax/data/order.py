@@ -1,8 +1,10 @@
-"""The order of the training images: a pure function of the seed and the batch's index."""
+"""Which image is where: in which batch, in which row, on which process. No images, only numbers."""
 
 import numpy as np
 
 from segadv_jax.errors import InputError
+
+PADDING = -1  # The row of no image, which fills up the last batch of an evaluation.
 
 
 def permutation(n, seed, epoch, stream):
@@ -38,3 +40,24 @@ def _rows(n, batch_size, seed, stream, start):
         for first in range(batch * batch_size, n - batch_size + 1, batch_size):
             yield order[first : first + batch_size]
         epoch, batch = epoch + 1, 0
+
+
+def eval_rows(n, batch_size):
+    """Returns the rows i64[batches, batch_size] that cover 0 .. n - 1 once, then ``PADDING``."""
+    rows = np.arange(-(-n // batch_size) * batch_size)
+    return np.where(rows < n, rows, PADDING).reshape(-1, batch_size)
+
+
+def process_rows(batch_size, process_index, process_count):
+    """Returns the slice of a global batch that belongs to one process.
+
+    Raises:
+      InputError: a batch that the processes cannot share evenly.
+    """
+    if batch_size < 1 or batch_size % process_count:
+        raise InputError(
+            f"the batch size is {batch_size}, but must be a positive multiple of the number of"
+            f" processes, {process_count}"
+        )
+    rows = batch_size // process_count
+    return slice(process_index * rows, (process_index + 1) * rows)

@@ -4,13 +4,15 @@ Encoded images are held in memory. So order is random access, and a run that sta
 step k goes straight to its batch: what comes before is neither read nor decoded.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from segadv_jax import VOID
+from segadv_jax.data.arrays import canvas_of, check_canvas
 from segadv_jax.data.cpu_tensorflow import tf, tfds
-from segadv_jax.data.order import train_rows
+from segadv_jax.data.order import PADDING, eval_rows, process_rows, train_rows
 from segadv_jax.errors import InputError
 
 
@@ -27,8 +29,7 @@ class Split(NamedTuple):
 
     def canvas(self, multiple=16):
         """Returns (height, width): the largest of the split, rounded up to a `multiple`."""
-        height, width = -(-self.sizes.max(axis=0) // multiple) * multiple
-        return int(height), int(width)
+        return canvas_of(self.sizes, multiple)
 
     def first(self, n):
         """The split of the first ``n`` examples."""
@@ -86,8 +87,7 @@ def train_batches(
         split, or an image larger than the canvas.
     """
     rows = train_rows(len(split.ids), batch_size, seed, stream, start)
-    mine = _process_rows(batch_size, process_index, process_count)
-    return _batches(split, lambda: (row for batch in rows for row in batch[mine]), mine, canvas)
+    return _batches(split, rows, process_rows(batch_size, process_index, process_count), canvas)
 
 
 def eval_batches(split, *, batch_size, canvas, process_index=0, process_count=1):
@@ -100,39 +100,17 @@ def eval_batches(split, *, batch_size, canvas, process_index=0, process_count=1)
     Raises:
       InputError: as `train_batches`.
     """
-    mine = _process_rows(batch_size, process_index, process_count)
-    n = len(split.ids)
-    rows = np.arange(-(-n // batch_size) * batch_size)
-    rows = np.where(rows < n, rows, _PADDING).reshape(-1, batch_size)[:, mine].ravel()
-    return _batches(split, lambda: iter(rows), mine, canvas)
-
-
-_PADDING = -1
-
-
-def _process_rows(batch_size, process_index, process_count):
-    """The slice of a global batch that belongs to one process."""
-    if batch_size < 1 or batch_size % process_count:
-        raise InputError(
-            f"the batch size is {batch_size}, but must be a positive multiple of the number of"
-            f" processes, {process_count}"
-        )
-    rows = batch_size // process_count
-    return slice(process_index * rows, (process_index + 1) * rows)
+    mine = process_rows(batch_size, process_index, process_count)
+    return _batches(split, eval_rows(len(split.ids), batch_size), mine, canvas)
 
 
 def _batches(split, rows, mine, canvas):
-    """Returns an iterator over batches of the rows that the function `rows` iterates over."""
-    for name, size in zip(split.ids, split.sizes, strict=True):
-        if np.any(size > canvas):
-            raise InputError(
-                f"the image {name} is {size[0]}x{size[1]} (height x width), larger than the"
-                f" canvas {canvas[0]}x{canvas[1]}"
-            )
+    """Returns an iterator over one process's part ``mine`` of the batches of ``rows``."""
+    check_canvas(split.ids, split.sizes, canvas)
 
     def encoded():
-        for row in rows():
-            if row == _PADDING:
+        for row in itertools.chain.from_iterable(batch[mine] for batch in rows):
+            if row == PADDING:
                 yield _BLANK_IMAGE, _BLANK_LABEL, np.array(canvas, np.int32), 0.0, ""
             else:
                 yield split.images[row], split.labels[row], split.sizes[row], 1.0, split.ids[row]
