@@ -31,16 +31,21 @@ def _report(function, *args):
         sys.exit(2)
 
 
+def no_such_field(error, argv):
+    """What a configuration raised about a field that it does not have, as an InputError."""
+    field = re.search(r"\w+", str(error))[0]
+    flag = next((arg.split("=")[0] for arg in argv if field in arg), field)
+    similar = re.search(r'Did you mean "(\w+)"', str(error))
+    hint = f"; did you mean {similar[1]}?" if similar else ""
+    return InputError(f"{flag}: the configuration has no field {field}{hint}")
+
+
 def _parse(argv):
     try:
         rest = flags.FLAGS(argv)
         getattr(flags.FLAGS.config, "seed", None)  # A missing file is reported on access only.
-    except (AttributeError, KeyError) as error:  # The configuration has no such field.
-        field = re.search(r"\w+", str(error))[0]
-        flag = next((arg.split("=")[0] for arg in argv if field in arg), field)
-        similar = re.search(r'Did you mean "(\w+)"', str(error))
-        hint = f"; did you mean {similar[1]}?" if similar else ""
-        raise InputError(f"{flag}: the configuration has no field {field}{hint}") from error
+    except (AttributeError, KeyError) as error:
+        raise no_such_field(error, argv) from error
     except OSError as error:
         raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
     if len(rest) > 1:

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from segadv_jax import checkpoints, experiment, steps
+from segadv_jax import checkpoints, experiment, measures, steps
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
-from segadv_jax.metrics.confusion import measures
+from segadv_jax.metrics import confusion
 
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 
@@ -46,7 +46,7 @@ def evaluate(config, workdir, split=None):
     result = summarize(totals, data_set.class_names) | {"step": step, "images": len(examples.ids)}
     if jax.process_index() == 0:
         path = write_result(workdir, split, result)
-        logging.info("%s, in %%: %s", path, percent(result))
+        logging.info("%s, in %%: %s", path, measures.describe(result))
     return result
 
 
@@ -120,7 +120,7 @@ def _add(sums, totals):
 
 def summarize(totals, class_names):
     """Measures of ``run``'s totals, ready for JSON: NaN becomes None."""
-    result = measures(totals["confusion"])
+    result = confusion.measures(totals["confusion"])
     result["mce"] = float(totals["mce"] / max(totals["cells"], 1))
     result["iou"] = dict(zip(class_names, map(float, result["iou"]), strict=True))
 
@@ -130,12 +130,6 @@ def summarize(totals, class_names):
         return None if math.isnan(value) else value
 
     return plain(result)
-
-
-def percent(result):
-    """The paper's three measures in percent, as text."""
-    names = ("class_accuracy", "pixel_accuracy", "mean_iou")
-    return ", ".join(f"{name.replace('_', ' ')} {100 * (result[name] or 0):.1f}" for name in names)
 
 
 def write_result(workdir, split, result):

@@ -14,7 +14,8 @@ PACKAGE = "segadv_jax"
 # which is where its place in the house is decided.
 BELOW_STEPS = {"alternation", "data.augment", "encodings", "errors", "losses", "models"}
 BELOW_STEPS |= {"metrics", "optimizers", "train_state"}
-BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "experiment", "history", "steps", "visualize"}
+BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "experiment", "history", "measures"}
+BELOW_LOOPS |= {"steps", "visualize"}
 MAY_IMPORT = {
     "errors": set(),
     "models": {"errors"},
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     "data": {"errors"},
     "visualize": {"errors"},
     "history": {"errors"},
+    "measures": set(),
     "console": {"errors"},
     "checkpoints": {"errors", "train_state"},
     "experiment": BELOW_STEPS | {"data"},

@@ -34,6 +34,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
+from segadv_jax import console
 from segadv_jax.errors import InputError
 from tools import comparison, pool, runs
 
@@ -140,10 +141,7 @@ def load_config(arguments):
             config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
             values(argv)
     except (AttributeError, KeyError) as error:
-        similar = re.search(r'Did you mean "(\w+)"', str(error))
-        hint = f"; did you mean {similar[1]}?" if similar else ""
-        field = re.search(r"\w+", str(error))[0]
-        raise InputError(f"{argument}: the configuration has no field {field}{hint}") from error
+        raise console.no_such_field(error, [argument]) from error
     except (flags.Error, TypeError, ValueError) as error:
         what = " ".join(str(error).split()).removeprefix(f"flag {argument}: ")
         raise InputError(f"{argument}: {what}") from error

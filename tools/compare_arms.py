@@ -18,10 +18,10 @@ from ml_collections import config_flags
 
 from segadv_jax import console, evaluate, experiment, history, steps, visualize
 from segadv_jax.data import pipeline
+from segadv_jax.measures import MEASURES, percent, title
 from segadv_jax.train import train
 
 ARMS = ("standard", "adversarial")
-_MEASURES = ("class_accuracy", "pixel_accuracy", "mean_iou")
 config_flags.DEFINE_config_file("config", None, "Configuration file that has both arms.")
 flags.mark_flag_as_required("config")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/synthetic", "Folder for a run of each arm.")
@@ -39,9 +39,9 @@ def load_config(path, arm, overrides):
 
 def table(results):
     """The test measures {arm: {name: fraction}} in percent, as lines of text."""
-    lines = [" " * 12 + "".join(f"{name.replace('_', ' '):>16}" for name in _MEASURES)]
+    lines = [" " * 12 + "".join(f"{title(name):>16}" for name in MEASURES)]
     for arm, result in results.items():
-        values = "".join(f"{100 * (result[name] or 0):16.1f}" for name in _MEASURES)
+        values = "".join(f"{percent(result[name]):>16}" for name in MEASURES)
         lines.append(f"{arm:<12}{values}")
     return "\n".join(lines)
 

@@ -12,15 +12,11 @@ import statistics
 import numpy as np
 from scipy import special
 
-MEASURES = ("class_accuracy", "pixel_accuracy", "mean_iou")
+from segadv_jax.measures import MEASURES, percent, title
+
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 RESAMPLING_SEED = 0
-
-
-def percent(row):
-    """The measures of a row in percent, as text."""
-    return ", ".join(f"{_title(name)} {_percent(row[name], '.1f')}" for name in MEASURES)
 
 
 def t_interval(values, confidence=CONFIDENCE):
@@ -137,33 +133,27 @@ def table(summary):
     def line(name, on, seeds, cells):
         return f"{name:<{wide}}  {on:<{split}}  {seeds:>5}" + "".join(f"{c:>18}" for c in cells)
 
-    titles = [_title(measure) for measure in MEASURES]
+    titles = [title(measure) for measure in MEASURES]
     lines = [line("in %, mean +- std", "split", "seeds", titles)]
     for name, arm in arms.items():
-        cells = [f"{_percent(arm[m]['mean'])} +- {_percent(arm[m]['std'])}" for m in MEASURES]
+        cells = [
+            f"{percent(arm[m]['mean'], '.2f')} +- {percent(arm[m]['std'], '.2f')}" for m in MEASURES
+        ]
         lines.append(line(name, arm["split"] or "-", len(arm["seeds"]), cells))
     for pair in summary["comparisons"]:
         measures = [pair[measure] for measure in MEASURES]
         lines += ["", line(" - ".join(pair["arms"]), "", len(pair["seeds"]), titles)]
-        means = [_percent(measure["mean"], "+.2f") for measure in measures]
+        means = [percent(measure["mean"], "+.2f") for measure in measures]
         lines.append(line("mean difference", "", "", means))
-        for kind, title in (("t", "Student's t"), ("bootstrap", "bootstrap")):
+        for kind, name in (("t", "Student's t"), ("bootstrap", "bootstrap")):
             intervals = [measure[f"{kind}_interval"] or [None] for measure in measures]
-            cells = [" to ".join(_percent(end, "+.2f") for end in ends) for ends in intervals]
-            lines.append(line(f"{summary['confidence']:.0%} {title}", "", "", cells))
+            cells = [" to ".join(percent(end, "+.2f") for end in ends) for ends in intervals]
+            lines.append(line(f"{summary['confidence']:.0%} {name}", "", "", cells))
         by_seed = pair["mean_iou"]["differences"].items()
-        by_seed = ", ".join(f"{seed}: {_percent(value, '+.2f')}" for seed, value in by_seed)
+        by_seed = ", ".join(f"{seed}: {percent(value, '+.2f')}" for seed, value in by_seed)
         lines.append(f"mean IoU by seed   {by_seed or '-'}")
     if summary["comparisons"]:
         how = summary["bootstrap"]
         how = f"{how['method']}s of {how['resamples']:,} resamples, seed {how['seed']}"
         lines += ["", f"bootstrap: {how}"]
     return "\n".join(lines)
-
-
-def _title(measure):
-    return measure.replace("_", " ").replace("iou", "IoU")
-
-
-def _percent(fraction, form=".2f"):
-    return "-" if fraction is None else format(100 * fraction, form)

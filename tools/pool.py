@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from segadv_jax import measures
 from segadv_jax.errors import InputError
-from tools import comparison, runs
+from tools import runs
 
 MAIN = str(Path(__file__).resolve().parents[1] / "main.py")
 POLL = 0.2  # Seconds between two looks at the processes,
@@ -91,7 +92,7 @@ def run_all(todo, processes=1, program=MAIN, cache=""):
                 display.remove(job)
                 if outcome == "":
                     result = runs.read_result(job.run.folder)
-                    display.say(job, f"done, {result['split']} in %: {comparison.percent(result)}")
+                    display.say(job, f"done, {result['split']} in %: {measures.describe(result)}")
                 elif caught:
                     display.say(job, "stopped")
                 else:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from segadv_jax import history
 from segadv_jax.errors import InputError
-from tools.comparison import MEASURES
+from segadv_jax.measures import MEASURES
 
 COLUMNS = ("arm", "seed", "split", *MEASURES, "mce", "step", "segmenter_updates")
 COLUMNS += ("validation_mean_iou", "images", "path")
