@@ -3,8 +3,8 @@
 XLA's own convolution serves GPUs and TPUs, and on a CPU the small ones. For large kernels between
 many maps a CPU does far better in the frequency domain (Mathieu, Henaff and LeCun, Fast training of
 convolutional networks through FFTs, ICLR 2014): the map is cut into overlapping tiles, and per
-frequency one matrix product over the maps replaces a product per tap. Tiles of 16x16 pixels need
-3.8 multiplications for an output of a 7x7 kernel instead of 49, and the transforms, of so few
+frequency one matrix product over the maps replaces a product per tap. With tiles of 16x16 pixels an
+output of a 7x7 kernel takes 5.2 multiplications instead of 49, and the transforms, of so few
 pixels, are matrix products as well.
 """
 
@@ -17,10 +17,12 @@ import numpy as np
 from jax import lax
 
 TILE = 16  # Side of a tile in pixels. A power of two keeps the rounding errors small.
+POINTS = TILE**2 // 2 + 2  # Its frequencies, without those that mirror another.
 
 # What a multiplication of each kind takes in time, relative to one in XLA's own convolution and its
-# gradients on average: the matrix products of the transforms are large, those per frequency small.
-_TRANSFORM_COST, _PRODUCT_COST = 1.0, 2.5
+# gradients on average: of the transforms of the tiles, which are cut out and put together as well,
+# of the kernel's, and in the products per frequency. Measured; see docs/benchmarks.md.
+_OF_TILES, _OF_KERNEL, _OF_PRODUCTS = 2.0, 1.0, 1.5
 
 
 def convolve(x, kernel, *, dilation=1, padding="SAME"):
@@ -69,12 +71,10 @@ def prefers_tiles(x_shape, kernel_shape, dilation, padding):
     tiles = (
         n * dilation**2 * math.prod(-(-o // (dilation * s)) for o, s in zip(out, step, strict=True))
     )
-    products = (3 * TILE**2 - 4) // 2  # Of the three real ones for each pair of frequencies.
-    transforms = tiles * (TILE**2 * inputs + math.prod(step) * outputs) + kh * kw * inputs * outputs
-    tiled_cost = products * (
-        _TRANSFORM_COST * transforms + _PRODUCT_COST * tiles * inputs * outputs
-    )
-    return tiled_cost < n * math.prod(out) * kh * kw * inputs * outputs
+    cost = _OF_TILES * tiles * (TILE**2 * inputs + math.prod(step) * outputs)
+    cost += _OF_KERNEL * 2 * kh * kw * inputs * outputs
+    cost += _OF_PRODUCTS * 2 * tiles * inputs * outputs
+    return 2 * POINTS * cost < n * math.prod(out) * kh * kw * inputs * outputs
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -114,9 +114,6 @@ def tiled(x, kernel, dilation, padding):
     height, width = _output_shape(x.shape, kernel.shape, dilation, padding)
     step = TILE + 1 - kh, TILE + 1 - kw
     tiles = [-(-o // (dilation * s)) for o, s in zip((height, width), step, strict=True)]
-    of_image, of_kernel, of_output = transforms(kh, kw)
-    points = len(of_image)
-
     # One more step of zeros than the tiles begin at, of which the last tile takes what it overlaps.
     room = [(t + 1) * s * dilation for t, s in zip(tiles, step, strict=True)]
     after = [
@@ -129,12 +126,17 @@ def tiled(x, kernel, dilation, padding):
     y = _overlap(y, 1, step[0], kh)  # n, tile, row, phase, column and phase, maps
     y = _overlap(y, 4, step[1], kw)  # n, tile, row, phase, tile, column, phase, maps
     grid = len(x), tiles[0], dilation, tiles[1], dilation
-    y = y.transpose(2, 5, 0, 1, 3, 4, 6, 7).reshape(TILE * TILE, -1)
+    y = y.transpose(2, 5, 7, 0, 1, 3, 4, 6).reshape(TILE * TILE, -1)
 
-    y = (of_image @ y).reshape(points, -1, inputs)
-    spectrum = of_kernel @ kernel.astype(jnp.float32).reshape(kh * kw, -1)
-    y = jnp.einsum("pti,pio->pto", y, spectrum.reshape(points, inputs, outputs))
-    y = (of_output @ y.reshape(points, -1)).reshape(*step, *grid, outputs)
+    of_image, *parts = transforms(kh, kw)
+    image = (of_image @ y).reshape(POINTS, 2 * inputs, -1)
+    kernel = kernel.astype(jnp.float32).reshape(kh * kw, -1)
+    y = 0.0
+    for of_kernel, of_output in parts:
+        spectrum = (of_kernel @ kernel).reshape(POINTS, 2 * inputs, outputs)
+        product = jnp.einsum("pit,pio->pto", image, spectrum)
+        y += of_output @ product.reshape(POINTS, -1)
+    y = y.reshape(*step, *grid, outputs)
 
     y = y.transpose(2, 3, 0, 4, 5, 1, 6, 7)  # n, tile, row, phase, tile, column, phase, maps
     y = y.reshape(len(x), tiles[0] * step[0] * dilation, tiles[1] * step[1] * dilation, outputs)
@@ -143,38 +145,38 @@ def tiled(x, kernel, dilation, padding):
 
 @functools.cache
 def transforms(kh, kw):
-    """The bilinear algorithm for one tile: output = C ((A tile) * (B kernel)), all real.
+    """A tile's convolution as products of matrices, all real.
 
-    A product of two complex numbers takes three real ones (Gauss); real inputs leave half of the
-    frequencies to compute. All sums that this takes are part of the matrices.
+    A tile's spectrum is A tile, its real and its imaginary part one after the other for each
+    frequency. The product with the kernel's has as its real part the inner product with B kernel
+    and as its imaginary part that with B' kernel, and output = C real + C' imaginary. Of the
+    frequencies of real numbers, those whose mirrored one is here are left out.
 
     Returns:
-      A f32[P,16*16], B f32[P,kh*kw], C f32[(17-kh)*(17-kw),P] with P = 382.
+      A f32[2*130,16*16], (B f32[2*130,kh*kw], C f32[(17-kh)*(17-kw),130]), (B', C').
     """
 
-    def waves(height, width, frequency):
+    def waves(height, width):
         place = np.indices((height, width)).reshape(2, -1)
-        angle = 2 * np.pi / TILE * (np.array(frequency) @ place % TILE)
+        angle = 2 * np.pi / TILE * (frequencies @ place % TILE)
         return np.cos(angle), np.sin(angle)
 
-    of_image, of_kernel, of_output = [], [], []
-    for u, v in np.ndindex(TILE, TILE):
-        mirrored = (-u % TILE, -v % TILE)
-        if (u, v) > mirrored:
-            continue  # Its value is the conjugate of the mirrored one's.
-        a, b = waves(TILE, TILE, (u, v))  # Of the image a - ib; conjugate of the kernel's c + id.
-        c, d = waves(kh, kw, (u, v))
-        re, im = waves(TILE + 1 - kh, TILE + 1 - kw, (u, v))
-        if (u, v) == mirrored:
-            of_image += [a]
-            of_kernel += [c]
-            of_output += [re]
-        else:  # Real part c (a - b) + b (c + d), imaginary part c (a - b) + a (d - c).
-            of_image += [a - b, a, b]
-            of_kernel += [c, d - c, c + d]
-            of_output += [2 * (re - im), -2 * im, 2 * re]
-    of_output = np.stack(of_output, 1) / TILE**2
-    return tuple(m.astype(np.float32) for m in (np.stack(of_image), np.stack(of_kernel), of_output))
+    def pairs(real, imaginary):
+        return np.stack([real, imaginary], 1).reshape(2 * POINTS, -1).astype(np.float32)
+
+    mirrored = {f: (-f[0] % TILE, -f[1] % TILE) for f in np.ndindex(TILE, TILE)}
+    frequencies = np.array([f for f, other in mirrored.items() if f <= other])
+    twice = np.array([1 if f == other else 2 for f, other in mirrored.items() if f <= other])
+    a, b = waves(TILE, TILE)  # Of the image a - ib, and c + id is the conjugate of the kernel's.
+    c, d = waves(kh, kw)
+    real, imaginary = waves(TILE + 1 - kh, TILE + 1 - kw)
+    real, imaginary = (x.T * (twice / TILE**2) for x in (real, -imaginary))
+    # (a - ib) (c + id) = (ac + bd) + i (ad - bc).
+    return (
+        pairs(a, b),
+        (pairs(c, d), real.astype(np.float32)),
+        (pairs(d, -c), imaginary.astype(np.float32)),
+    )
 
 
 def _overlap(x, axis, step, side):
