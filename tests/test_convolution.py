@@ -13,7 +13,7 @@ from segadv_jax.models import MultiScale
 from segadv_jax.models.convolution import TILE, convolve, native, prefers_tiles, tiled, transforms
 
 # A layer for which a CPU prefers tiles, and a smaller one for which it does not.
-LARGE = (1, 40, 30, 64), (7, 7, 64, 64)
+LARGE = (2, 40, 40, 64), (7, 7, 64, 64)
 SMALL = (1, 12, 10, 3), (7, 7, 3, 8)
 EXPLICIT = ((3, 3), (3, 3))
 
