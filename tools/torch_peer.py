@@ -197,6 +197,8 @@ class Training:
         ]
         self.segment, self.judge, self.see = segmenter, adversary, adversary.see
         if compiled:
+            # The verdict on the synthetic map is gone back through twice.
+            torch._functorch.config.donated_buffer = False
             self.segment = torch.compile(segmenter)
             self.judge, self.see = torch.compile(adversary), torch.compile(adversary.see)
 
@@ -242,7 +244,7 @@ class Training:
             self.update(1, gradients)
         return {name: value.item() for name, value in losses.items()}
 
-    @torch.inference_mode()
+    @torch.no_grad()  # Not inference mode, in which torch.compile refuses its own constants.
     def evaluate(self, image, label):
         """One batch of an evaluation; returns (confusion i64[C,C], mce)."""
         image = channels_last(image.permute(0, 3, 1, 2).float())
