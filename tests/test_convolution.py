@@ -10,19 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from segadv_jax.models import MultiScale
-from segadv_jax.models.convolution import (
-    TILE,
-    convolve,
-    native,
-    prefers_taps,
-    prefers_tiles,
-    tiled,
-    transforms,
-    with_taps,
-)
+from segadv_jax.models.convolution import TILE, convolve, native, prefers_tiles, tiled, transforms
 
-# A layer for which a CPU prefers tiles, one for which it prefers taps, and one for neither.
-MANY = (2, 10, 8, 128), (3, 3, 128, 128)
+# A layer for which a CPU prefers tiles, and a smaller one for which it does not.
 LARGE = (2, 40, 40, 64), (7, 7, 64, 64)
 SMALL = (1, 12, 10, 3), (7, 7, 3, 8)
 EXPLICIT = ((3, 3), (3, 3))
@@ -83,24 +73,23 @@ def explicit(x_shape, kernel_shape, dilation, padding):
     return jax.lax.padtype_to_pads(x_shape[1:3], reach, (1, 1), padding)
 
 
-@pytest.mark.parametrize("own", [tiled, with_taps])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("bfloat16", 2**-7)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("bfloat16", 2**-8)])
 # No shrinking: each example is compiled, and a failing one is small enough to read.
-@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(case=convolutions())
-def test_own_algorithms_give_what_the_native_convolution_gives(own, dtype, tolerance, case):
+def test_tiles_give_what_the_native_convolution_gives(dtype, tolerance, case):
     """The latter in float32, as bfloat16's own sums are no reference."""
     *shapes, dilation, padding = case
     arguments = {"dilation": dilation, "padding": explicit(*shapes, dilation, padding)}
     x, kernel = layer(shapes, jnp.dtype(dtype))
-    ours = with_gradients(lambda x, kernel: own(x, kernel, *arguments.values()), x, kernel)
+    ours = with_gradients(functools.partial(tiled, **arguments), x, kernel)
     assert all(result.dtype == x.dtype for result in ours)
     x, kernel = (a.astype(jnp.float32) for a in (x, kernel))
     theirs = with_gradients(functools.partial(native, **arguments), x, kernel)
     assert_close(ours, theirs, tolerance)
 
 
-@pytest.mark.parametrize("shapes", [LARGE, MANY, SMALL])
+@pytest.mark.parametrize("shapes", [LARGE, SMALL])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 9), (2, 1))])
 def test_convolve_is_the_native_convolution_whichever_is_chosen(shapes, padding):
     x, kernel = layer(shapes)
@@ -123,20 +112,13 @@ def test_tiles_are_for_large_kernels_between_many_maps():
     """The third layer of the multi-scale net on a patch of 160x160 and on an image of 320x240."""
     for pixels in ((40, 40), (60, 80)):
         assert prefers_tiles((4, *pixels, 64), (7, 7, 64, 256), 1, EXPLICIT)
-    assert prefers_tiles(*LARGE, 1, EXPLICIT)
-    for shapes in (MANY, SMALL):
-        assert not prefers_tiles(*shapes, 1, EXPLICIT)
+    assert prefers_tiles(*LARGE, 1, EXPLICIT) and not prefers_tiles(*SMALL, 1, EXPLICIT)
     one = ((1, 1), (1, 1))
     assert not prefers_tiles((4, 160, 160, 3), (7, 7, 3, 16), 1, EXPLICIT)
     assert not prefers_tiles((4, 40, 40, 128), (3, 3, 128, 128), 1, one)
     assert not prefers_tiles((4, 40, 40, 768), (1, 1, 768, 1024), 1, ((0, 0), (0, 0)))
     # fc6 of Dilated-8, 7x7 of dilation 4 from 512 to 4096 maps.
     assert prefers_tiles((1, 90, 90, 512), (7, 7, 512, 4096), 4, ((0, 0), (0, 0)))
-
-
-def test_taps_are_for_many_maps():
-    assert prefers_taps(MANY[1]) and not prefers_taps(SMALL[1])
-    assert not prefers_taps((1, 1, 768, 1024))  # A matrix product as it is.
 
 
 def test_kernels_too_large_for_a_tile_take_the_native_convolution():
@@ -169,9 +151,8 @@ def loss(x, kernel):
     return jnp.sum(jnp.square(convolve(x, kernel)))
 
 
-@pytest.mark.parametrize("shapes", [LARGE, MANY])
-def test_vmap_over_images_and_over_kernels(shapes):
-    (x, kernel), gradients = layer(shapes), jax.grad(loss, (0, 1))
+def test_vmap_over_images_and_over_kernels():
+    (x, kernel), gradients = layer(LARGE), jax.grad(loss, (0, 1))
     xs, kernels = jnp.stack([x, 2 * x, x[:, ::-1]]), jnp.stack([kernel, -kernel, kernel[::-1]])
     batched = jax.vmap(gradients)(xs, kernels)
     for i in range(3):
@@ -180,9 +161,8 @@ def test_vmap_over_images_and_over_kernels(shapes):
     assert_close([g[2] for g in shared], gradients(xs[2], kernel), 1e-5)
 
 
-@pytest.mark.parametrize("shapes", [LARGE, MANY])
-def test_pmap(shapes):
-    (x, kernel), gradients = layer(shapes), jax.grad(loss, (0, 1))
+def test_pmap():
+    (x, kernel), gradients = layer(LARGE), jax.grad(loss, (0, 1))
     xs = jnp.stack([x, 2 * x, 3 * x, 4 * x])
 
     def step(x, kernel):
@@ -194,17 +174,15 @@ def test_pmap(shapes):
     assert_close([dx, dk], [jnp.stack([g[0] for g in each]), sum(g[1] for g in each)], 1e-5)
 
 
-@pytest.mark.parametrize("shapes", [LARGE, MANY])
-def test_gradients_have_gradients(shapes):
+def test_gradients_have_gradients():
     """As a gradient penalty needs them."""
 
     def penalty(convolution, x, kernel):
         gradient = jax.grad(lambda x: jnp.sum(jnp.tanh(convolution(x, kernel))))(x)
         return jnp.sum(jnp.square(gradient))
 
-    x, kernel = layer(shapes)
-    pads = explicit(*shapes, 1, "SAME")
-    plain = functools.partial(native, dilation=1, padding=pads)
+    x, kernel = layer(LARGE)
+    plain = functools.partial(native, dilation=1, padding=EXPLICIT)
     ours, theirs = (
         jax.grad(functools.partial(penalty, f), (0, 1))(x, kernel) for f in (convolve, plain)
     )
@@ -216,21 +194,17 @@ def lowered(function, platform, *args):
     return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.parametrize("shapes", [LARGE, MANY])
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_get_the_native_convolution_and_nothing_else(platform, shapes):
-    text = lowered(jax.grad(loss, (0, 1)), platform, *layer(shapes))
+def test_accelerators_get_the_native_convolution_and_nothing_else(platform):
+    text = lowered(jax.grad(loss, (0, 1)), platform, *layer(LARGE))
     assert text.count("stablehlo.convolution") == 3  # The output and both gradients.
     assert "dot_general" not in text
 
 
-def test_cpus_get_their_own_algorithm_and_nothing_else():
+def test_cpus_get_the_tiles_and_nothing_else():
     text = lowered(jax.grad(loss, (0, 1)), "cpu", *layer(LARGE))
     assert "dot_general" in text
     assert "stablehlo.convolution" not in text
-    text = lowered(jax.grad(loss, (0, 1)), "cpu", *layer(MANY))
-    assert text.count("dot_general") == 9  # The taps of the kernel's gradient.
-    assert text.count("stablehlo.convolution") == 2  # The output and the gradient for x.
 
 
 def test_a_segmenter_for_an_accelerator_has_no_tiles():

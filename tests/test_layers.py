@@ -7,14 +7,7 @@ import pytest
 import small
 from scipy import signal
 
-from segadv_jax.models.layers import (
-    Conv,
-    SparseConv,
-    SplitConv,
-    max_pool,
-    random_table,
-    zero_outside,
-)
+from segadv_jax.models.layers import Conv, SparseConv, max_pool, random_table, zero_outside
 
 SIZES = [(12, 10), (9, 7), (1, 3)]
 CANVAS = (12, 10)
@@ -114,19 +107,6 @@ def test_sparse_convolution_is_a_dense_one_with_zeros():
     dense = {"kernel": jnp.asarray(kernel), "bias": params["bias"]}
     expected = Conv(5, 3).apply({"params": dense}, x, SIZE)
     result = module.apply({"params": params}, x, SIZE)
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_parts_of_a_split_convolution_add_up_to_that_of_the_concatenated_maps():
-    x, module = features(5), SplitConv((2, 3), 4, 3)
-
-    def parts(module, x):
-        both = [module.part(0, x[..., :2], SIZE), module.part(1, x[..., 2:], SIZE)]
-        return both[0] + both[1] + module.bias.reshape(1, 1, 1, -1)
-
-    params = small.parameters(Conv(4, 3), x, SIZE)
-    result = module.apply({"params": params}, x, method=parts)
-    expected = Conv(4, 3).apply({"params": params}, x, SIZE)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from segadv_jax.models.geometry import count_cells
-from segadv_jax.models.layers import Conv, SplitConv, max_pool
+from segadv_jax.models.layers import Conv, max_pool
 from segadv_jax.models.preprocessing import local_contrast_normalize
 
 _he_normal = nn.initializers.he_normal()
@@ -45,44 +46,38 @@ class TwoBranch(nn.Module):
     block = 4
 
     def setup(self):
-        def conv(features, kernel, name=None):
-            return Conv(features, kernel, kernel_init=_he_normal, name=name)
+        def convs(name, widths, kernel):
+            return [
+                Conv(features, kernel, kernel_init=_he_normal, name=f"{name}{i}")
+                for i, features in enumerate(widths, 1)
+            ]
 
-        self.image = [
-            conv(features, self.branch_kernel, f"image{i}")
-            for i, features in enumerate(self.image_features, 1)
-        ]
-        self.label = conv(self.label_features, self.branch_kernel)
-        # The same image meets several label maps: what it adds to the fusion is computed once.
-        parts = (self.label_features, self.image_features[-1])
-        self.fused1 = SplitConv(parts, self.fused_features[0], self.fused_kernel, _he_normal)
-        self.fused = [
-            conv(features, self.fused_kernel, f"fused{i}")
-            for i, features in enumerate(self.fused_features[1:], 2)
-        ]
-        self.prediction = conv(1, self.fused_kernel)
+        self.image = convs("image", self.image_features, self.branch_kernel)
+        self.label = Conv(self.label_features, self.branch_kernel, kernel_init=_he_normal)
+        self.fused = convs("fused", self.fused_features, self.fused_kernel)
+        self.prediction = Conv(1, self.fused_kernel, kernel_init=_he_normal)
 
     def see(self, image, size):
-        """What the image adds to the fusion, the same for all of its label maps.
+        """The image branch, which looks at the image once for both of its label maps.
 
         Args:
           image: f32[n,H,W,3], RGB in 0..255.
           size: i32[n,2] true image sizes in pixels.
 
         Returns:
-          f32[n,ceil(H/4),ceil(W/4),fused_features[0]].
+          f32[n,ceil(H/4),ceil(W/4),64].
         """
         x = local_contrast_normalize(image / 255, size)
         for conv in self.image:
             x, size = nn.relu(max_pool(conv(x, size), size)), count_cells(size, 2)
-        return self.fused1.part(1, x, size)
+        return x
 
     def judge(self, label_map, seen, size):
         """Logit that a label map is ground truth.
 
         Args:
           label_map: f32[n,h,w,C'], encoded, at a quarter of the image's resolution.
-          seen: f32[n,h,w,fused_features[0]], of ``see``.
+          seen: f32[n,h,w,64], of ``see``.
           size: i32[n,2] true image sizes in pixels.
 
         Returns:
@@ -94,12 +89,10 @@ class TwoBranch(nn.Module):
                 f"{seen.shape[1:3]} cells for this image canvas, and got {label_map.shape[1:3]}."
             )
         size = count_cells(size, 4)
-        x = self.fused1.part(0, nn.relu(self.label(label_map, size)), size) + seen
-        x = max_pool(x + self.fused1.bias.reshape(1, 1, 1, -1), size)
-        x, size = nn.relu(x), count_cells(size, 2)
+        x = jnp.concatenate([nn.relu(self.label(label_map, size)), seen], -1)
         for i, conv in enumerate(self.fused):
             x = conv(x, size)
-            if i == 0:
+            if i < 2:
                 x, size = max_pool(x, size), count_cells(size, 2)
             x = nn.relu(x)
         return self.prediction(x, size)

@@ -1,12 +1,11 @@
 """The convolution of every network, in the form that is fast where it runs.
 
-XLA's own convolution serves GPUs and TPUs, and on a CPU most layers. Between many maps a CPU has a
-faster way to the kernel's gradient, a matrix product per tap. For large kernels as well it does
-better still in the frequency domain (Mathieu, Henaff and LeCun, Fast training of convolutional
-networks through FFTs, ICLR 2014): the map is cut into overlapping tiles, and a matrix product over
-the maps per frequency replaces one per tap. With tiles of 16x16 pixels an output of a 7x7 kernel
-takes 5.2 multiplications instead of 49, and the transforms, of so few pixels, are matrix products
-as well.
+XLA's own convolution serves GPUs and TPUs, and on a CPU the small ones. For large kernels between
+many maps a CPU does far better in the frequency domain (Mathieu, Henaff and LeCun, Fast training of
+convolutional networks through FFTs, ICLR 2014): the map is cut into overlapping tiles, and per
+frequency one matrix product over the maps replaces a product per tap. With tiles of 16x16 pixels an
+output of a 7x7 kernel takes 5.2 multiplications instead of 49, and the transforms, of so few
+pixels, are matrix products as well.
 """
 
 import functools
@@ -44,9 +43,7 @@ def convolve(x, kernel, *, dilation=1, padding="SAME"):
         padding = lax.padtype_to_pads(x.shape[1:3], reach, (1, 1), padding)
     padding = tuple((int(before), int(after)) for before, after in padding)
     if prefers_tiles(x.shape, kernel.shape, dilation, padding):
-        return _by_platform(x, kernel, dilation, padding, tiled)
-    if prefers_taps(kernel.shape):
-        return _by_platform(x, kernel, dilation, padding, with_taps)
+        return _by_platform(x, kernel, dilation, padding)
     return native(x, kernel, dilation, padding)
 
 
@@ -80,76 +77,35 @@ def prefers_tiles(x_shape, kernel_shape, dilation, padding):
     return 2 * POINTS * cost < n * math.prod(out) * kh * kw * inputs * outputs
 
 
-def prefers_taps(kernel_shape):
-    """Whether a CPU is faster with ``with_taps``: where its products are large enough. Measured."""
-    kh, kw, inputs, outputs = kernel_shape
-    return kh * kw > 1 and min(inputs, outputs) >= 128
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _by_platform(x, kernel, dilation, padding, on_cpu):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _by_platform(x, kernel, dilation, padding):
     # Not the default backend of this host but the platform that is compiled for decides.
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(on_cpu, dilation=dilation, padding=padding),
+        cpu=functools.partial(tiled, dilation=dilation, padding=padding),
         default=functools.partial(native, dilation=dilation, padding=padding),
     )
 
 
-def _forward(x, kernel, dilation, padding, on_cpu):
+def _forward(x, kernel, dilation, padding):
     # The inputs are all that is kept: what one algorithm would keep beside them, the other would
     # have to carry as well.
-    return _by_platform(x, kernel, dilation, padding, on_cpu), (x, kernel)
+    return _by_platform(x, kernel, dilation, padding), (x, kernel)
 
 
-def _backward(dilation, padding, on_cpu, inputs, cotangent):
+def _backward(dilation, padding, inputs, cotangent):
     def pull(algorithm):
         def gradients(x, kernel, cotangent):
-            return jax.vjp(lambda *args: algorithm(*args, dilation, padding), x, kernel)[1](
-                cotangent
-            )
+            convolution = functools.partial(algorithm, dilation=dilation, padding=padding)
+            return jax.vjp(convolution, x, kernel)[1](cotangent)
 
         return gradients
 
-    return lax.platform_dependent(*inputs, cotangent, cpu=pull(on_cpu), default=pull(native))
+    return lax.platform_dependent(*inputs, cotangent, cpu=pull(tiled), default=pull(native))
 
 
 _by_platform.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def with_taps(x, kernel, dilation, padding):
-    """``native``, but for the kernel's gradient: a matrix product over all pixels for each tap."""
-    return native(x, kernel, dilation, padding)
-
-
-def _with_taps_forward(x, kernel, dilation, padding):
-    return native(x, kernel, dilation, padding), (x, kernel)
-
-
-def _with_taps_backward(dilation, padding, inputs, cotangent):
-    x, kernel = inputs
-    (dx,) = jax.vjp(lambda x: native(x, kernel, dilation, padding), x)[1](cotangent)
-    height, width = cotangent.shape[1:3]
-    # Maps first: a product of [maps, pixels] and [pixels, maps] needs no more copies.
-    x = lax.pad(
-        x.transpose(3, 0, 1, 2),
-        jnp.zeros((), x.dtype),
-        [(0, 0, 0), (0, 0, 0), *((before, after, 0) for before, after in padding)],
-    )
-    cotangent = cotangent.reshape(-1, cotangent.shape[-1])
-
-    def tap(i, j):
-        i, j = dilation * i, dilation * j
-        pixels = x[:, :, i : i + height, j : j + width].reshape(len(x), -1)
-        return jnp.matmul(pixels, cotangent, preferred_element_type=jnp.float32)
-
-    taps = [tap(i, j) for i, j in np.ndindex(kernel.shape[:2])]
-    return dx, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
-
-
-with_taps.defvjp(_with_taps_forward, _with_taps_backward)
 
 
 def tiled(x, kernel, dilation, padding):

@@ -1,6 +1,6 @@
 """The few layers that segmenters and adversaries share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -61,35 +61,6 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve(zero_outside(x, size), kernel) + bias.reshape(1, 1, 1, -1)
-
-
-class SplitConv(nn.Module):
-    """``Conv`` of concatenated maps, some of them at a time: the sum of the parts and the bias.
-
-    Where one part is the same for several inputs, it is convolved once.
-
-    Attributes:
-      inputs: number of maps of each part.
-      features: number of output maps.
-      kernel: side of the square kernel.
-      kernel_init: initializer of the whole kernel.
-    """
-
-    inputs: Sequence[int]
-    features: int
-    kernel: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-
-    def setup(self):
-        shape = (self.kernel, self.kernel, sum(self.inputs), self.features)
-        self.whole = self.param("kernel", self.kernel_init, shape)
-        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
-
-    def part(self, index, x, size):
-        """What part ``index``, f32[n,H,W,inputs[index]], adds: f32[n,H,W,features]."""
-        begin = sum(self.inputs[:index])
-        kernel = self.whole[:, :, begin : begin + self.inputs[index]]
-        return convolve(zero_outside(x, size), kernel)
 
 
 class SparseConv(nn.Module):
