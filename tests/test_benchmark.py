@@ -42,6 +42,12 @@ def test_a_batch_that_the_devices_cannot_share_is_refused():
         benchmark.main(["--batch_size=6"])
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "report.json"):
+        with pytest.raises(InputError, match="--json=.*cannot|--json=.*not a file"):
+            benchmark.main([f"--json={path}", "--batch_size=4"])
+
+
 def test_losses_that_differ_are_no_equivalent_program():
     contenders.check_same("both", {"mce": 2.0, "accuracy": 1.0}, {"mce": 2.00015})
     for wrong in (2.001, float("nan")):

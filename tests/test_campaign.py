@@ -108,6 +108,9 @@ def test_a_campaign_from_the_command_line(tmp_path, monkeypatch, capsys):
     command += [f"--arm=a={CONFIG}:standard", f"--arm=b={CONFIG}", "--compare=b,a"]
     command[5] += " --config.loss.lam=1"
     command += ["--", "--config.data.test=test[:7]", "--config.train.updates=3"]
+    with pytest.raises(InputError, match="no such folder; there is no table"):
+        campaign.main(["--table_only", *command])
+    workdir.mkdir()
     assert campaign.main(["--table_only", *command]) == 0
     assert not (workdir / "a").exists()
     assert "a                   -          0            - +- -" in capsys.readouterr().out

@@ -89,6 +89,37 @@ def test_other_arguments_are_refused_before_anything_starts(tmp_path):
     assert not os.path.exists(first.folder) and len(starts(run)) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("history.csv", None, "history.csv is damaged .*it has no rows"),
+        ("history.csv", "step,segmenter_updates\n", "history.csv is damaged .*it has no rows"),
+        ("history.csv", f"step,segmenter_updates\n20,2{'0' * 200_000}\n", "history.csv is damaged"),
+        ("history.csv", "step,segmenter_updates\n20,nan\n", "json is damaged"),
+        ("eval/test.json", "{}", "test.json is damaged .*class_accuracy"),
+        ("eval/test.json", "nan", "test.json is damaged"),
+        ("config.json", "{", "config.json is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, says):
+    run = make_run(tmp_path)
+    assert pool.run_all([run], program=PROGRAM) == []
+    path = Path(run.folder, name)
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=f"{says}.*delete"):
+        runs.results([run])
+
+
+def test_a_file_in_place_of_a_run_is_named(tmp_path):
+    run = make_run(tmp_path)
+    Path(run.folder).parent.mkdir(parents=True)
+    Path(run.folder).write_text("")
+    with pytest.raises(InputError, match="config.json is damaged"):
+        runs.results([run])
+
+
 def test_failures_are_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool, "POLL", 0.02)
     failing = make_run(tmp_path, "failing", 0, "--config.fail=-1")

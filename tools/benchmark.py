@@ -16,6 +16,7 @@ On a GPU or TPU it measures that device, all of its kind on this host together.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
@@ -232,7 +233,12 @@ def parse(argv):
     add("--networks", type=_names(NETWORKS), default=["multiscale"], help=", ".join(NETWORKS))
     add("--only", type=_names(work), default=work, help=f"some of {', '.join(work)}")
     add("--batch_size", type=_positive, default=4, help="images per step, over all devices")
-    add("--train_size", type=_size, default=(160, 160), help="of patches, HEIGHTxWIDTH in pixels")
+    add(
+        "--train_size",
+        type=_size,
+        default=(160, 160),
+        help="of patches, HEIGHTxWIDTH in pixels; augmented: 160x160",
+    )
     add("--evaluate_size", type=_size, default=IMAGE, help="of images, HEIGHTxWIDTH in pixels")
     add("--rounds", type=_positive, default=10, help="turns of each program, A B A B ...")
     add("--steps", type=_positive, default=3, help="in each turn")
@@ -250,23 +256,31 @@ def main(argv):
             f"--batch_size={options.batch_size}: set it to a multiple of the number of devices, "
             f"{jax.local_device_count()}"
         )
+    if options.peer and importlib.util.find_spec("torch") is None:
+        hint = 'install it with pip install -e ".[bench]"'
+        raise InputError(f"--peer=torch: PyTorch is not installed; {hint}")
+    if options.peer and jax.default_backend() != "cpu":
+        raise InputError(
+            "--peer=torch: the PyTorch program runs on the CPU and JAX on the "
+            f"{jax.default_backend()}; set JAX_PLATFORMS=cpu to compare them there"
+        )
+    folder = os.path.dirname(options.json or "") or "."
+    if options.json and (os.path.isdir(options.json) or not os.access(folder, os.W_OK)):
+        raise InputError(f"--json={options.json}: not a file that can be written; choose another")
     result = {"machine": machine(), "options": vars(options), "networks": {}, "pipeline": {}}
     result |= {"ratio_train": {}, "ratio_evaluate": {}}
-    for network in options.networks:
+    for network in options.networks if set(options.only) & set(KINDS) else ():
         figures = result["networks"][network] = measure(network, options)
         for key, kind in (("ratio_train", "both"), ("ratio_evaluate", "evaluate")):
             if kind in figures["ratios"].get("eager", {}):
                 result[key][network] = figures["ratios"]["eager"][kind]
     if "pipeline" in options.only:
         result["pipeline"] = pipelines(options.batch_size, 4 * options.steps, options.rounds)
-    if options.json:
-        try:
-            with open(options.json, "w") as file:
-                json.dump(result, file, indent=2)
-        except OSError as error:
-            raise InputError(f"--json={options.json}: {error.strerror}") from error
     print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     print(table(result))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(result, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ from segadv_jax import console
 from segadv_jax.errors import InputError
 from tools import comparison, pool, runs
 
+RESULTS, SUMMARY = "results.csv", "summary.json"
+
 
 def parse_arms(texts, shared=()):
     """The arms of a command line.
@@ -59,6 +61,10 @@ def parse_arms(texts, shared=()):
         if not equals or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
             raise InputError(
                 f"--arm={text}: give NAME=ARGUMENTS, the name of letters, digits, and _ . + -"
+            )
+        if name in (RESULTS, SUMMARY):
+            raise InputError(
+                f"--arm={name}=...: a file of the campaign has that name; choose another"
             )
         if name in arms:
             raise InputError(f"--arm={name}=...: there are two arms of that name; rename one")
@@ -203,15 +209,16 @@ def plan(workdir, arms, seeds):
 
 def write(workdir, rows, summary):
     """Writes ``results.csv``, a row per row, and ``summary.json``; returns their paths."""
-    paths = tuple(os.path.join(workdir, name) for name in ("results.csv", "summary.json"))
-    with open(f"{paths[0]}.part", "w", newline="") as file:
+    paths = tuple(os.path.join(workdir, name) for name in (RESULTS, SUMMARY))
+    part = f".{os.getpid()}.part"  # Another process may write the same table.
+    with open(paths[0] + part, "w", newline="") as file:
         writer = csv.DictWriter(file, runs.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    with open(f"{paths[1]}.part", "w") as file:
+    with open(paths[1] + part, "w") as file:
         json.dump(summary, file, indent=2)
     for path in paths:
-        os.replace(f"{path}.part", path)
+        os.replace(path + part, path)
     return paths
 
 
@@ -250,8 +257,16 @@ def main(argv):
         raise InputError(f"--processes={options.processes}: set it to 1 or more")
     seeds = parse_seeds(options.seeds)
     arms = parse_arms(options.arm, shared)
-    pairs = check_pairs(options.compare, {arm: load_config(arms[arm]) for arm in arms})
+    configs = {arm: load_config(arms[arm]) for arm in arms}
+    for arm, config in configs.items():
+        if not config.data.test:
+            raise InputError(
+                f"--arm={arm}=...: config.data.test is empty; name a split to evaluate"
+            )
+    pairs = check_pairs(options.compare, configs)
     planned, failures = plan(options.workdir, arms, seeds), []
+    if options.table_only and not os.path.isdir(options.workdir):
+        raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
     try:
         os.makedirs(options.workdir, exist_ok=True)
         if not os.access(options.workdir, os.W_OK):

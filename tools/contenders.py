@@ -127,12 +127,9 @@ class Peer:
 
     def _receive(self):
         try:
-            answer = self.connection.recv()
+            return self.connection.recv()
         except EOFError:
             raise InputError("--peer=torch: its process ended; its message is above") from None
-        if isinstance(answer, str) and answer.startswith("error: "):
-            raise InputError(answer.removeprefix("error: "))
-        return answer
 
     def ask(self, *request):
         self.connection.send(request)
@@ -152,14 +149,8 @@ class Peer:
 
 
 def _serve(connection, settings):
-    try:
-        from tools import torch_peer
-    except ImportError as error:
-        if error.name != "torch":
-            raise
-        hint = 'install it with pip install -e ".[bench]"'
-        connection.send(f"error: --peer=torch: PyTorch is not installed; {hint}")
-        return
+    from tools import torch_peer
+
     torch_peer.serve(connection, settings)
 
 

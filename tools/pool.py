@@ -135,7 +135,7 @@ def _advance(job, display, program, environment, cores):
             display.look(job)
             return None
         return runs.why_failed(run, job.process.returncode, job.log_begin)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return str(error)
 
 

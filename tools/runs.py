@@ -6,6 +6,7 @@ works in the folder.
 """
 
 import contextlib
+import csv
 import fcntl
 import json
 import os
@@ -81,26 +82,32 @@ def read_result(folder):
             config = json.load(file)
         split, updates = config["data"]["test"], config["train"]["updates"]
         path = os.path.join(folder, "history.csv")
-        rows = history.read(path)
+        evaluation = os.path.join(folder, "eval", f"{split}.json")
+        rows = history.read(path) if os.path.exists(path) else []
+        if not rows and os.path.exists(evaluation):
+            raise ValueError("it has no rows, but the run has an evaluation")
         if not rows or rows[-1]["segmenter_updates"] < updates:
             return None
-        path = os.path.join(folder, "eval", f"{split}.json")
+        path = evaluation
         with open(path) as file:
             result = json.load(file)
+        for name in MEASURES:  # All have to be there.
+            if result[name] is not None and not 0 <= result[name] <= 1:
+                raise ValueError(f"{name} is {result[name]}")
         selected = {row["step"]: row for row in rows}[result["step"]]
-        result |= {name: result[name] for name in MEASURES}  # All have to be there.
+        result |= {
+            "split": split,
+            "segmenter_updates": int(selected["segmenter_updates"]),
+            "validation_mean_iou": selected.get("validation_mean_iou"),
+        }
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError) as error:
+    except (csv.Error, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is damaged ({type(error).__name__}: {error}); mend it, or delete {folder} to "
             "make the run anew"
         ) from error
-    return result | {
-        "split": split,
-        "segmenter_updates": int(selected["segmenter_updates"]),
-        "validation_mean_iou": selected.get("validation_mean_iou"),
-    }
+    return result
 
 
 def progress(folder):
@@ -113,16 +120,17 @@ def progress(folder):
             total = json.load(file)["train"]["updates"]
         last = history.read(os.path.join(folder, "history.csv"))[-1]
         return int(last["segmenter_updates"]), total, last["validation_mean_iou"]
-    except (OSError, IndexError, KeyError, TypeError, ValueError):
+    except (csv.Error, OSError, IndexError, KeyError, TypeError, ValueError):
         return None
 
 
 def check_arguments(run):
     """Raises an InputError if the run's folder was made with other arguments than the run has.
 
-    Only ``config.json`` makes a run: before, ``main.py`` has refused or not yet read its arguments.
+    Only ``config.json`` or a checkpoint makes a run: before, ``main.py`` has refused or not yet
+    read its arguments.
     """
-    if not os.path.exists(os.path.join(run.folder, "config.json")):
+    if not any(os.path.exists(os.path.join(run.folder, x)) for x in ("config.json", "checkpoints")):
         return
     path = os.path.join(run.folder, "arguments.json")
     remedy = f"choose another --workdir, or delete {run.folder} to make the run anew"
@@ -134,7 +142,7 @@ def check_arguments(run):
             f"{run.folder} holds a run without arguments.json, so that nobody knows what it was "
             f"made with; {remedy}"
         ) from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); {remedy}") from error
     now = _by_name(_arguments(run))
     for name in before | now:

@@ -280,7 +280,10 @@ def serve(connection, settings):
     training = start()
     connection.send(torch.__version__)
     while True:
-        request, *arguments = connection.recv()
+        try:
+            request, *arguments = connection.recv()
+        except EOFError:  # The benchmark has ended early.
+            return
         if request == "end":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             connection.send(peak / (2**20 if sys.platform == "darwin" else 2**10))

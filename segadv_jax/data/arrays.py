@@ -39,7 +39,8 @@ def train_batches(
     """An endless iterator of training batches; the arguments are those of ``pipeline``'s.
 
     Raises:
-      InputError: as ``pipeline.train_batches``, or an image and its label differ in size or type.
+      InputError: as ``pipeline.train_batches``, or an image or label is not uint8, or the two
+        differ in size.
     """
     rows = train_rows(len(arrays.ids), batch_size, seed, stream, start)
     return _batches(arrays, rows, process_rows(batch_size, process_index, process_count), canvas)
