@@ -21,7 +21,7 @@ POINTS = TILE**2 // 2 + 2  # Its frequencies, without those that mirror another.
 
 # What a multiplication of each kind takes in time, relative to one in XLA's own convolution and its
 # gradients on average: of the transforms of the tiles, which are cut out and put together as well,
-# of the kernel's, and in the products per frequency. Measured; see docs/benchmarks.md.
+# of the kernel's, and in the products per frequency. Set so that the choice agrees with timings.
 _OF_TILES, _OF_KERNEL, _OF_PRODUCTS = 2.0, 1.0, 1.5
 
 
