@@ -12,6 +12,7 @@ def get_config():
     config.data.name = ""
     config.data.archives = ""  # Folder with the official archives; empty: download them.
     config.data.data_dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
+    config.data.fraction = 1.0  # Part of the training images that is used, drawn by the seed.
     config.data.train = "train"  # Splits. The test split is read after training only.
     config.data.validation = "validation"
     config.data.test = "test"
@@ -23,18 +24,27 @@ def get_config():
     config.segmenter.sparse = True
     config.segmenter.activation = "tanh"
     config.segmenter.lcn = "levels"
+    config.segmenter.shrink = 1  # The networks see the image this many times smaller.
 
     config.adversary = ml_collections.ConfigDict()
     config.adversary.name = "two_branch"
     config.adversary.label_features = 64
     config.adversary.image_features = (16, 64)
     config.adversary.fused_features = (128, 256, 512)
-    config.encoding = "basic"
+    config.adversary.spectral_norm = False  # Miyato et al., ICLR 2018.
+    config.encoding = "basic"  # "basic", "product" or "scaling" (Section 3.2).
 
     config.loss = ml_collections.ConfigDict()
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
     config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
     config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
+    # Ways to keep the game alive, none of them the paper's; losses.py and steps.py cite the sources.
+    config.loss.start = 0  # Updates of the segmenter before the adversarial term begins,
+    config.loss.ramp = 0  # and over which lambda then rises.
+    config.loss.game = "bce"  # The adversary's loss: "bce", "hinge" or "least_squares".
+    config.loss.smoothing = 0.0  # Real maps count as ground truth to 1 - smoothing only.
+    config.loss.noise = 0.0  # Standard deviation of the noise on both encoded maps.
+    config.loss.r1 = 0.0  # Weight (gamma) of the R1 gradient penalty on the adversary.
 
     config.alternation = ml_collections.ConfigDict()
     config.alternation.schedule = "standard"  # "standard", "simultaneous", "fast" or "slow".
@@ -43,6 +53,8 @@ def get_config():
 
     config.train = ml_collections.ConfigDict()
     config.train.updates = 0  # Of the segmenter; the adversary's own turns come on top.
+    config.train.patience = 0  # Validations without a rise of mean IoU that end it; 0: any number.
+    config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0 keeps none.
     config.train.batch_size = 4
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
     config.train.augment = True

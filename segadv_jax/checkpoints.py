@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from segadv_jax.errors import InputError
-from segadv_jax.train_state import TrainState
+from segadv_jax.train_state import TrainState, evaluated
 
 
 def make_workdir(workdir):
@@ -82,9 +82,12 @@ def restore(manager, state, step):
         training=ocp.args.StandardRestore(training),
     )
     restored = _read(manager, step, items)
-    training = restored["training"]
-    params = {"segmenter": restored["segmenter"], "adversary": training["adversary"]}
-    return TrainState(training["step"], params, training["opt_state"])
+    training, average = restored["training"], None
+    segmenter = restored["segmenter"]
+    if state.average is not None:
+        segmenter, average = training["segmenter"], segmenter
+    params = {"segmenter": segmenter, "adversary": training["adversary"]}
+    return TrainState(training["step"], params, training["opt_state"], average)
 
 
 def restore_segmenter(manager, params, step):
@@ -105,13 +108,15 @@ def _read(manager, step, items):
 
 
 def _items(state):
-    """A state as the items of a checkpoint: (the segmenter's parameters, the rest)."""
+    """A state as the items of a checkpoint: (the segmenter's evaluated parameters, the rest)."""
     training = {
         "step": state.step,
         "adversary": state.params["adversary"],
         "opt_state": state.opt_state,
     }
-    return state.params["segmenter"], training
+    if state.average is not None:
+        training["segmenter"] = state.params["segmenter"]
+    return evaluated(state), training
 
 
 def _empty(tree):

@@ -25,8 +25,9 @@ def evaluate(config, workdir, split=None):
         split: name of the split; None takes ``config.evaluate.split``.
 
     Returns:
-        {"pixel_accuracy", "class_accuracy", "mean_iou", "mce": float, "iou": {class name: float or
-        None where the class does not occur}, "step", "images": int}.
+        {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty": float, "iou": {class
+        name: float or None where the class does not occur}, "step", "images": int}. Cross-entropy
+        and certainty, the highest class probability, are means over label cells.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
@@ -87,7 +88,7 @@ def run(eval_step, params, examples, num_classes, batch_size, canvas):
         canvas: (height, width) in pixels.
 
     Returns:
-        {"confusion": i64[C,C], "mce": float, "cells": float}.
+        {"confusion": i64[C,C], "mce": float, "certainty": float, "cells": float}.
     """
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     batches = pipeline.eval_batches(
@@ -99,7 +100,8 @@ def run(eval_step, params, examples, num_classes, batch_size, canvas):
     )
     # Counts are 32-bit on the device: they move to the host before they can overflow.
     until_full = max(1, COUNTER_LIMIT // (batch_size * math.prod(canvas)))
-    sums = {"confusion": np.zeros((num_classes, num_classes), np.int64), "mce": 0.0, "cells": 0.0}
+    sums = {"confusion": np.zeros((num_classes, num_classes), np.int64)}
+    sums |= {"mce": 0.0, "certainty": 0.0, "cells": 0.0}
     totals, held = None, 0
     for batch in batches:
         if totals is None:
@@ -121,7 +123,8 @@ def _add(sums, totals):
 def summarize(totals, class_names):
     """Measures of ``run``'s totals, ready for JSON: NaN becomes None."""
     result = confusion.measures(totals["confusion"])
-    result["mce"] = float(totals["mce"] / max(totals["cells"], 1))
+    for name in ("mce", "certainty"):
+        result[name] = float(totals[name] / max(totals["cells"], 1))
     result["iou"] = dict(zip(class_names, map(float, result["iou"]), strict=True))
 
     def plain(value):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segadv_jax import alternation, data, encodings, losses, optimizers
+from segadv_jax import VOID, alternation, data, encodings, losses, optimizers
 from segadv_jax.errors import InputError
 from segadv_jax.models import ADVERSARIES, SEGMENTERS
 from segadv_jax.models.geometry import count_cells
@@ -23,6 +23,7 @@ IDENTITY = (
     "adversary",
     "encoding",
     "alternation",
+    "train.ema",
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )
@@ -36,7 +37,12 @@ AT_LEAST = {
     "train.rotation": 0,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
+    "train.patience": 0,
     "loss.lam": 0,
+    "loss.start": 0,
+    "loss.ramp": 0,
+    "loss.noise": 0,
+    "loss.r1": 0,
     "evaluate.every": 1,
     "evaluate.batch_size": 1,
     "evaluate.train_images": 0,
@@ -84,6 +90,18 @@ def check_numbers(config):
         momentum = config.optimizer[player].momentum
         if not 0 <= momentum < 1:
             raise InputError(f"config.optimizer.{player}.momentum is {momentum}: set it below 1")
+    for field in ("train.ema", "loss.smoothing"):
+        value = operator.attrgetter(field)(config)
+        if not 0 <= value < 1:
+            raise InputError(f"config.{field} is {value}: set it from 0 to below 1")
+    fraction = config.data.fraction
+    if not 0 < fraction <= 1:
+        raise InputError(f"config.data.fraction is {fraction}: set it above 0 and up to 1")
+    loss = config.loss
+    if loss.saturating and loss.game != "bce":
+        raise InputError(f"config.loss.saturating is of the game 'bce', not of {loss.game!r}")
+    if loss.smoothing and loss.game == "hinge":
+        raise InputError("config.loss.smoothing has no meaning in the game 'hinge': set it to 0")
     scale = config.train.scale
     if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
         raise InputError(f"config.train.scale is {scale}: set it to (smallest, largest), above 0")
@@ -98,7 +116,10 @@ def build(config, num_classes):
     turns = _checked("alternation", alternation.Alternation, config.alternation)
     standard = turns.schedule == "standard"
     segmenter = build_segmenter(config, num_classes)
-    adversary = None if standard else _module("adversary", ADVERSARIES, config.adversary)
+    adversary = None
+    if not standard:
+        fields = dict(config.adversary)
+        adversary = _module("adversary", ADVERSARIES, fields, shrink=segmenter.shrink)
     updates = turns.updates(turns.steps(config.train.updates))
     players, learning_rates = {}, {}
     for player in (alternation.SEGMENTER, alternation.ADVERSARY):
@@ -116,10 +137,12 @@ def build(config, num_classes):
         "encode": encodings.ENCODINGS[_choice("encoding", encodings.ENCODINGS, config.encoding)],
         "optimizer": optimizers.alternate(**players),
         "augment": _augmentation(config.train),
-        "lam": config.loss.lam,
         "reduction": _choice("loss.reduction", losses.REDUCTIONS, config.loss.reduction),
-        "saturating": config.loss.saturating,
+        "game": _choice("loss.game", losses.GAMES, config.loss.game),
+        "ema": config.train.ema,
     }
+    for field in ("lam", "start", "ramp", "saturating", "smoothing", "noise", "r1"):
+        step[field] = config.loss[field]
     return Experiment(turns, segmenter, adversary, learning_rates, step)
 
 
@@ -143,11 +166,16 @@ def initialize(experiment, seed, canvas, num_classes):
     adversary = {}
     if experiment.adversary is not None:
         cells = (count_cells(pixels, experiment.segmenter.stride) for pixels in canvas)
-        label_map = jnp.zeros((1, *cells, num_classes))
+        probabilities = jnp.zeros((1, *cells, num_classes))
+        label = jnp.full(probabilities.shape[:3], VOID, jnp.uint8)
+        colours = jnp.zeros((*label.shape, 3))
+        label_map, _ = experiment.step["encode"](probabilities, label, colours)
         init = jax.jit(experiment.adversary.init)
         adversary = init(jax.random.fold_in(key, 1), label_map, image, size)["params"]
     params = {"segmenter": segmenter, "adversary": adversary}
-    return TrainState(jnp.zeros((), jnp.int32), params, experiment.step["optimizer"].init(params))
+    opt_state = experiment.step["optimizer"].init(params)
+    average = segmenter if experiment.step["ema"] else None
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
 def _augmentation(train):

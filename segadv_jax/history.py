@@ -5,9 +5,12 @@ import os
 
 from segadv_jax.errors import InputError
 
-MEASURES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou")
+MEASURES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
+# The health of the game at the step of the validation; empty in the standard arm.
+GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
 COLUMNS = ("step", "segmenter_updates", "epoch")
 COLUMNS += tuple(f"{split}_{measure}" for split in ("train", "validation") for measure in MEASURES)
+COLUMNS += GAME
 
 
 def read(path):
@@ -41,6 +44,20 @@ def cut(path, step):
         writer.writeheader()
         writer.writerows(rows)
     os.replace(f"{path}.part", path)
+
+
+def exhausted(rows, patience, every):
+    """Whether the mean IoU on the validation split has not risen for ``patience`` validations.
+
+    Args:
+        rows: of ``read``.
+        patience: 0 for any.
+        every: the segmenter's updates from one validation to the next.
+    """
+    if not patience or not rows:
+        return False
+    best = max(rows, key=lambda row: row.get("validation_mean_iou", 0.0))  # The first of equals.
+    return rows[-1]["segmenter_updates"] - best["segmenter_updates"] >= patience * every
 
 
 def append(path, row):

@@ -14,6 +14,7 @@ import optax
 from segadv_jax import VOID
 
 REDUCTIONS = ("mean", "sum")
+GAMES = ("bce", "hinge", "least_squares")
 
 
 def mce(logits, label):
@@ -39,6 +40,11 @@ def correct_cells(logits, label):
     return jnp.sum(right, dtype=jnp.float32), jnp.sum(labelled, dtype=jnp.float32)
 
 
+def certainty(logits, label):
+    """Sum over the labelled cells of the highest class probability: f32[]."""
+    return jnp.sum(jnp.where(label != VOID, jnp.max(jax.nn.softmax(logits), -1), 0))
+
+
 def prediction_weights(label, block):
     """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
 
@@ -58,35 +64,78 @@ def prediction_weights(label, block):
     return pooled.astype(jnp.float32)
 
 
-def bce(logits, is_real, weights):
+def bce(logits, z, weights):
     """Binary cross-entropy of Eq. 1 over the weighted predictions: ``-[z ln a + (1-z) ln(1-a)]``.
 
     Args:
       logits: f32[n,h',w',1], the adversary's, for "this is ground truth".
-      is_real: z, the truth of that: a bool.
+      z: the truth of that, True or False; a number between for a smoothed label.
       weights: f32[n,h',w'] of ``prediction_weights``.
 
     Returns:
       (sum f32[], sum of the weights f32[]).
     """
     # -ln sigmoid(x) = softplus(-x) and -ln(1 - sigmoid(x)) = softplus(x), finite for any logit.
-    losses = jax.nn.softplus(-logits if is_real else logits)[..., 0]
-    return jnp.sum(losses * weights), jnp.sum(weights)
+    if z in (False, True):
+        losses = jax.nn.softplus(-logits if z else logits)
+    else:
+        losses = z * jax.nn.softplus(-logits) + (1 - z) * jax.nn.softplus(logits)
+    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
 
 
-def adversarial_term(logits, weights, saturating=False):
-    """What lambda multiplies in the segmenter's loss, given the adversary's logits on its maps.
+def adversary_loss(logits, is_real, weights, game="bce", smoothing=0.0):
+    """One of the two terms of the adversary's loss, on real or on synthetic maps (Eq. 2).
 
-    By default ``bce(a(x, s(x)), 1)``, the non-saturating replacement that the paper uses; with
-    ``saturating`` the term ``-bce(a(x, s(x)), 0)`` of Eq. 3 itself.
+    Args:
+      logits, weights: as in ``bce``. A logit above 0 says "ground truth" in every game.
+      is_real: whether the maps are.
+      game: "bce", the paper's; "hinge", max(0, 1 -+ logit) (Miyato et al., Spectral normalization
+        for generative adversarial networks, ICLR 2018, Eq. 16); "least_squares", half the squared
+        distance to 1 or -1 (Mao et al., Least squares generative adversarial networks, ICCV 2017,
+        Eq. 8).
+      smoothing: real maps count as ground truth to 1 - smoothing only (one-sided label smoothing,
+        Salimans et al., Improved techniques for training GANs, NIPS 2016, Section 3.4).
 
     Returns:
       (sum f32[], count f32[]).
     """
-    if saturating:
-        total, count = bce(logits, False, weights)
-        return -total, count
-    return bce(logits, True, weights)
+    if game == "bce":
+        return bce(logits, 1 - smoothing if is_real else False, weights)
+    sign = 1 if is_real else -1
+    if game == "hinge":
+        losses = jax.nn.relu(1 - sign * logits)
+    else:
+        target = sign * (1 - 2 * smoothing * is_real)
+        losses = jnp.square(logits - target) / 2
+    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
+
+
+def adversarial_term(logits, weights, saturating=False, game="bce"):
+    """What lambda multiplies in the segmenter's loss, given the adversary's logits on its maps.
+
+    By default ``bce(a(x, s(x)), 1)``, the non-saturating replacement that the paper uses; with
+    ``saturating`` the term ``-bce(a(x, s(x)), 0)`` of Eq. 3 itself. In the game "hinge" it is the
+    negative logit, in "least_squares" half of its square: of a fooled adversary the logit is 0
+    (the references are those of ``adversary_loss``).
+
+    Returns:
+      (sum f32[], count f32[]).
+    """
+    if game == "bce":
+        total, count = bce(logits, not saturating, weights)
+        return (-total if saturating else total), count
+    losses = -logits if game == "hinge" else jnp.square(logits) / 2
+    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
+
+
+def lam_at(updates, lam, start=0, ramp=0):
+    """Lambda at the segmenter's update number ``updates`` (from 0 on): f32[].
+
+    It is 0 up to update ``start`` and rises linearly to ``lam`` over the next ``ramp``; the
+    adversary learns from the beginning.
+    """
+    since = jnp.asarray(updates, jnp.float32) - start
+    return lam * jnp.where(since < 0, 0.0, jnp.clip((since + 1) / max(ramp, 1), 0.0, 1.0))
 
 
 def correct_predictions(logits, is_real, weights):

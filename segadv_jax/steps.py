@@ -18,11 +18,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from segadv_jax import VOID, losses
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.data.augment import augment as augment_example
+from segadv_jax.encodings import zero_void
 from segadv_jax.metrics.confusion import confusion_matrix
 from segadv_jax.models.geometry import downsample_labels, upsample
 from segadv_jax.train_state import TrainState
 
 AXIS = "batch"
+_NOISE = 2**32 - 1  # Folded into a batch's key; augmentation folds in the rows.
 
 
 def train_step(
@@ -30,6 +32,7 @@ def train_step(
     batch,
     key,
     turn,
+    updates=0,
     *,
     segmenter,
     adversary,
@@ -37,8 +40,15 @@ def train_step(
     optimizer,
     augment=None,
     lam=0.0,
+    start=0,
+    ramp=0,
     reduction="mean",
     saturating=False,
+    game="bce",
+    smoothing=0.0,
+    noise=0.0,
+    r1=0.0,
+    ema=0.0,
     axis_name=None,
 ):
     """Plays one turn (Eqs. 1 to 3).
@@ -48,22 +58,32 @@ def train_step(
       batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2]}, this device's rows.
       key: of this batch; row r of it, counted over all devices, is augmented with fold_in(key, r).
       turn: "standard", "segmenter", "adversary" or "both"; static.
-      segmenter: module with ``stride`` and ``offset``.
+      updates: i32[], the segmenter's updates before this step.
+      segmenter: module with ``stride``, ``offset`` and ``colours``.
       adversary: module with ``block``; not used in a standard turn.
       encode: one of ``encodings.ENCODINGS``.
       optimizer: of ``optimizers.alternate``.
       augment: keyword arguments of ``data.augment.augment``; None trains on the images as they are.
-      lam: lambda of Eq. 1, between losses reduced by ``reduction``.
+      lam, start, ramp: lambda of Eq. 1, between losses reduced by ``reduction``, as
+        ``losses.lam_at`` lets it begin.
       reduction: "mean" or "sum", see ``losses``.
       saturating: keep the term of Eq. 3 instead of its non-saturating replacement.
+      game, smoothing: the adversary's loss, see ``losses.adversary_loss``.
+      noise: standard deviation of Gaussian noise on both encoded maps (instance noise, Sonderby et
+        al., Amortised MAP inference for image super-resolution, ICLR 2017, Section 3.2).
+      r1: gamma of the R1 penalty on the adversary, gamma / 2 times the squared norm of its gradient
+        at the real map (Mescheder et al., Which training methods for GANs do actually converge?,
+        ICML 2018, Eq. 9), here of the sum of a map's logits and reduced as they are.
+      ema: decay of the moving average of the segmenter's parameters, if the state keeps one.
       axis_name: of the mapped axis; None on a single device.
 
     Returns:
       (state, metrics), metrics a dict of f32[] over the whole batch: always ``mce`` and
       ``accuracy`` (of label cells); with an adversary ``accuracy_synthetic``; in the segmenter's
       turns ``grad_norm_mce``, the norm of the cross-entropy's gradient at the logits, and with an
-      adversary ``adversarial_term`` and ``grad_norm_adversarial``, the latter times lambda, as it
-      enters Eq. 3; in the adversary's turns ``bce_real``, ``bce_synthetic``, ``accuracy_real``.
+      adversary ``lam``, ``adversarial_term`` and ``grad_norm_adversarial``, the latter times
+      lambda, as it enters Eq. 3; in the adversary's turns ``accuracy_real``, with a penalty ``r1``,
+      and, named by the game, ``bce_real`` and ``bce_synthetic``.
     """
     players = PLAYERS[turn]
 
@@ -99,10 +119,12 @@ def train_step(
 
     if turn != "standard":
         weights = losses.prediction_weights(cell_label, adversary.block)
-        real, _ = encode(jax.nn.softmax(logits), cell_label)
+        colours = segmenter.apply({}, image, size, method="colours")
+        real, _ = encode(jax.nn.softmax(logits), cell_label, colours)
+        judge_loss = functools.partial(losses.adversary_loss, game=game, smoothing=smoothing)
 
         def show(x):
-            return encode(jax.nn.softmax(x), cell_label)[1]
+            return encode(jax.nn.softmax(x), cell_label, colours)[1]
 
         def see(params):
             return adversary.apply({"params": params}, image, size, method="see")
@@ -112,6 +134,10 @@ def train_step(
 
         theta = state.params[ADVERSARY]
         synthetic, pull_show = jax.vjp(show, logits)
+        if noise:
+            keys = _row_keys(jax.random.fold_in(key, _NOISE), len(label), axis_name)
+            disturb = functools.partial(_add_noise, deviation=noise, label=cell_label)
+            real, synthetic = disturb(real, keys, 0), disturb(synthetic, keys, 1)
         seen, pull_see = jax.vjp(see, theta)
         on_synthetic, pull_judge = jax.vjp(judge, theta, synthetic, seen)
         metrics["accuracy_synthetic"] = fraction(
@@ -119,8 +145,10 @@ def train_step(
         )
 
         if SEGMENTER in players:  # Eq. 3, its second term.
+            lam = losses.lam_at(updates, lam, start, ramp)
+            metrics["lam"] = lam
             term, d_verdict = jax.value_and_grad(
-                lambda z: reduce(losses.adversarial_term(z, weights, saturating))
+                lambda z: reduce(losses.adversarial_term(z, weights, saturating, game))
             )(on_synthetic)
             _, d_map, _ = pull_judge(d_verdict)
             (d_term,) = pull_show(d_map)
@@ -130,27 +158,48 @@ def train_step(
 
         if ADVERSARY in players:  # Eq. 2. The real map is a constant to the adversary's parameters.
             on_real, pull_real = jax.vjp(lambda *args: judge(args[0], real, args[1]), theta, seen)
-            bce_real, d_real = jax.value_and_grad(lambda z: reduce(losses.bce(z, True, weights)))(
+            loss_real, d_real = jax.value_and_grad(lambda z: reduce(judge_loss(z, True, weights)))(
                 on_real
             )
-            bce_synthetic, d_synthetic = jax.value_and_grad(
-                lambda z: reduce(losses.bce(z, False, weights))
+            loss_synthetic, d_synthetic = jax.value_and_grad(
+                lambda z: reduce(judge_loss(z, False, weights))
             )(on_synthetic)
             by_real, d_seen_by_real = pull_real(d_real)
             by_synthetic, _, d_seen_by_synthetic = pull_judge(d_synthetic)
             (by_image,) = pull_see(d_seen_by_real + d_seen_by_synthetic)
             grads[ADVERSARY] = jax.tree.map(lambda *g: sum(g), by_real, by_synthetic, by_image)
-            metrics["bce_real"] = over_devices(bce_real)
-            metrics["bce_synthetic"] = over_devices(bce_synthetic)
+            metrics[f"{game}_real"] = over_devices(loss_real)
+            metrics[f"{game}_synthetic"] = over_devices(loss_synthetic)
             metrics["accuracy_real"] = fraction(losses.correct_predictions(on_real, True, weights))
+
+            if r1:
+
+                def penalty(params):
+                    seen = see(params)
+                    slope = jax.grad(lambda y: jnp.sum(judge(params, y, seen)[..., 0] * weights))(
+                        real
+                    )
+                    steepness = jnp.sum(jnp.square(zero_void(slope, cell_label)))
+                    return r1 / 2 * reduce((steepness, jnp.sum(weights)))
+
+                value, by_penalty = jax.value_and_grad(penalty)(theta)
+                metrics["r1"] = over_devices(value)
+                grads[ADVERSARY] = jax.tree.map(jnp.add, grads[ADVERSARY], by_penalty)
 
     if SEGMENTER in players:
         (grads[SEGMENTER],) = pull_segment(d_logits)
 
     grads |= over_devices({player: grads[player] for player in players})  # The rest are zeros.
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, turn=turn)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
+    changes, opt_state = optimizer.update(grads, state.opt_state, state.params, turn=turn)
+    params = optax.apply_updates(state.params, changes)
+    average = state.average
+    if average is not None and SEGMENTER in players:
+        # The first updates have little to be averaged with.
+        decay = jnp.minimum(ema, (1 + updates) / (10 + updates))
+        average = jax.tree.map(
+            lambda old, new: decay * old + (1 - decay) * new, average, params[SEGMENTER]
+        )
+    return TrainState(state.step + 1, params, opt_state, average), metrics
 
 
 def eval_step(params, totals, batch, *, segmenter, axis_name=None):
@@ -171,10 +220,12 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
     image, size = batch["image"].astype(jnp.float32), batch["size"]
     logits = segmenter.apply({"params": params}, image, size)
     probabilities = _native(jax.nn.softmax(logits), size, image, segmenter)
-    mce, cells = losses.mce(logits, downsample_labels(label, segmenter.stride, segmenter.offset))
+    cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
+    mce, cells = losses.mce(logits, cell_label)
     part = {
         "confusion": confusion_matrix(jnp.argmax(probabilities, -1), label, logits.shape[-1]),
         "mce": mce,
+        "certainty": losses.certainty(logits, cell_label),
         "cells": cells,
     }
     if axis_name is not None:
@@ -185,7 +236,7 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
 def zero_totals(num_classes):
     """Totals of an evaluation before its first batch: ``confusion`` of pixels, others of cells."""
     confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
-    return {"confusion": confusion, "mce": jnp.zeros(()), "cells": jnp.zeros(())}
+    return {"confusion": confusion} | {k: jnp.zeros(()) for k in ("mce", "certainty", "cells")}
 
 
 def predict(params, image, size, segmenter):
@@ -198,13 +249,13 @@ def predict(params, image, size, segmenter):
 def parallel_train_step(**static):
     """``train_step`` over all devices.
 
-    Arguments: the replicated state, a batch with a leading device axis, the key and the turn.
-    The state is donated and comes back replicated, without a device axis.
+    Arguments: the replicated state, a batch with a leading device axis, the key, the turn and the
+    segmenter's updates. The state is donated and comes back replicated, without a device axis.
     """
     return jax.pmap(
         functools.partial(train_step, axis_name=AXIS, **static),
         axis_name=AXIS,
-        in_axes=(None, 0, None, None),
+        in_axes=(None, 0, None, None, None),
         out_axes=(None, None),
         static_broadcasted_argnums=3,
         donate_argnums=0,
@@ -250,12 +301,26 @@ def _prepare(batch, key, augment, axis_name):
     """The batch as the networks see it: (image f32[n,h,w,3], label u8[n,h,w], size i32[n,2])."""
     if augment is None:
         return batch["image"].astype(jnp.float32), batch["label"], batch["size"]
-    rows = jnp.arange(batch["image"].shape[0])
-    if axis_name is not None:
-        rows = rows + lax.axis_index(axis_name) * rows.size
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    keys = _row_keys(key, len(batch["image"]), axis_name)
     augment = functools.partial(augment_example, **augment)
     return jax.vmap(augment)(keys, batch["image"], batch["label"], batch["size"])
+
+
+def _row_keys(key, rows, axis_name):
+    """fold_in(key, r) for each of this device's rows, which are counted over all devices."""
+    rows = jnp.arange(rows)
+    if axis_name is not None:
+        rows = rows + lax.axis_index(axis_name) * rows.size
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def _add_noise(label_map, keys, number, *, deviation, label):
+    """Gaussian noise on the labelled cells of an encoded map; ``number`` tells two maps apart."""
+
+    def draw(key):
+        return jax.random.normal(jax.random.fold_in(key, number), label_map.shape[1:])
+
+    return label_map + zero_void(deviation * jax.vmap(draw)(keys), label)
 
 
 def _native(probabilities, size, image, segmenter):

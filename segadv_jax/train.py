@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from segadv_jax import checkpoints, evaluate, experiment, history, steps, visualize
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
-from segadv_jax.data import pipeline
+from segadv_jax.data import order, pipeline
 from segadv_jax.errors import InputError
+from segadv_jax.train_state import evaluated
 
 
 def train(config, workdir):
@@ -25,7 +26,9 @@ def train(config, workdir):
 
     Writes into ``workdir``: ``config.json``; ``checkpoints/``, the latest and the best by mean IoU
     on the validation split; ``history.csv``, a row per validation; ``predictions/*.png``;
-    TensorBoard events. All axes count the segmenter's updates. The test split is not read.
+    TensorBoard events. All axes count the segmenter's updates. The test split is not read. Training
+    ends after ``config.train.updates``, or when the mean IoU on the validation split has not risen
+    for ``config.train.patience`` validations.
 
     SIGTERM or Ctrl-C saves a checkpoint and ends the process; the same command goes on from there
     and, on a CPU, arrives at the same state bit for bit.
@@ -51,6 +54,7 @@ def train(config, workdir):
     # Data.
     data_set = experiment.load_data(config)
     training = pipeline.read_split(data_set.builder, config.data.train)
+    training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
     validation = pipeline.read_split(data_set.builder, config.data.validation)
     canvas = tuple(np.maximum(training.canvas(), validation.canvas()).tolist())
     updates_per_epoch = len(training.ids) // batch_size
@@ -88,6 +92,15 @@ def train(config, workdir):
             process_count=jax.process_count(),
         )
     train_step = steps.parallel_train_step(**parts.step)
+    patience = config.train.patience * config.evaluate.every
+
+    def exhausted(step):
+        """Whether the best validation lies too far back; all processes know it alike."""
+        best = manager.best_step()
+        if not patience or best is None:
+            return False
+        return turns.updates(step)[SEGMENTER] - turns.updates(best)[SEGMENTER] >= patience
+
     validate = validator(config, data_set, training, validation, canvas, parts.segmenter)
     writer = metric_writers.create_default_writer(workdir, just_logging=not is_first)
 
@@ -100,11 +113,20 @@ def train(config, workdir):
         window, window_began = [], time.time()
 
         for step in range(start, total):
+            if exhausted(step):
+                logging.info(
+                    "ended after %d updates: no rise of the mean IoU on the validation split in "
+                    "%d validations",
+                    turns.updates(step)[SEGMENTER],
+                    config.train.patience,
+                )
+                break
             turn = turns.turn(step)
             player = ADVERSARY if turn == "adversary" else SEGMENTER
             batch = steps.shard(next(streams[player]))
             key = jax.random.fold_in(keys[player], turns.batches(step)[player])
-            state, metrics = train_step(state, batch, key, turn)
+            before = np.int32(turns.updates(step)[SEGMENTER])
+            state, metrics = train_step(state, batch, key, turn, before)
             window.append(metrics)
 
             after, at_end = step + 1, step + 1 == total
@@ -137,9 +159,10 @@ def train(config, workdir):
             due = player == SEGMENTER and updates[SEGMENTER] % config.evaluate.every == 0
             stop = stop_requested(manager, after)
             if due or at_end:
-                measures, pictures = validate(state.params[SEGMENTER])
+                measures, pictures = validate(evaluated(state))
                 if is_first:
-                    history.append(history_path, place | measures)
+                    game = {name: float(metrics[name]) for name in history.GAME if name in metrics}
+                    history.append(history_path, place | measures | game)
                     name = f"{updates[SEGMENTER]:07d}.png"
                     visualize.save_png(pictures, os.path.join(workdir, "predictions", name))
                 scalars = {name: value for name, value in measures.items() if value is not None}
@@ -163,7 +186,10 @@ def validator(config, data_set, training, validation, canvas, segmenter):
     """
     measured = {"validation": validation}
     if config.evaluate.train_images:
-        measured["train"] = training.first(config.evaluate.train_images)
+        count, all_images = config.evaluate.train_images, len(training.ids)
+        count = min(count, all_images)
+        # Spread over the split, whose order groups what is alike.
+        measured["train"] = training.take(np.arange(count) * all_images // count)
     eval_step = steps.parallel_eval_step(segmenter=segmenter)
     shown = next(
         pipeline.eval_batches(validation, batch_size=config.evaluate.pictures, canvas=canvas)

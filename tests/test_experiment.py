@@ -15,7 +15,7 @@ CLASSES = 8
         ("segmenter.name", "unet", "config.segmenter.name is 'unet'; known: multiscale"),
         ("segmenter.activation", "gelu", "config.segmenter: activation is 'gelu'; known: tanh"),
         ("adversary.name", "patch", "config.adversary.name is 'patch'; known: two_branch"),
-        ("encoding", "onehot", "config.encoding is 'onehot'; known: basic"),
+        ("encoding", "onehot", "config.encoding is 'onehot'; known: basic, product, scaling"),
         ("loss.reduction", "median", "config.loss.reduction is 'median'; known: mean, sum"),
         ("alternation.schedule", "sometimes", "config.alternation: schedule 'sometimes'"),
         ("alternation.period", 0, "config.alternation: period is 0: set it to 1 or more"),
@@ -29,6 +29,14 @@ CLASSES = 8
         ("train.log_every", 0, "config.train.log_every is 0: set it to 1 or more"),
         ("evaluate.every", -1, "config.evaluate.every is -1: set it to 1 or more"),
         ("loss.lam", float("nan"), "config.loss.lam is nan: set it to 0 or more"),
+        ("loss.start", -1, "config.loss.start is -1: set it to 0 or more"),
+        ("loss.game", "wgan", "config.loss.game is 'wgan'; known: bce, hinge, least_squares"),
+        ("loss.smoothing", 1.0, "config.loss.smoothing is 1.0: set it from 0 to below 1"),
+        ("loss.r1", -0.5, "config.loss.r1 is -0.5: set it to 0 or more"),
+        ("train.ema", 1.0, "config.train.ema is 1.0: set it from 0 to below 1"),
+        ("train.patience", -1, "config.train.patience is -1: set it to 0 or more"),
+        ("segmenter.shrink", 0, "config.segmenter: shrink is 0: set it to 1 or more"),
+        ("data.fraction", 0.0, "config.data.fraction is 0.0: set it above 0 and up to 1"),
         ("train.scale", (1.1, 0.9), r"config.train.scale is \(1.1, 0.9\): set it to"),
     ],
 )
@@ -38,6 +46,17 @@ def test_a_wrong_value_is_reported_with_its_field(field, value, message):
     with pytest.raises(InputError, match=message):
         experiment.check_numbers(config)
         experiment.build(config, CLASSES)
+
+
+def test_fields_that_do_not_go_together_are_refused():
+    for fields, message in (
+        ({"game": "hinge", "smoothing": 0.1}, "config.loss.smoothing has no meaning"),
+        ({"game": "least_squares", "saturating": True}, "config.loss.saturating is of the game"),
+    ):
+        config = synthetic_config.get_config()
+        config.loss.update(fields)
+        with pytest.raises(InputError, match=message):
+            experiment.check_numbers(config)
 
 
 @pytest.mark.parametrize("schedule", ["standard", "simultaneous", "fast", "slow"])

@@ -51,7 +51,7 @@ def single():
 def test_four_devices_make_the_step_of_one(mapped, single, turn):
     key, batch = jax.random.key(3), uneven_batch()
     expected, expected_metrics = single(state(), batch, key, turn)
-    got, metrics = mapped(steps.replicate(state()), steps.shard(batch), key, turn)
+    got, metrics = mapped(steps.replicate(state()), steps.shard(batch), key, turn, np.int32(0))
     assert got.step == expected.step == 1
     for player in ("segmenter", "adversary"):
         # After one step the momentum is the gradient.
@@ -78,7 +78,7 @@ def compilations(caplog, function, *args):
 def test_a_mapped_step_is_compiled_once(caplog):
     """Its output is placed as its first input was."""
     mapped = steps.parallel_train_step(**SETTINGS | {"augment": None})
-    args = steps.shard(uneven_batch()), jax.random.key(0), "standard"
+    args = steps.shard(uneven_batch()), jax.random.key(0), "standard", np.int32(0)
     (now, _), first = compilations(caplog, mapped, steps.replicate(state()), *args)
     _, second = compilations(caplog, mapped, now, *args)
     assert (first, second) == (1, 0)

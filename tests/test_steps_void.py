@@ -27,8 +27,8 @@ class Logits:
     offset = 1.5
 
     @staticmethod
-    def apply(variables, image, size):
-        return variables["params"]
+    def apply(variables, image, size, method=None):
+        return None if method == "colours" else variables["params"]
 
 
 class Gradients:

@@ -42,7 +42,8 @@ def test_history_has_a_row_for_each_validation_by_segmenter_updates(run):
     assert [row["step"] for row in rows] == [7, 15, 23]  # The adversary's turns come on top.
     assert [row["epoch"] for row in rows] == [4 / 5, 8 / 5, 12 / 5]  # 22 images, 5 batches of 4.
     for row in rows:
-        assert set(row) == set(history.COLUMNS)
+        # It is the segmenter's turn, in which nobody asks the adversary about real maps.
+        assert set(row) == set(history.COLUMNS) - {"accuracy_real"}
         assert 0 < row["validation_mean_iou"] < 1 and 0 < row["train_pixel_accuracy"] < 1
 
 

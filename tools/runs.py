@@ -87,7 +87,9 @@ def read_result(folder):
         if not rows and os.path.exists(evaluation):
             raise ValueError("it has no rows, but the run has an evaluation")
         if not rows or rows[-1]["segmenter_updates"] < updates:
-            return None
+            patience = config["train"].get("patience", 0)
+            if not patience or not history.exhausted(rows, patience, config["evaluate"]["every"]):
+                return None
         path = evaluation
         with open(path) as file:
             result = json.load(file)

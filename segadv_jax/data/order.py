@@ -4,6 +4,7 @@ import numpy as np
 
 from segadv_jax.errors import InputError
 
+_PARTS = 2**31  # A stream of random numbers that no order of an epoch uses.
 PADDING = -1  # The row of no image, which fills up the last batch of an evaluation.
 
 
@@ -14,6 +15,15 @@ def permutation(n, seed, epoch, stream):
     because NumPy has frozen its stream: the order is the same under every NumPy version.
     """
     return np.random.RandomState([seed, epoch, stream]).permutation(n).astype(np.int64)
+
+
+def part(n, fraction, seed):
+    """The rows i64[m], sorted, of a random part of a split: m = round(fraction * n), at least 1.
+
+    With one seed a smaller part is contained in a larger one.
+    """
+    chosen = np.random.RandomState([seed, 0, _PARTS]).permutation(n)
+    return np.sort(chosen[: max(1, round(fraction * n))])
 
 
 def train_rows(n, batch_size, seed, stream, start):

@@ -35,6 +35,11 @@ class Split(NamedTuple):
         """The split of the first ``n`` examples."""
         return Split(*(field[:n] for field in self))
 
+    def take(self, rows):
+        """The split of the examples in ``rows``, an array of integers."""
+        ids, images, labels = ([field[row] for row in rows] for field in self[:3])
+        return Split(ids, images, labels, self.sizes[rows])
+
 
 def read_split(builder, split):
     """Reads a split of a prepared TFDS builder into memory, in its stored order.

@@ -1,11 +1,12 @@
 """Adversaries: networks that tell ground-truth label maps from a segmenter's (Section 3.2)."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segadv_jax.models.geometry import count_cells
+from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.layers import Conv, max_pool
 from segadv_jax.models.preprocessing import local_contrast_normalize
 
@@ -27,6 +28,8 @@ class TwoBranch(nn.Module):
       fused_features: channels after the fusion; the first two layers are pooled.
       branch_kernel: kernel of both branches.
       fused_kernel: kernel after the fusion.
+      shrink: that of the segmenter, whose label maps are at a quarter of the smaller image.
+      spectral_norm: divide each kernel by its largest singular value (``layers.Conv``).
     """
 
     label_features: int = 64
@@ -34,6 +37,8 @@ class TwoBranch(nn.Module):
     fused_features: Sequence[int] = (128, 256, 512)
     branch_kernel: int = 5
     fused_kernel: int = 3
+    shrink: int = 1
+    spectral_norm: bool = False
 
     def __post_init__(self):
         if len(self.image_features) != 2:
@@ -46,16 +51,17 @@ class TwoBranch(nn.Module):
     block = 4
 
     def setup(self):
+        conv = functools.partial(Conv, kernel_init=_he_normal, spectral_norm=self.spectral_norm)
+
         def convs(name, widths, kernel):
             return [
-                Conv(features, kernel, kernel_init=_he_normal, name=f"{name}{i}")
-                for i, features in enumerate(widths, 1)
+                conv(features, kernel, name=f"{name}{i}") for i, features in enumerate(widths, 1)
             ]
 
         self.image = convs("image", self.image_features, self.branch_kernel)
-        self.label = Conv(self.label_features, self.branch_kernel, kernel_init=_he_normal)
+        self.label = conv(self.label_features, self.branch_kernel)
         self.fused = convs("fused", self.fused_features, self.fused_kernel)
-        self.prediction = Conv(1, self.fused_kernel, kernel_init=_he_normal)
+        self.prediction = conv(1, self.fused_kernel)
 
     def see(self, image, size):
         """The image branch, which looks at the image once for both of its label maps.
@@ -65,9 +71,10 @@ class TwoBranch(nn.Module):
           size: i32[n,2] true image sizes in pixels.
 
         Returns:
-          f32[n,ceil(H/4),ceil(W/4),64].
+          f32[n,h,w,64], at the label cells.
         """
-        x = local_contrast_normalize(image / 255, size)
+        x, size = shrink(image / 255, size, self.shrink)
+        x = local_contrast_normalize(x, size)
         for conv in self.image:
             x, size = nn.relu(max_pool(conv(x, size), size)), count_cells(size, 2)
         return x
@@ -76,7 +83,7 @@ class TwoBranch(nn.Module):
         """Logit that a label map is ground truth.
 
         Args:
-          label_map: f32[n,h,w,C'], encoded, at a quarter of the image's resolution.
+          label_map: f32[n,h,w,C'], encoded, at a quarter of the (shrunk) image's resolution.
           seen: f32[n,h,w,64], of ``see``.
           size: i32[n,2] true image sizes in pixels.
 
@@ -88,7 +95,7 @@ class TwoBranch(nn.Module):
                 "This adversary takes label maps at a quarter of the image's resolution, "
                 f"{seen.shape[1:3]} cells for this image canvas, and got {label_map.shape[1:3]}."
             )
-        size = count_cells(size, 4)
+        size = count_cells(size, 4 * self.shrink)
         x = jnp.concatenate([nn.relu(self.label(label_map, size)), seen], -1)
         for i, conv in enumerate(self.fused):
             x = conv(x, size)

@@ -31,6 +31,32 @@ def inside(size, shape):
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
+def shrink(image, size, factor):
+    """Area means over blocks of ``factor`` x ``factor`` pixels; of those of the true image only.
+
+    Args:
+      image: f32[n,H,W,C].
+      size: i32[n,2] true sizes.
+      factor: side of a block, 1 or more.
+
+    Returns:
+      (f32[n,ceil(H/factor),ceil(W/factor),C], 0 where a block lies outside the image; its true
+      sizes i32[n,2]).
+    """
+    if factor == 1:
+        return image, size
+    mask = inside(size, image.shape[1:3]).astype(image.dtype)
+
+    def sums(x):
+        below, right = (-x.shape[axis] % factor for axis in (1, 2))
+        x = jnp.pad(x, [(0, 0), (0, below), (0, right), (0, 0)])
+        n, height, width, channels = x.shape
+        x = x.reshape(n, height // factor, factor, width // factor, factor, channels)
+        return jnp.sum(x, (2, 4))
+
+    return sums(image * mask) / jnp.maximum(sums(mask), 1), count_cells(size, factor)
+
+
 def downsample_labels(label, stride, offset):
     """The label at every label cell: that of the pixel nearest to the cell's centre.
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from segadv_jax.models.geometry import count_cells
+from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.layers import ACTIVATIONS, Conv, SparseConv, max_pool, random_table
 from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
 
@@ -91,6 +91,7 @@ class MultiScale(nn.Module):
         normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
         Section 1).
       levels: number of pyramid levels.
+      shrink: the network sees the image this many times smaller, by area means; cells grow with it.
     """
 
     num_classes: int
@@ -100,6 +101,7 @@ class MultiScale(nn.Module):
     activation: str = "tanh"
     lcn: str = "levels"
     levels: int = 3
+    shrink: int = 1
 
     def __post_init__(self):
         if len(self.widths) != 3 or min(self.widths) < 2:
@@ -109,11 +111,34 @@ class MultiScale(nn.Module):
             raise ValueError(f"activation is {self.activation!r}; known: {known}")
         if self.lcn not in ("levels", "rgb"):
             raise ValueError(f"lcn is {self.lcn!r}; known: levels, rgb")
+        if self.shrink < 1:
+            raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
         super().__post_init__()
 
     # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
-    stride = 4
-    offset = 1.5
+    @property
+    def stride(self):
+        return 4 * self.shrink
+
+    @property
+    def offset(self):
+        return (self.stride - 1) / 2
+
+    def colours(self, image, size):
+        """The colours that the *product* encoding shows: normalised RGB, area means over the cells.
+
+        Normalised as the supplement says it is before either network (Section 1), which leaves its
+        mean near 0 everywhere.
+
+        Args:
+          image: f32[n,H,W,3], RGB in 0..255.
+          size: i32[n,2] true sizes.
+
+        Returns:
+          f32[n,ceil(H/stride),ceil(W/stride),3].
+        """
+        image, size = shrink(image / 255, size, self.shrink)
+        return shrink(local_contrast_normalize(image, size), size, self.stride // self.shrink)[0]
 
     @nn.compact
     def __call__(self, image, size):
@@ -124,9 +149,9 @@ class MultiScale(nn.Module):
           size: i32[n,2] true sizes.
 
         Returns:
-          f32[n,ceil(H/4),ceil(W/4),C]; no meaning outside the true size.
+          f32[n,ceil(H/stride),ceil(W/stride),C]; no meaning outside the true size.
         """
-        image = image / 255
+        image, size = shrink(image / 255, size, self.shrink)
         if self.lcn == "rgb":
             image = local_contrast_normalize(image, size)
         trunk = Trunk(tuple(self.widths), self.sparse, self.activation, name="trunk")
