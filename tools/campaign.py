@@ -222,14 +222,16 @@ def write(workdir, rows, summary):
     return paths
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Reports what is wrong as an InputError."""
+
     def error(self, message):
         raise InputError(message)
 
 
 def _parse(argv):
     """(options, arguments after "--")."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m tools.campaign",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,0 +1,340 @@
+"""Table 1 of the paper over several seeds: does adversarial training help on Stanford Background?
+
+Three arms, all from ``configs/stanford.py``: *standard*, cross-entropy alone; *printed*, the
+adversary as the paper prints it; *tuned*, the best adversarial setting found on the validation
+subset. In stages, each of which goes on where it was stopped:
+
+    python -m tools.reproduce_table1 tune    --workdir=W --archives=FOLDER --processes=2
+    git add docs/results/choices.json; git commit -m "Choices for Table 1"
+    python -m tools.reproduce_table1 train   --workdir=W --archives=FOLDER --processes=2
+    python -m tools.reproduce_table1 confirm --workdir=W --archives=FOLDER --processes=2
+    python -m tools.reproduce_table1 report  --workdir=W --archives=FOLDER
+
+``tune`` trains every point of the two grids and measures them on the validation subset; the test
+images are not read. Its choices have to be committed before ``train`` reads them. ``train`` runs
+the arms with --seeds on all training images and with --fraction_seeds on parts of them; ``confirm``
+repeats the setting with the largest gain with --fresh_seeds. ``report`` writes
+``docs/results/*.csv``, the pictures and, from those files alone, ``docs/results.md``; without
+--workdir it writes the page only. One seed of each arm again, beside what is recorded:
+
+    python -m tools.reproduce_table1 repeat  --workdir=W2 --archives=FOLDER --processes=2 --seeds=0
+
+What follows "--" are fields of main.py for all runs, before the settings of the arms, such as the
+resolution; ``tune`` records them with its choices, the other stages take them from there.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+
+
+
+from segadv_jax import history
+from segadv_jax.errors import InputError
+from segadv_jax.measures import MEASURES, describe, percent
+from tools import campaign, comparison, pool, results_page, runs
+
+STAGES = ("tune", "train", "confirm", "report", "repeat")
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = "--config=configs/stanford.py"
+# The part of the training images -> the folder of its runs.
+FRACTIONS = {1.0: "all", 1 / 2: "half", 1 / 4: "quarter", 1 / 8: "eighth"}
+TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run has to agree.
+
+_RATE = "--config.optimizer.segmenter.learning_rate={}"
+_ADVERSARY_RATE = "--config.optimizer.adversary.learning_rate={}"
+# Both tuned arms get the same number of points, with the segmenter's rate among what is tuned.
+
+
+def arguments(arm, choices, fraction, place):
+    """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
+    variant = "standard" if arm == "standard" else "printed"
+    fields = [*choices["shared"], *choices["chosen"][arm], f"--config.data.fraction={fraction}"]
+    (parsed,) = campaign.parse_arms(
+        [f"{arm}={CONFIG}:{variant}"], [*place, *fields]
+    ).values()
+    return parsed
+
+
+def plan(workdir, choices, fraction, seeds, place, arms=results_page.ARMS):
+    """The runs of the arms on a part of the training images, seed by seed."""
+    chosen = {arm: arguments(arm, choices, fraction, place) for arm in arms}
+    return campaign.plan(os.path.join(workdir, FRACTIONS[fraction]), chosen, seeds)
+
+
+def tune(options, place, shared):
+    """Trains the grids, measures them on the validation subset, and writes the choices."""
+    planned = {}
+    for arm, points in GRID.items():
+        variant = "standard" if arm == "standard" else "printed"
+        for point, fields in points.items():
+            # In place of the test images, which are not to be read yet.
+            fields = [*shared, *fields, "--config.data.test=subset_7"]
+            name = f"{arm}_{point}"
+            (parsed,) = campaign.parse_arms([f"{name}={CONFIG}:{variant}"], [*place, *fields]).values()
+            folder = os.path.join(options.workdir, "tuning")
+            planned[arm, point] = campaign.plan(folder, {name: parsed}, options.tuning_seeds)
+    train(options, [run for seeds in planned.values() for run in seeds])
+    choices = {"shared": list(shared), "seeds": options.tuning_seeds, "grid": {}, "chosen": {}}
+    for (arm, point), seeds in planned.items():
+        rows = runs.results(seeds)
+        entry = {"fields": GRID[arm][point]}
+        entry |= {m: sum(row[m] for row in rows) / len(rows) for m in MEASURES}
+        choices["grid"].setdefault(arm, {})[point] = entry
+    for arm, points in choices["grid"].items():
+        best = max(points, key=lambda point: points[point]["mean_iou"])
+        choices["chosen"][arm] = points[best]["fields"]
+        print(f"{arm}: {best}, on the validation subset in %: {describe(points[best])}")
+    # The paper took the hyper-parameters of the segmenter over, with and without adversary.
+    choices["chosen"]["printed"] = choices["chosen"]["standard"]
+    choices |= {"commit": commit(), "command": command()}
+    results_page.write_json(Path(options.results) / results_page.CHOICES, choices)
+
+
+def read_choices(folder, committed=True):
+    """The choices of ``tune``.
+
+    Raises:
+        InputError: there are none, or, if ``committed``, they are not committed as they are.
+    """
+    path = Path(folder) / results_page.CHOICES
+    choices = results_page.read_json(path)
+    if committed:
+        tracked = _git("ls-files", "--", str(path.resolve()))
+        if not tracked or _git("status", "--porcelain", "--", str(path.resolve())):
+            raise InputError(f"{path} is not committed; commit it before the test images are read")
+    return choices
+
+
+def train(options, planned):
+    """Trains and evaluates the runs that are not done.
+
+    Raises:
+        SystemExit: a run failed, with status 1.
+    """
+    cache = os.path.join(options.workdir, ".compiled", platform.node())
+    failures = pool.run_all(planned, options.processes, options.program, cache)
+    for run, why in failures:
+        print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)
+    if failures:
+        sys.exit(1)
+
+
+def largest_gain(rows):
+    """(arm, fraction) with the largest mean gain in mean IoU over the standard arm."""
+    gains = {}
+    for fraction in sorted({row["fraction"] for row in rows}):
+        part = [row for row in rows if row["fraction"] == fraction]
+        for arm in results_page.ARMS[1:]:
+            gain = comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
+            if gain is not None:
+                gains[arm, fraction] = gain
+    if not gains:
+        raise InputError("no pair of runs is done yet; run the stage train first")
+    return max(gains, key=gains.get)
+
+
+def collect(options, choices, place):
+    """Rows of ``table1.csv`` and of ``histories.csv`` for all runs that are done."""
+    seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}
+    rows, histories = [], []
+    for fraction in FRACTIONS:
+        planned = plan(
+            options.workdir, choices, fraction, [*seeds[fraction], *options.fresh_seeds], place
+        )
+        for run in planned:
+            for result in runs.results([run]):
+                config = campaign.load_config(run.arguments)
+                standard = run.arm == "standard"
+                row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
+                row["encoding"] = "" if standard else config.encoding
+                row["lambda"] = 0.0 if standard else config.loss.lam
+                row |= {name: result[name] for name in results_page.COLUMNS[5:]}
+                rows.append(row)
+                for line in history.read(os.path.join(run.folder, "history.csv")):
+                    histories.append({k: row[k] for k in ("arm", "seed", "fraction")} | line)
+    return rows, histories
+
+
+def report(options, place):
+    """Writes the files in ``docs/results`` and the page."""
+    folder = Path(options.results)
+    if options.workdir:
+        choices = read_choices(folder)
+        rows, histories = collect(options, choices, place)
+        if not rows:
+            raise InputError(f"--workdir={options.workdir} holds no finished run of the stage train")
+        results_page.write_csv(folder / results_page.TABLE, results_page.COLUMNS, rows)
+        columns = ("arm", "seed", "fraction", *history.COLUMNS)
+        results_page.write_csv(folder / results_page.HISTORIES, columns, histories)
+        done = plan(options.workdir, choices, 1.0, options.seeds[:1], place)
+        results_page.draw_predictions(folder, {run.arm: run for run in done})
+        results_page.draw_curves(folder, rows, histories)
+        results_page.write_json(folder / results_page.CAMPAIGN, describe_campaign(options, rows))
+    results_page.write(folder)
+    print(f"written: {results_page.page_of(folder)} and {folder}")
+
+
+def describe_campaign(options, rows):
+    """How the runs were made, for the page: seeds, machine, hours."""
+    recorded = results_page.read_json(Path(options.workdir) / results_page.CAMPAIGN)
+    seconds = 0.0
+    for path in Path(options.workdir).glob("*/*/seed_*/eval/*.json"):
+        seconds += path.stat().st_mtime - (path.parents[1] / "config.json").stat().st_mtime
+    return recorded | {
+        "seeds": options.seeds,
+        "fraction_seeds": options.fraction_seeds,
+        "fresh_seeds": options.fresh_seeds,
+        "hours": seconds / 3600,
+        "runs": len(list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))),
+        "tested_runs": len(rows),
+    }
+
+
+def record_campaign(options):
+    """Keeps the machine and the commit of every call that trains, in the workdir."""
+    path = Path(options.workdir) / results_page.CAMPAIGN
+    recorded = results_page.read_json(path) if path.exists() else {"commits": [], "commands": []}
+    for name, value in (("commits", commit()), ("commands", command())):
+        if value not in recorded[name]:
+            recorded[name].append(value)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    recorded["machine"] = {
+        "processor": _processor(),
+        "cores": cores,
+        "processes": options.processes,
+        "python": platform.python_version(),
+        "jax": importlib.metadata.version("jax"),
+    }
+    results_page.write_json(path, recorded)
+
+
+def repeat(options, choices, place):
+    """Trains one run of each arm and seed again; returns the exit status.
+
+    It is 0 if every measure agrees with ``table1.csv`` within ``TOLERANCE``.
+    """
+    known = results_page.read_csv(Path(options.results) / results_page.TABLE)
+    known = {(row["arm"], row["seed"]): row for row in known if row["fraction"] == 1.0}
+    planned = plan(options.workdir, choices, 1.0, options.seeds, place)
+    for run in planned:
+        if (run.arm, run.seed) not in known:
+            raise InputError(f"--seeds: {results_page.TABLE} has no run of {run.name}")
+    train(options, planned)
+    worst = 0.0
+    for row in runs.results(planned):
+        before = known[row["arm"], row["seed"]]
+        off = max(abs(row[measure] - before[measure]) for measure in MEASURES)
+        worst = max(worst, off)
+        print(
+            f"{row['arm']}, seed {row['seed']}, in %: {describe(row)}; recorded: "
+            f"{describe(before)}; largest difference {percent(off, '.4f')}"
+        )
+    agrees = worst <= TOLERANCE
+    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
+    return 0 if agrees else 1
+
+
+def commit():
+    """The commit of the code, with a note if files differ from it."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return _git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
+
+
+def command():
+    return " ".join(["python -m tools.reproduce_table1", *sys.argv[1:]])
+
+
+def _git(*arguments):
+    result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        raise InputError(f"git {arguments[0]}: {result.stderr.strip()}; run this in a git checkout")
+    return result.stdout.strip()
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _parse(argv):
+    """(options, arguments after "--")."""
+    parser = campaign.Parser(
+        prog="python -m tools.reproduce_table1",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--workdir", default="", help="folder of the runs")
+    parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
+    parser.add_argument("--data_dir", default="", help="where prepared data is kept")
+    parser.add_argument("--results", default=str(ROOT / "docs" / "results"), help="folder to write")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--program", default=pool.MAIN, help="what to run instead of main.py")
+    for name, seeds in (
+        ("seeds", "0,1,2,3,4"),
+        ("fraction_seeds", "0,1,2"),
+        ("fresh_seeds", "10,11,12,13,14"),
+        ("tuning_seeds", "100"),
+    ):
+        parser.add_argument(f"--{name}", type=campaign.parse_seeds, default=seeds)
+    end = argv.index("--") if "--" in argv else len(argv)
+    return parser.parse_args(argv[:end]), argv[end + 1 :]
+
+
+def main(argv):
+    """Runs the command line ``argv``, without the program's name; returns the exit status."""
+    options, shared = _parse(argv)
+    place = [f"--config.data.archives={options.archives}"] if options.archives else []
+    place += [f"--config.data.data_dir={options.data_dir}"] if options.data_dir else []
+    if options.stage == "report":
+        report(options, place)
+        return 0
+    if not options.workdir:
+        raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
+    if shared and options.stage != "tune":
+        raise InputError(f"{shared[0]}: fields of all runs are given to the stage tune, once")
+    os.makedirs(options.workdir, exist_ok=True)
+    if options.stage == "tune":
+        record_campaign(options)
+        tune(options, place, shared)
+        return 0
+    choices = read_choices(options.results)
+    if options.stage == "repeat":
+        return repeat(options, choices, place)
+    record_campaign(options)
+    if options.stage == "train":
+        seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}
+        train(
+            options,
+            [
+                run
+                for fraction, numbers in seeds.items()
+                for run in plan(options.workdir, choices, fraction, numbers, place)
+            ],
+        )
+    else:
+        rows = [row for row in collect(options, choices, place)[0] if row["seed"] in options.seeds]
+        arm, fraction = largest_gain(rows)
+        arms = ("standard", arm)
+        print(f"the largest gain: {arm} with {FRACTIONS[fraction]} of the training images")
+        train(options, plan(options.workdir, choices, fraction, options.fresh_seeds, place, arms))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        print("error:", error, file=sys.stderr)
+        sys.exit(2)

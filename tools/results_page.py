@@ -1,0 +1,383 @@
+"""The page ``docs/results.md``, written from the files beside it and from nothing else.
+
+``table1.csv`` has a row for each run, ``histories.csv`` the validations of all runs,
+``choices.json`` what was tuned and ``campaign.json`` how it was run; ``notes.md``, if it is there,
+is what people say about it. Run as ``python -m tools.reproduce_table1 report``.
+"""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from segadv_jax import history
+from segadv_jax.errors import InputError
+from segadv_jax.measures import MEASURES, percent, title
+from tools import comparison
+
+ARMS = ("standard", "printed", "tuned")
+COLUMNS = ("arm", "seed", "fraction", "encoding", "lambda")
+COLUMNS += ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
+TABLE, HISTORIES = "table1.csv", "histories.csv"
+CHOICES, CAMPAIGN, NOTES = "choices.json", "campaign.json", "notes.md"
+# Table 1 of the paper, in %; what Farabet et al. (2013) report for the same network.
+PAPER = {
+    "standard": {"class_accuracy": 66.5, "pixel_accuracy": 73.3, "mean_iou": 51.3},
+    "adversarial": {"class_accuracy": 68.7, "pixel_accuracy": 75.2, "mean_iou": 54.3},
+}
+FARABET = {"class_accuracy": 72.4, "pixel_accuracy": 78.8, "mean_iou": None}
+SHOWN = 5  # Test images in the pictures.
+
+
+def read_json(path):
+    """The content of a JSON file; raises an InputError that names it if it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run the earlier stages first") from error
+
+
+def write_json(path, content):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_csv(path):
+    """Rows of ``table1.csv`` or ``histories.csv``: numbers as numbers, empty fields as None."""
+    try:
+        with open(path, newline="") as file:
+            return [
+                {k: v if k in ("arm", "encoding") else _number(v) for k, v in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run the stage report") from error
+
+
+def _number(text):
+    if not text:
+        return None
+    return int(text) if text.isdigit() else float(text)
+
+
+def write_csv(path, columns, rows):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def page_of(folder):
+    """``docs/results`` -> ``docs/results.md``."""
+    return Path(folder).resolve().with_suffix(".md")
+
+
+def write(folder):
+    """Writes the page."""
+    page_of(folder).write_text(render(folder))
+
+
+def render(folder):
+    """The text of the page, from the files of ``folder``.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    folder = Path(folder)
+    rows, histories = read_csv(folder / TABLE), read_csv(folder / HISTORIES)
+    choices, how = read_json(folder / CHOICES), read_json(folder / CAMPAIGN)
+    for row in rows:
+        row["split"] = "test"
+    main = [r for r in rows if r["fraction"] == 1 and r["seed"] in how["seeds"]]
+    notes = folder / NOTES
+    sections = [
+        _answer(main),
+        notes.read_text().strip() if notes.exists() else "",
+        _means(main),
+        _seeds(main),
+        _labels(rows, how),
+        _fresh(rows, how),
+        _gap([h for h in histories if h["fraction"] == 1 and h["seed"] in how["seeds"]]),
+        _game([h for h in histories if h["fraction"] == 1 and h["seed"] in how["seeds"]]),
+        _tuning(choices),
+        _how(choices, how, rows),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _answer(main):
+    images = "Three arms on Stanford Background (715 images, eight classes), paired by seed"
+    lines = [
+        "# Table 1: does adversarial training help on Stanford Background?",
+        f"{images}: *standard*, cross-entropy alone; *printed*, with the adversary as the paper "
+        "prints it; *tuned*, the best adversarial setting found on the validation subset. This page "
+        f"is written by `python -m tools.reproduce_table1 report` from [{TABLE}](results/{TABLE}), "
+        f"[{HISTORIES}](results/{HISTORIES}), [{CHOICES}](results/{CHOICES}) and "
+        f"[{CAMPAIGN}](results/{CAMPAIGN}), never by hand. All measures are in %, of the pixels of "
+        "the 142 test images at their native resolution; intervals are 95 % intervals of the mean.",
+        "## In short",
+    ]
+    answers = []
+    for arm in ARMS[1:]:
+        pair = comparison.compare(main, arm, "standard")
+        answers.append(f"- *{arm}* against *standard*, {len(pair['seeds'])} seeds: {verdict(pair)}")
+    return "\n\n".join([*lines, "\n".join(answers)])
+
+
+def verdict(pair):
+    """What a paired comparison says of the mean IoU, as a sentence."""
+    gain = pair["mean_iou"]
+    if gain["mean"] is None:
+        return "no pair of runs yet."
+    text = f"mean IoU {percent(gain['mean'], '+.2f')}"
+    if gain["t_interval"] is None:
+        return f"{text}, one pair only, which says nothing."
+    low, high = gain["t_interval"]
+    text += f" ({_interval(gain['t_interval'])})"
+    if low > 0:
+        return f"{text}: **the adversary helps.**"
+    if high < 0:
+        return f"{text}: **the adversary harms.**"
+    return f"{text}: **no difference that these seeds can show.**"
+
+
+def _interval(ends):
+    return "-" if ends is None else " to ".join(percent(end, "+.2f") for end in ends)
+
+
+def _table(head, lines):
+    cells = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in cells)
+
+
+def _means(main):
+    head = ["arm", "seeds", *map(title, MEASURES)]
+    lines = []
+    for arm in ARMS:
+        part = comparison.spread([row for row in main if row["arm"] == arm])
+        cells = [
+            f"{percent(part[m]['mean'], '.2f')} ± {percent(part[m]['std'], '.2f')}"
+            for m in MEASURES
+        ]
+        lines.append([arm, len(part["seeds"]), *cells])
+    for name, values in PAPER.items():
+        lines.append([f"*Luc et al., {name}*", 1, *(values[m] for m in MEASURES)])
+    lines.append(["*Farabet et al., same network*", "", *(FARABET[m] or "-" for m in MEASURES)])
+    standard = comparison.spread([row for row in main if row["arm"] == "standard"])
+    below = []
+    for m in MEASURES:
+        mean = standard[m]["mean"]
+        if mean is not None and 100 * mean < PAPER["standard"][m]:
+            below.append(f"{title(m)} by {PAPER['standard'][m] - 100 * mean:.1f}")
+    place = (
+        f"The standard arm is below the paper's standard in {' and '.join(below)}."
+        if below
+        else "The standard arm is at or above the paper's standard in all three measures."
+    )
+    return "\n\n".join(
+        ["## Mean and standard deviation over the seeds", _table(head, lines), place]
+    )
+
+
+def _pairs(rows, arms=ARMS[1:]):
+    lines = []
+    for arm in arms:
+        pair = comparison.compare(rows, arm, "standard")
+        if not pair["seeds"]:
+            continue
+        for m in MEASURES:
+            lines.append(
+                [
+                    f"{arm} - standard" if m == MEASURES[0] else "",
+                    len(pair["seeds"]) if m == MEASURES[0] else "",
+                    title(m),
+                    percent(pair[m]["mean"], "+.2f"),
+                    _interval(pair[m]["t_interval"]),
+                    _interval(pair[m]["bootstrap_interval"]),
+                    ", ".join(percent(x, "+.2f") for x in pair[m]["differences"].values()),
+                ]
+            )
+    head = ["difference", "pairs", "measure", "mean", "Student's t", "bootstrap", "by seed"]
+    return _table(head, lines)
+
+
+def _seeds(main):
+    head = ["arm", "seed", *map(title, MEASURES), "selected at update"]
+    lines = [
+        [r["arm"], r["seed"], *(percent(r[m], ".2f") for m in MEASURES), r["segmenter_updates"]]
+        for r in sorted(main, key=lambda row: (ARMS.index(row["arm"]), row["seed"]))
+    ]
+    return "\n\n".join(
+        ["## Every seed", _table(head, lines), "## Paired differences", _pairs(main)]
+    )
+
+
+def _labels(rows, how):
+    head = ["training images", "seeds", *ARMS]
+    head += [f"{arm} - standard, mean IoU" for arm in ARMS[1:]]
+    lines = []
+    for fraction in sorted({row["fraction"] for row in rows}):
+        seeds = how["seeds"] if fraction == 1 else how["fraction_seeds"]
+        part = [r for r in rows if r["fraction"] == fraction and r["seed"] in seeds]
+        if not part:
+            continue
+        cells = []
+        for arm in ARMS:
+            spread = comparison.spread([row for row in part if row["arm"] == arm])["mean_iou"]
+            cells.append(f"{percent(spread['mean'], '.2f')} ± {percent(spread['std'], '.2f')}")
+        for arm in ARMS[1:]:
+            gain = comparison.compare(part, arm, "standard")["mean_iou"]
+            cells.append(f"{percent(gain['mean'], '+.2f')} ({_interval(gain['t_interval'])})")
+        numbers = sorted({row["seed"] for row in part})
+        lines.append([f"{fraction:g}", len(numbers), *cells])
+    return "\n\n".join(
+        [
+            "## When does it help? The gain against the amount of labels",
+            "Mean IoU with a part of the 501 training images, drawn anew by each seed and the same "
+            "for the arms of a pair; the validation subset stays whole.",
+            _table(head, lines),
+            "![The gain against the amount of labels](results/gain.png)",
+        ]
+    )
+
+
+def _fresh(rows, how):
+    fresh = [row for row in rows if row["seed"] in how["fresh_seeds"]]
+    if not fresh:
+        return ""
+    fraction = fresh[0]["fraction"]
+    arm = next(row["arm"] for row in fresh if row["arm"] != "standard")
+    return "\n\n".join(
+        [
+            "## The largest gain, with fresh seeds",
+            f"The largest mean gain above is that of *{arm}* with {fraction:g} of the training "
+            "images. The largest of several is larger than it should be by luck alone; the same "
+            "pair with seeds that chose nothing:",
+            _pairs(fresh, [arm]),
+            f"So: {verdict(comparison.compare(fresh, arm, 'standard'))}",
+        ]
+    )
+
+
+def _by_update(histories, arm):
+    """[(updates, epoch, the rows of the seeds that got as far)], up to where most seeds did."""
+    mine = [row for row in histories if row["arm"] == arm]
+    seeds = {row["seed"] for row in mine}
+    result = []
+    for updates in sorted({row["segmenter_updates"] for row in mine}):
+        part = [row for row in mine if row["segmenter_updates"] == updates]
+        if 2 * len(part) > len(seeds):
+            result.append((updates, part[0]["epoch"], part))
+    return result
+
+
+def _mean(part, column):
+    values = [row[column] for row in part if row.get(column) is not None]
+    return statistics.mean(values) if values else None
+
+
+def _gap(histories):
+    head = ["arm", "updates", "epoch", "seeds"]
+    head += [f"{m}: train / validation / gap" for m in ("class accuracy", "mean IoU")]
+    head += ["cross-entropy: train / validation"]
+    lines = []
+    for arm in ARMS:
+        for updates, epoch, part in _by_update(histories, arm):
+            cells = []
+            for m in ("class_accuracy", "mean_iou"):
+                train, validation = (_mean(part, f"{s}_{m}") for s in ("train", "validation"))
+                gap = train - validation
+                cells.append(f"{percent(train)} / {percent(validation)} / {percent(gap)}")
+            mce = " / ".join(f"{_mean(part, f'{s}_mce'):.3f}" for s in ("train", "validation"))
+            lines.append([arm, int(updates), f"{epoch:.1f}", len(part), *cells, mce])
+    return "\n\n".join(
+        [
+            "## Over-fitting, epoch by epoch (the paper's Figure 4)",
+            "Means over the seeds that were still training; training images are measured as the "
+            "validation images are, without augmentation.",
+            "![Training and validation](results/figure4.png)",
+            _table(head, lines),
+        ]
+    )
+
+
+def _game(histories):
+    names = {
+        "accuracy_real": "right on real",
+        "accuracy_synthetic": "right on synthetic",
+        "grad_norm_mce": "gradient of mce",
+        "grad_norm_adversarial": "gradient of the adversarial term",
+        "validation_certainty": "certainty",
+    }
+    lines = []
+    for arm in ARMS:
+        for updates, _, part in _by_update(histories, arm):
+            means = {name: _mean(part, name) for name in names}
+            cells = [
+                "-" if value is None else f"{value:.4f}" if "norm" in name else f"{value:.2f}"
+                for name, value in means.items()
+            ]
+            lines.append([arm, int(updates), *cells])
+    return "\n\n".join(
+        [
+            "## The health of the game",
+            "How often the adversary is right (0.5: fooled, 1: it has won) and the norms at the "
+            "label map of the two gradients that the segmenter adds up, lambda included, at the "
+            "step of each validation; the mean highest class probability on the validation images.",
+            _table(["arm", "updates", *names.values()], lines),
+            "## What it looks like (the paper's Figure 3)",
+            f"The first {SHOWN} test images, seed by seed the first.",
+            "![Predictions](results/figure3.png)",
+        ]
+    )
+
+
+def _tuning(choices):
+    head = ["arm", "point", *map(title, MEASURES), "chosen", "settings"]
+    lines = []
+    for arm, points in choices["grid"].items():
+        for name, point in points.items():
+            chosen = "yes" if point["fields"] == choices["chosen"][arm] else ""
+            fields = " ".join(f"`{field}`" for field in point["fields"])
+            cells = [percent(point[m], ".2f") for m in MEASURES]
+            lines.append([arm, name, *cells, chosen, fields])
+    seeds = ", ".join(map(str, choices["seeds"]))
+    return "\n\n".join(
+        [
+            "## What was tuned",
+            f"On the validation subset, with seed {seeds}, which is not used again; both arms with "
+            "the same number of points. *printed* takes the segmenter's settings of *standard*, as "
+            "the paper does.",
+            _table(head, lines),
+        ]
+    )
+
+
+def _how(choices, how, rows):
+    machine = how["machine"]
+    fields = "\n".join(choices["shared"])
+    commands = "\n".join(how["commands"])
+    return "\n\n".join(
+        [
+            "## How it was run",
+            f"Commits {', '.join(how['commits'])}; the choices were committed before the first run "
+            f"read the test images. {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['processes']} runs at a time with a share of the cores each, Python "
+            f"{machine['python']}, jax {machine['jax']}: {how['runs']} runs, "
+            f"{how['hours']:.1f} hours of runs in all ({how['tested_runs']} of them on the test "
+            "images). Seeds "
+            f"{', '.join(map(str, how['seeds']))} on all training images, "
+            f"{', '.join(map(str, how['fraction_seeds']))} on parts of them, "
+            f"{', '.join(map(str, how['fresh_seeds']))} as fresh ones.",
+            f"```\n{commands}\n```",
+            "Fields of `configs/stanford.py` that hold for all runs:",
+            f"```\n{fields}\n```",
+            "One seed of each arm again, beside what is recorded here (on the same hardware the "
+            "same to the last digit, elsewhere as near as rounding lets it):",
+            "```\npython -m tools.reproduce_table1 repeat --workdir=W --archives=FOLDER "
+            f"--processes={machine['processes']} --seeds={how['seeds'][0]}\n```",
+        ]
+    )
