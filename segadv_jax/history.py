@@ -47,7 +47,9 @@ def cut(path, step):
 
 
 def exhausted(rows, patience, every):
-    """Whether the mean IoU on the validation split has not risen for ``patience`` validations.
+    """Whether the best mean IoU on the validation split lies ``patience`` validations back.
+
+    Of equals the last is the best, as it is for checkpoints.
 
     Args:
         rows: of ``read``.
@@ -56,7 +58,7 @@ def exhausted(rows, patience, every):
     """
     if not patience or not rows:
         return False
-    best = max(rows, key=lambda row: row.get("validation_mean_iou", 0.0))  # The first of equals.
+    best = max(reversed(rows), key=lambda row: row.get("validation_mean_iou", 0.0))
     return rows[-1]["segmenter_updates"] - best["segmenter_updates"] >= patience * every
 
 

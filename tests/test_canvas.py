@@ -23,9 +23,9 @@ def together():
     return {name: np.concatenate([one[name] for one in padded]) for name in padded[0]}
 
 
-@pytest.mark.parametrize("lcn", ["levels", "rgb"])
-def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(lcn):
-    module = small.segmenter(lcn=lcn)
+@pytest.mark.parametrize("fields", [{"lcn": "levels"}, {"lcn": "rgb"}, {"shrink": 2}])
+def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(fields):
+    module = small.segmenter(**fields)
     params = small.segmenter_parameters(module)
 
     @jax.jit
@@ -43,7 +43,7 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(lcn):
     parts = []
     for row, (h, w) in enumerate(SHAPES):
         logits, probabilities, totals = segment(tight(row))
-        cells_high, cells_wide = small.cells((h, w))
+        cells_high, cells_wide = (-(-side // module.stride) for side in (h, w))
         assert logits.shape == (1, cells_high, cells_wide, small.CLASSES)
         assert probabilities.shape == (1, h, w, small.CLASSES)
         assert np.std(logits) > 0.1
@@ -52,7 +52,7 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(lcn):
         assert np.sum(totals["confusion"]) == np.sum(tight(row)["label"] != VOID)
         parts.append(totals)
     total = jax.tree.map(jnp.add, *parts)
-    assert all_totals["cells"] == total["cells"] > 100
+    assert all_totals["cells"] == total["cells"] > 25
     np.testing.assert_allclose(all_totals["mce"], total["mce"], rtol=1e-5)
     # A tie within rounding may fall either way.
     assert np.sum(np.abs(all_totals["confusion"] - total["confusion"])) <= 4

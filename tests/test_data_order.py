@@ -51,3 +51,14 @@ def test_an_epoch_repeats_no_row():
 def test_an_impossible_batch_size_is_refused_at_the_call(batch_size):
     with pytest.raises(InputError, match=f"config.train.batch_size is {batch_size}.*has 5 images"):
         order.train_rows(5, batch_size, 0, 0, 0)
+
+
+def test_a_part_is_random_sorted_and_contains_the_smaller_ones():
+    parts = [order.part(501, fraction, seed=3) for fraction in (1.0, 1 / 2, 1 / 4, 1 / 8)]
+    assert [len(rows) for rows in parts] == [501, 250, 125, 63]
+    np.testing.assert_array_equal(parts[0], np.arange(501))
+    for larger, smaller in itertools.pairwise(parts):
+        assert set(smaller.tolist()) < set(larger.tolist())
+        assert np.all(np.diff(smaller) > 0)
+    assert order.part(501, 1 / 8, seed=4).tolist() != parts[3].tolist()
+    assert len(order.part(5, 0.01, seed=0)) == 1

@@ -8,7 +8,7 @@ import small
 from scipy import ndimage
 
 from segadv_jax import VOID
-from segadv_jax.models.geometry import count_cells, downsample_labels, inside, upsample
+from segadv_jax.models.geometry import count_cells, downsample_labels, inside, shrink, upsample
 
 GEOMETRIES = [(4, 1.5), (8, 0)]  # MultiScale's and Dilated-8's (stride, offset).
 
@@ -109,3 +109,30 @@ def test_upsampling_is_bilinear_and_holds_the_border(stride, offset):
                 true[..., channel].astype(float), place, order=1, mode="nearest"
             )
             np.testing.assert_allclose(result[row, :height, :width, channel], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_shrink_takes_the_mean_of_what_a_block_has_of_the_true_image(factor):
+    sizes, canvas = [(7, 10), (12, 5)], (13, 11)
+    image = np.random.RandomState(0).uniform(0, 255, (2, *canvas, 3)).astype(np.float32)
+    small_image, small_size = shrink(jnp.asarray(image), jnp.array(sizes), factor)
+    assert small_image.shape == (2, -(-13 // factor), -(-11 // factor), 3)
+    for n, (height, width) in enumerate(sizes):
+        rows, columns = -(-height // factor), -(-width // factor)
+        assert small_size[n].tolist() == [rows, columns]
+        for i, j in np.ndindex(rows, columns):
+            block = image[n, i * factor : (i + 1) * factor, j * factor : (j + 1) * factor]
+            block = block[: height - i * factor, : width - j * factor]
+            np.testing.assert_allclose(small_image[n, i, j], block.mean((0, 1)), rtol=1e-5)
+
+
+def test_a_ramp_survives_shrink_and_upsample_without_a_shift():
+    """With a network's cells of 4 pixels on the image at half size: 8 pixels, the first at 3.5."""
+    rows, columns = ramps(64, 80)
+    image = np.stack([rows, columns], -1)[None].astype(np.float32)
+    size = jnp.array([(64, 80)])
+    cells, _ = shrink(*shrink(jnp.asarray(image), size, 2), 4)
+    module = small.segmenter(shrink=2)
+    assert (module.stride, module.offset) == (8, 3.5)
+    back = np.asarray(upsample(cells, size, (64, 80), module.stride, module.offset))[0]
+    np.testing.assert_allclose(back[4:-4, 4:-4], image[0, 4:-4, 4:-4], atol=1e-3)

@@ -196,3 +196,13 @@ def test_an_unknown_split_is_refused_with_the_known_ones(synthetic, name):
 def test_an_empty_or_malformed_slice_is_refused(synthetic, name):
     with pytest.raises(InputError, match="split 'train"):
         pipeline.read_split(synthetic.builder, name)
+
+
+def test_take_picks_whole_examples(split):
+    part = split.take(np.array([2, 7]))
+    batch = next(pipeline.eval_batches(part, batch_size=2, canvas=CANVAS))
+    for i, row in enumerate((2, 7)):
+        whole = pipeline.eval_batches(split, batch_size=1, canvas=CANVAS)
+        want = next(itertools.islice(whole, row, None))
+        for key in KEYS:
+            np.testing.assert_array_equal(batch[key][i], want[key][0])

@@ -7,19 +7,16 @@ command goes on. Fields of the configuration are set as for ``main.py`` and hold
 seed shows that it works and what it looks like; which arm is better takes many.
 """
 
-import functools
 import importlib.util
 import os
 
-import jax
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from segadv_jax import console, evaluate, experiment, history, steps, visualize
-from segadv_jax.data import pipeline
+from segadv_jax import console, evaluate, history, visualize
 from segadv_jax.measures import MEASURES, percent, title
 from segadv_jax.train import train
+from tools import pictures
 
 ARMS = ("standard", "adversarial")
 config_flags.DEFINE_config_file("config", None, "Configuration file that has both arms.")
@@ -48,26 +45,9 @@ def table(results):
 
 def draw(configs, workdir):
     """Draws test images with both arms' predictions, and both histories; returns the two paths."""
-    shared = configs[ARMS[0]]  # Both arms have the same data.
-    data_set = experiment.load_data(shared)
-    split = pipeline.read_split(data_set.builder, shared.data.test).first(6)
-    batch = next(pipeline.eval_batches(split, batch_size=6, canvas=split.canvas()))
-    predictions = {}
-    for arm, config in configs.items():
-        segmenter, params, _ = evaluate.restore_best(config, os.path.join(workdir, arm), data_set)
-        predict = jax.jit(functools.partial(steps.predict, segmenter=segmenter))
-        probabilities = predict(params, batch["image"], batch["size"])
-        predictions[arm] = np.asarray(probabilities).argmax(-1)
-    picture = visualize.comparison_grid(
-        batch["image"],
-        batch["label"],
-        predictions,
-        batch["size"],
-        data_set.palette,
-        data_set.class_names,
-    )
     paths = os.path.join(workdir, "comparison.png"), os.path.join(workdir, "curves.png")
-    visualize.save_png(picture, paths[0])
+    runs = {arm: (config, os.path.join(workdir, arm)) for arm, config in configs.items()}
+    pictures.draw_labels(paths[0], *pictures.predict(runs, 6))
     histories = {arm: history.read(os.path.join(workdir, arm, "history.csv")) for arm in configs}
     keys = ("train_class_accuracy", "validation_class_accuracy", "validation_mean_iou")
     visualize.curves(histories, paths[1], keys)
@@ -84,11 +64,11 @@ def main():
         print(f"\n{arm}: {arm_dir}", flush=True)
         train(config, arm_dir)
         results[arm] = evaluate.evaluate(config, arm_dir, config.data.test)
-    pictures = draw(configs, workdir)
+    drawn = draw(configs, workdir)
     images = results[arm]["images"]
     print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
     print(table(results))
-    print(f"\nPredictions: {pictures[0]}\nCurves:      {pictures[1]}")
+    print(f"\nPredictions: {drawn[0]}\nCurves:      {drawn[1]}")
 
 
 if __name__ == "__main__":

@@ -33,12 +33,10 @@ import sys
 from pathlib import Path
 
 
-
-
 from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, describe, percent
-from tools import campaign, comparison, pool, results_page, runs
+from tools import campaign, comparison, pictures, pool, results_page, runs
 
 STAGES = ("tune", "train", "confirm", "report", "repeat")
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,18 +45,33 @@ CONFIG = "--config=configs/stanford.py"
 FRACTIONS = {1.0: "all", 1 / 2: "half", 1 / 4: "quarter", 1 / 8: "eighth"}
 TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run has to agree.
 
+# Both arms that are tuned get the same number of points, the segmenter's rate among what is tuned.
 _RATE = "--config.optimizer.segmenter.learning_rate={}"
-_ADVERSARY_RATE = "--config.optimizer.adversary.learning_rate={}"
-# Both tuned arms get the same number of points, with the segmenter's rate among what is tuned.
+GRID = {
+    "standard": {f"rate_{rate}": [_RATE.format(rate)] for rate in (0.01, 0.02, 0.03, 0.04)},
+    "tuned": {
+        "scaling": [_RATE.format(0.02), "--config.encoding=scaling"],
+        "scaling_light": [
+            _RATE.format(0.03),
+            "--config.encoding=scaling",
+            "--config.loss.lam=0.03",
+        ],
+        "product": [_RATE.format(0.02), "--config.encoding=product"],
+        "hinge": [
+            _RATE.format(0.03),
+            "--config.loss.game=hinge",
+            "--config.loss.lam=0.02",
+            "--config.adversary.spectral_norm=True",
+        ],
+    },
+}
 
 
 def arguments(arm, choices, fraction, place):
     """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
     variant = "standard" if arm == "standard" else "printed"
     fields = [*choices["shared"], *choices["chosen"][arm], f"--config.data.fraction={fraction}"]
-    (parsed,) = campaign.parse_arms(
-        [f"{arm}={CONFIG}:{variant}"], [*place, *fields]
-    ).values()
+    (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], [*place, *fields]).values()
     return parsed
 
 
@@ -77,7 +90,9 @@ def tune(options, place, shared):
             # In place of the test images, which are not to be read yet.
             fields = [*shared, *fields, "--config.data.test=subset_7"]
             name = f"{arm}_{point}"
-            (parsed,) = campaign.parse_arms([f"{name}={CONFIG}:{variant}"], [*place, *fields]).values()
+            (parsed,) = campaign.parse_arms(
+                [f"{name}={CONFIG}:{variant}"], [*place, *fields]
+            ).values()
             folder = os.path.join(options.workdir, "tuning")
             planned[arm, point] = campaign.plan(folder, {name: parsed}, options.tuning_seeds)
     train(options, [run for seeds in planned.values() for run in seeds])
@@ -155,7 +170,7 @@ def collect(options, choices, place):
                 row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
                 row["encoding"] = "" if standard else config.encoding
                 row["lambda"] = 0.0 if standard else config.loss.lam
-                row |= {name: result[name] for name in results_page.COLUMNS[5:]}
+                row |= {name: result[name] for name in ("split", *results_page.COLUMNS[5:])}
                 rows.append(row)
                 for line in history.read(os.path.join(run.folder, "history.csv")):
                     histories.append({k: row[k] for k in ("arm", "seed", "fraction")} | line)
@@ -169,14 +184,20 @@ def report(options, place):
         choices = read_choices(folder)
         rows, histories = collect(options, choices, place)
         if not rows:
-            raise InputError(f"--workdir={options.workdir} holds no finished run of the stage train")
+            raise InputError(
+                f"--workdir={options.workdir} holds no finished run of the stage train"
+            )
         results_page.write_csv(folder / results_page.TABLE, results_page.COLUMNS, rows)
         columns = ("arm", "seed", "fraction", *history.COLUMNS)
         results_page.write_csv(folder / results_page.HISTORIES, columns, histories)
         done = plan(options.workdir, choices, 1.0, options.seeds[:1], place)
-        results_page.draw_predictions(folder, {run.arm: run for run in done})
-        results_page.draw_curves(folder, rows, histories)
-        results_page.write_json(folder / results_page.CAMPAIGN, describe_campaign(options, rows))
+        drawn = {run.arm: (campaign.load_config(run.arguments), run.folder) for run in done}
+        predicted = pictures.predict(drawn, results_page.SHOWN)
+        pictures.draw_labels(folder / "figure3.png", *predicted)
+        pictures.draw_probabilities(folder / "figure3_probabilities.png", *predicted, row=0)
+        how = describe_campaign(options, rows)
+        results_page.write_json(folder / results_page.CAMPAIGN, how)
+        results_page.draw_curves(folder, rows, histories, how)
     results_page.write(folder)
     print(f"written: {results_page.page_of(folder)} and {folder}")
 

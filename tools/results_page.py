@@ -36,7 +36,9 @@ def read_json(path):
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run the earlier stages first") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); run the earlier stages first"
+        ) from error
 
 
 def write_json(path, content):
@@ -65,9 +67,63 @@ def _number(text):
 def write_csv(path, columns, rows):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def draw_curves(folder, rows, histories, how):
+    """Draws ``figure4.png``, the class accuracy by epoch, and ``gain.png``, the gain by labels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axes, split in zip(
+        figure.subplots(1, 2, sharey=True), ("train", "validation"), strict=True
+    ):
+        for i, arm in enumerate(ARMS):
+            points = _by_update(_main(histories, how), arm)
+            epochs = [epoch for _, epoch, _ in points]
+            values = [100 * _mean(part, f"{split}_class_accuracy") for *_, part in points]
+            axes.plot(epochs, values, color=f"C{i}", marker=".", label=arm)
+        axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(folder / "figure4.png", dpi=80)
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for i, arm in enumerate(ARMS[1:], 1):
+        pairs = {
+            fraction: comparison.compare(part, arm, "standard")["mean_iou"]
+            for fraction, part in _by_fraction(rows, how).items()
+        }
+        known = {x: pair for x, pair in pairs.items() if pair["t_interval"] is not None}
+        means = np.array([100 * pair["mean"] for pair in known.values()])
+        reach = np.array([100 * pair["t_interval"][1] for pair in known.values()]) - means
+        at = np.array(list(known)) * 1.02**i  # Side by side.
+        axes.errorbar(at, means, reach, color=f"C{i}", marker="o", capsize=3, label=arm)
+    axes.axhline(0, color="C0", linewidth=1, label="standard")
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="part of the training images", ylabel="gain in mean IoU, points")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / "gain.png", dpi=80)
+
+
+def _main(rows, how):
+    """The rows of the main comparison: all training images, the seeds of Table 1."""
+    return [row for row in rows if row["fraction"] == 1 and row["seed"] in how["seeds"]]
+
+
+def _by_fraction(rows, how):
+    """{part of the training images: the rows of its own seeds}, from the smallest on."""
+    parts = {}
+    for fraction in sorted({row["fraction"] for row in rows}):
+        seeds = how["seeds"] if fraction == 1 else how["fraction_seeds"]
+        part = [r for r in rows if r["fraction"] == fraction and r["seed"] in seeds]
+        if part:
+            parts[fraction] = part
+    return parts
 
 
 def page_of(folder):
@@ -90,8 +146,8 @@ def render(folder):
     rows, histories = read_csv(folder / TABLE), read_csv(folder / HISTORIES)
     choices, how = read_json(folder / CHOICES), read_json(folder / CAMPAIGN)
     for row in rows:
-        row["split"] = "test"
-    main = [r for r in rows if r["fraction"] == 1 and r["seed"] in how["seeds"]]
+        row["split"] = "test"  # By which comparisons pair them.
+    main, validations = _main(rows, how), _main(histories, how)
     notes = folder / NOTES
     sections = [
         _answer(main),
@@ -100,10 +156,10 @@ def render(folder):
         _seeds(main),
         _labels(rows, how),
         _fresh(rows, how),
-        _gap([h for h in histories if h["fraction"] == 1 and h["seed"] in how["seeds"]]),
-        _game([h for h in histories if h["fraction"] == 1 and h["seed"] in how["seeds"]]),
+        _gap(validations),
+        _game(validations),
         _tuning(choices),
-        _how(choices, how, rows),
+        _how(choices, how),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -219,11 +275,7 @@ def _labels(rows, how):
     head = ["training images", "seeds", *ARMS]
     head += [f"{arm} - standard, mean IoU" for arm in ARMS[1:]]
     lines = []
-    for fraction in sorted({row["fraction"] for row in rows}):
-        seeds = how["seeds"] if fraction == 1 else how["fraction_seeds"]
-        part = [r for r in rows if r["fraction"] == fraction and r["seed"] in seeds]
-        if not part:
-            continue
+    for fraction, part in _by_fraction(rows, how).items():
         cells = []
         for arm in ARMS:
             spread = comparison.spread([row for row in part if row["arm"] == arm])["mean_iou"]
@@ -289,9 +341,10 @@ def _gap(histories):
             cells = []
             for m in ("class_accuracy", "mean_iou"):
                 train, validation = (_mean(part, f"{s}_{m}") for s in ("train", "validation"))
-                gap = train - validation
+                gap = None if None in (train, validation) else train - validation
                 cells.append(f"{percent(train)} / {percent(validation)} / {percent(gap)}")
-            mce = " / ".join(f"{_mean(part, f'{s}_mce'):.3f}" for s in ("train", "validation"))
+            mce = [_mean(part, f"{split}_mce") for split in ("train", "validation")]
+            mce = " / ".join("-" if value is None else f"{value:.3f}" for value in mce)
             lines.append([arm, int(updates), f"{epoch:.1f}", len(part), *cells, mce])
     return "\n\n".join(
         [
@@ -329,8 +382,10 @@ def _game(histories):
             "step of each validation; the mean highest class probability on the validation images.",
             _table(["arm", "updates", *names.values()], lines),
             "## What it looks like (the paper's Figure 3)",
-            f"The first {SHOWN} test images, seed by seed the first.",
+            f"The first {SHOWN} test images, by the runs of the first seed, and the class "
+            "probabilities of the first of them: *standard*, *printed*, *tuned* from above.",
             "![Predictions](results/figure3.png)",
+            "![Class probabilities](results/figure3_probabilities.png)",
         ]
     )
 
@@ -356,7 +411,7 @@ def _tuning(choices):
     )
 
 
-def _how(choices, how, rows):
+def _how(choices, how):
     machine = how["machine"]
     fields = "\n".join(choices["shared"])
     commands = "\n".join(how["commands"])
