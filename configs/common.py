@@ -38,7 +38,7 @@ def get_config():
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
     config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
     config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
-    # Ways to keep the game alive, none of them the paper's; losses.py and steps.py cite the sources.
+    # Ways to keep the game alive, none of them the paper's; the steps and losses cite sources.
     config.loss.start = 0  # Updates of the segmenter before the adversarial term begins,
     config.loss.ramp = 0  # and over which lambda then rises.
     config.loss.game = "bce"  # The adversary's loss: "bce", "hinge" or "least_squares".

@@ -1,4 +1,4 @@
-"""The page of Table 1: what it says follows from the files, and the committed one says just that."""
+"""The page of Table 1: what it says follows from the files, and the committed one says that."""
 
 import csv
 import statistics

@@ -25,13 +25,11 @@ resolution; ``tune`` records them with its choices, the other stages take them f
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
-
 
 from segadv_jax import history
 from segadv_jax.errors import InputError
@@ -41,8 +39,8 @@ from tools import campaign, comparison, pictures, pool, results_page, runs
 STAGES = ("tune", "train", "confirm", "report", "repeat")
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/stanford.py"
-# The part of the training images -> the folder of its runs.
-FRACTIONS = {1.0: "all", 1 / 2: "half", 1 / 4: "quarter", 1 / 8: "eighth"}
+# The part of the training images -> the folder of its runs, in the order in which they are made.
+FRACTIONS = {1.0: "all", 1 / 8: "eighth", 1 / 4: "quarter", 1 / 2: "half"}
 TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run has to agree.
 
 # Both arms that are tuned get the same number of points, the segmenter's rate among what is tuned.

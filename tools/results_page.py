@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, percent, title
 from tools import comparison
@@ -169,11 +168,12 @@ def _answer(main):
     lines = [
         "# Table 1: does adversarial training help on Stanford Background?",
         f"{images}: *standard*, cross-entropy alone; *printed*, with the adversary as the paper "
-        "prints it; *tuned*, the best adversarial setting found on the validation subset. This page "
-        f"is written by `python -m tools.reproduce_table1 report` from [{TABLE}](results/{TABLE}), "
-        f"[{HISTORIES}](results/{HISTORIES}), [{CHOICES}](results/{CHOICES}) and "
-        f"[{CAMPAIGN}](results/{CAMPAIGN}), never by hand. All measures are in %, of the pixels of "
-        "the 142 test images at their native resolution; intervals are 95 % intervals of the mean.",
+        "prints it; *tuned*, the best adversarial setting found on the validation subset. "
+        "`python -m tools.reproduce_table1 report` writes this page, never a hand, from "
+        f"[{TABLE}](results/{TABLE}), [{HISTORIES}](results/{HISTORIES}), "
+        f"[{CHOICES}](results/{CHOICES}) and [{CAMPAIGN}](results/{CAMPAIGN}). All measures are in "
+        "%, of the pixels of the 142 test images at their native resolution; intervals are 95 % "
+        "intervals of the mean.",
         "## In short",
     ]
     answers = []
