@@ -35,7 +35,7 @@ def updates(run):
     """The segmenter's updates at the validations so far."""
     path = Path(run.folder) / "history.csv"
     lines = path.read_text().splitlines()[1:] if path.exists() else []
-    return [int(line.split(",")[1]) for line in lines if line.count(",") == 2]
+    return [int(line.split(",")[1]) for line in lines if line.count(",") == 5]
 
 
 def start_pool(*everything):

@@ -100,8 +100,8 @@ def _by_field(arguments, where):
     return fields
 
 
-def parse_seeds(text):
-    """The seeds of a command line, "0,1,2", as a list of int.
+def parse_seeds(text, flag="--seeds"):
+    """The seeds that ``flag`` gives, "0,1,2", as a list of int.
 
     Raises:
         InputError: there are none, one of them is no number or comes twice.
@@ -111,10 +111,10 @@ def parse_seeds(text):
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0:
-        raise InputError(f"--seeds={text}: give numbers from 0 on, as --seeds=0,1,2")
+        raise InputError(f"{flag}={text}: give numbers from 0 on, as {flag}=0,1,2")
     twice = [seed for seed in seeds if seeds.count(seed) > 1]
     if twice:
-        raise InputError(f"--seeds={text}: {twice[0]} comes twice")
+        raise InputError(f"{flag}={text}: {twice[0]} comes twice")
     return seeds
 
 

@@ -41,6 +41,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/stanford.py"
 # The part of the training images -> the folder of its runs, in the order in which they are made.
 FRACTIONS = {1.0: "all", 1 / 8: "eighth", 1 / 4: "quarter", 1 / 2: "half"}
+SEEDS = {
+    "seeds": "0,1,2,3,4",
+    "fraction_seeds": "0,1,2",
+    "fresh_seeds": "10,11,12,13,14",
+    "tuning_seeds": "100",
+}
 TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run has to agree.
 
 # Both arms that are tuned get the same number of points, the segmenter's rate among what is tuned.
@@ -119,8 +125,9 @@ def read_choices(folder, committed=True):
     path = Path(folder) / results_page.CHOICES
     choices = results_page.read_json(path)
     if committed:
-        tracked = _git("ls-files", "--", str(path.resolve()))
-        if not tracked or _git("status", "--porcelain", "--", str(path.resolve())):
+        if not _git("ls-files", "--", path.name, cwd=path.parent) or _git(
+            "status", "--porcelain", "--", path.name, cwd=path.parent
+        ):
             raise InputError(f"{path} is not committed; commit it before the test images are read")
     return choices
 
@@ -136,6 +143,7 @@ def train(options, planned):
     for run, why in failures:
         print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)
     if failures:
+        print("the same command tries the failed runs again", file=sys.stderr)
         sys.exit(1)
 
 
@@ -270,8 +278,8 @@ def command():
     return " ".join(["python -m tools.reproduce_table1", *sys.argv[1:]])
 
 
-def _git(*arguments):
-    result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+def _git(*arguments, cwd=ROOT):
+    result = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True)
     if result.returncode:
         raise InputError(f"git {arguments[0]}: {result.stderr.strip()}; run this in a git checkout")
     return result.stdout.strip()
@@ -300,15 +308,14 @@ def _parse(argv):
     parser.add_argument("--results", default=str(ROOT / "docs" / "results"), help="folder to write")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--program", default=pool.MAIN, help="what to run instead of main.py")
-    for name, seeds in (
-        ("seeds", "0,1,2,3,4"),
-        ("fraction_seeds", "0,1,2"),
-        ("fresh_seeds", "10,11,12,13,14"),
-        ("tuning_seeds", "100"),
-    ):
-        parser.add_argument(f"--{name}", type=campaign.parse_seeds, default=seeds)
+    for name, seeds in SEEDS.items():
+        parser.add_argument(f"--{name}", default=seeds, help=f"as {seeds}")
     end = argv.index("--") if "--" in argv else len(argv)
-    return parser.parse_args(argv[:end]), argv[end + 1 :]
+    options = parser.parse_args(argv[:end])
+    for name in SEEDS:
+        seeds = campaign.parse_seeds(getattr(options, name), f"--{name}")
+        setattr(options, name, seeds)
+    return options, argv[end + 1 :]
 
 
 def main(argv):
@@ -328,9 +335,9 @@ def main(argv):
         record_campaign(options)
         tune(options, place, shared)
         return 0
-    choices = read_choices(options.results)
     if options.stage == "repeat":
-        return repeat(options, choices, place)
+        return repeat(options, read_choices(options.results, committed=False), place)
+    choices = read_choices(options.results)
     record_campaign(options)
     if options.stage == "train":
         seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}

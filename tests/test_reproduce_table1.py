@@ -1,0 +1,161 @@
+"""The stages of Table 1, with a stand-in for main.py: what they run, refuse and record."""
+
+import csv
+import json
+import subprocess
+
+import pytest
+from small_runs import ROOT
+
+from segadv_jax.errors import InputError
+from tools import pictures, reproduce_table1, results_page
+
+
+def call(folder, stage, *more):
+    return reproduce_table1.main(
+        [
+            stage,
+            f"--workdir={folder / 'runs'}",
+            f"--results={folder / 'results'}",
+            f"--program={ROOT / 'tests' / 'stand_in.py'}",
+            "--seeds=0,1",
+            "--fraction_seeds=0",
+            "--fresh_seeds=7",
+            "--tuning_seeds=5",
+            "--processes=2",
+            *more,
+        ]
+    )
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder / "results", check=True)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A folder with the stage tune behind it. A run's measures grow with its lambda."""
+    folder = tmp_path_factory.mktemp("table1")
+    (folder / "results").mkdir()
+    git(folder, "init", "-q")
+    assert call(folder, "tune", "--", "--config.segmenter.shrink=2") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tuned):
+    """The same folder with the choices committed and the stages train and confirm done."""
+    with pytest.raises(InputError, match="choices.json is not committed"):
+        call(tuned, "train")
+    assert not (tuned / "runs" / "all").exists()
+    git(tuned, "add", ".")
+    git(tuned, "commit", "-q", "-m", "choices")
+    assert call(tuned, "train") == 0
+    assert call(tuned, "confirm") == 0
+    return tuned
+
+
+def test_both_arms_are_tuned_with_as_many_points():
+    points = {arm: len(grid) for arm, grid in reproduce_table1.GRID.items()}
+    assert set(points) == {"standard", "tuned"} and len(set(points.values())) == 1
+    for grid in reproduce_table1.GRID.values():
+        for fields in grid.values():
+            assert any(f.startswith("--config.optimizer.segmenter.learning_rate=") for f in fields)
+
+
+def test_tuning_reads_the_validation_subset_only(tuned):
+    evaluations = list((tuned / "runs" / "tuning").glob("*/seed_5/eval/*.json"))
+    assert len(evaluations) == 8
+    assert {path.name for path in evaluations} == {"subset_7.json"}
+
+
+def test_the_best_point_is_chosen_and_recorded(tuned):
+    choices = json.loads((tuned / "results" / "choices.json").read_text())
+    assert choices["shared"] == ["--config.segmenter.shrink=2"]
+    best = max(choices["grid"]["tuned"].values(), key=lambda point: point["mean_iou"])
+    assert choices["chosen"]["tuned"] == best["fields"]
+    assert "--config.loss.lam=0.03" in best["fields"]  # The largest lambda of the grid.
+    assert choices["chosen"]["printed"] == choices["chosen"]["standard"]
+
+
+def test_every_arm_runs_with_its_settings_on_every_part(trained):
+    runs = {
+        path.relative_to(trained / "runs").parts: json.loads(path.read_text())
+        for path in (trained / "runs").glob("*/*/seed_*/arguments.json")
+        if "tuning" not in path.parts
+    }
+    for folder, fraction in (("all", "1.0"), ("half", "0.5"), ("eighth", "0.125")):
+        for seed in (0, 1) if folder == "all" else (0,):
+            for arm in ("standard", "printed", "tuned"):
+                arguments = runs[folder, arm, f"seed_{seed}", "arguments.json"]
+                assert f"--config.data.fraction={fraction}" in arguments
+                assert "--config.segmenter.shrink=2" in arguments
+                variant = "standard" if arm == "standard" else "printed"
+                assert f"--config=configs/stanford.py:{variant}" in arguments
+                assert ("--config.encoding=scaling" in arguments) == (arm == "tuned")
+                assert not any("data.test" in argument for argument in arguments)
+    # The fresh seed with one part of the images, and of the best arm alone.
+    fresh = [parts[:2] for parts in runs if parts[2] == "seed_7"]
+    assert len({folder for folder, _ in fresh}) == 1
+    assert sorted(arm for _, arm in fresh) == ["standard", "tuned"]
+
+
+def test_changed_choices_are_refused(trained):
+    path = trained / "results" / "choices.json"
+    before = path.read_text()
+    path.write_text(before.replace("0.03", "0.04"))
+    with pytest.raises(InputError, match="choices.json is not committed"):
+        call(trained, "train")
+    path.write_text(before)
+
+
+def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
+    monkeypatch.setattr(pictures, "predict", lambda runs, count: (sorted(runs), count))
+    drawn = []
+    for name in ("draw_labels", "draw_probabilities"):
+        monkeypatch.setattr(pictures, name, lambda path, *args, **kwargs: drawn.append(args))
+    assert call(trained, "report") == 0
+    folder = trained / "results"
+    with open(folder / "table1.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * (2 + 3) + 2
+    tuned = next(row for row in rows if row["arm"] == "tuned")
+    assert (tuned["encoding"], tuned["lambda"]) == ("scaling", "0.03")
+    page = (trained / "results.md").read_text()
+    assert page == results_page.render(folder)
+    assert "mean IoU +0.03 (" in page and "## The largest gain, with fresh seeds" in page
+    assert drawn == [(["printed", "standard", "tuned"], results_page.SHOWN)] * 2
+    for name in ("figure4.png", "gain.png"):
+        assert (folder / name).stat().st_size > 5000
+
+
+def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
+    test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch)
+    again = [f"--workdir={trained / 'again'}", "--seeds=1"]
+    assert call(trained, "repeat", *again) == 0
+    assert "agrees within 0.01 %" in capsys.readouterr().out
+    with pytest.raises(InputError, match="table1.csv has no run of standard/seed_9"):
+        call(trained, "repeat", *again, "--seeds=9")
+    table = trained / "results" / "table1.csv"
+    before = table.read_text()
+    table.write_text(before.replace("0.3003", "0.3103"))
+    assert table.read_text() != before
+    assert call(trained, "repeat", *again) == 1
+    assert "DOES NOT AGREE" in capsys.readouterr().out
+    table.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune"], "--workdir: the stage tune needs a folder"),
+        (["train", "--workdir=W", "--", "--config.x=1"], "--config.x=1: fields of all runs"),
+        (["train", "--workdir=W", "--seeds=a"], "--seeds=a: give numbers"),
+        (["trane", "--workdir=W"], "invalid choice: 'trane'"),
+        (["report", "--results=/nonexistent"], "table1.csv cannot be read"),
+    ],
+)
+def test_a_wrong_command_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        reproduce_table1.main(arguments)
