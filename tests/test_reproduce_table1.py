@@ -20,6 +20,7 @@ def call(folder, stage, *more):
             f"--program={ROOT / 'tests' / 'stand_in.py'}",
             "--seeds=0,1",
             "--fraction_seeds=0",
+            "--fraction_updates=1",
             "--fresh_seeds=7",
             "--tuning_seeds=5",
             "--processes=2",
@@ -95,6 +96,7 @@ def test_every_arm_runs_with_its_settings_on_every_part(trained):
                 assert f"--config=configs/stanford.py:{variant}" in arguments
                 assert ("--config.encoding=scaling" in arguments) == (arm == "tuned")
                 assert not any("data.test" in argument for argument in arguments)
+                assert ("--config.train.updates=1" in arguments) == (folder != "all")
     # The fresh seed with one part of the images, and of the best arm alone.
     fresh = [parts[:2] for parts in runs if parts[2] == "seed_7"]
     assert len({folder for folder, _ in fresh}) == 1

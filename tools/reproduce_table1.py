@@ -75,6 +75,7 @@ def arguments(arm, choices, fraction, place):
     """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
     variant = "standard" if arm == "standard" else "printed"
     fields = [*choices["shared"], *choices["chosen"][arm], f"--config.data.fraction={fraction}"]
+    fields += choices["parts"] if fraction < 1 else []
     (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], [*place, *fields]).values()
     return parsed
 
@@ -116,14 +117,16 @@ def tune(options, place, shared):
     results_page.write_json(Path(options.results) / results_page.CHOICES, choices)
 
 
-def read_choices(folder, committed=True):
-    """The choices of ``tune``.
+def read_choices(options, committed=True):
+    """The choices of ``tune``, and what else holds for parts of the training images.
 
     Raises:
         InputError: there are none, or, if ``committed``, they are not committed as they are.
     """
-    path = Path(folder) / results_page.CHOICES
-    choices = results_page.read_json(path)
+    path = Path(options.results) / results_page.CHOICES
+    choices = results_page.read_json(path) | {"parts": []}
+    if options.fraction_updates:
+        choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
     if committed:
         if not _git("ls-files", "--", path.name, cwd=path.parent) or _git(
             "status", "--porcelain", "--", path.name, cwd=path.parent
@@ -187,7 +190,7 @@ def report(options, place):
     """Writes the files in ``docs/results`` and the page."""
     folder = Path(options.results)
     if options.workdir:
-        choices = read_choices(folder)
+        choices = read_choices(options)
         rows, histories = collect(options, choices, place)
         if not rows:
             raise InputError(
@@ -217,6 +220,7 @@ def describe_campaign(options, rows):
     return recorded | {
         "seeds": options.seeds,
         "fraction_seeds": options.fraction_seeds,
+        "fraction_updates": options.fraction_updates,
         "fresh_seeds": options.fresh_seeds,
         "hours": seconds / 3600,
         "runs": len(list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))),
@@ -306,6 +310,9 @@ def _parse(argv):
     parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
     parser.add_argument("--data_dir", default="", help="where prepared data is kept")
     parser.add_argument("--results", default=str(ROOT / "docs" / "results"), help="folder to write")
+    parser.add_argument(
+        "--fraction_updates", type=int, default=0, help="of the parts; 0: as on all images"
+    )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--program", default=pool.MAIN, help="what to run instead of main.py")
     for name, seeds in SEEDS.items():
@@ -336,8 +343,8 @@ def main(argv):
         tune(options, place, shared)
         return 0
     if options.stage == "repeat":
-        return repeat(options, read_choices(options.results, committed=False), place)
-    choices = read_choices(options.results)
+        return repeat(options, read_choices(options, committed=False), place)
+    choices = read_choices(options)
     record_campaign(options)
     if options.stage == "train":
         seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}

@@ -272,6 +272,8 @@ def _seeds(main):
 
 
 def _labels(rows, how):
+    budget = how.get("fraction_updates")
+    budget = f" Parts are trained for {budget} updates at the most." if budget else ""
     head = ["training images", "seeds", *ARMS]
     head += [f"{arm} - standard, mean IoU" for arm in ARMS[1:]]
     lines = []
@@ -289,7 +291,7 @@ def _labels(rows, how):
         [
             "## When does it help? The gain against the amount of labels",
             "Mean IoU with a part of the 501 training images, drawn anew by each seed and the same "
-            "for the arms of a pair; the validation subset stays whole.",
+            "for the arms of a pair; the validation subset stays whole." + budget,
             _table(head, lines),
             "![The gain against the amount of labels](results/gain.png)",
         ]
