@@ -22,6 +22,10 @@ SETTINGS = {
     "optimizer": optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9)),
     "augment": {"crop": 28},
     "lam": 0.5,
+    # Noise is drawn by the row of the whole batch; a penalty is a sum over devices as losses are.
+    "noise": 0.1,
+    "r1": 0.5,
+    "ema": 0.5,
 }
 
 
@@ -34,7 +38,8 @@ def uneven_batch(seed=0):
 
 
 def state():
-    return small.state(SEGMENTER, ADVERSARY, SETTINGS["optimizer"])
+    made = small.state(SEGMENTER, ADVERSARY, SETTINGS["optimizer"])
+    return made._replace(average=jax.tree.map(jnp.zeros_like, made.params["segmenter"]))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,7 @@ def test_four_devices_make_the_step_of_one(mapped, single, turn):
         # After one step the momentum is the gradient.
         small.assert_close(small.momentum(got, player), small.momentum(expected, player), 1e-3)
         small.assert_close(got.params[player], expected.params[player], 1e-4)
+    small.assert_close(got.average, expected.average, 1e-4)
     assert set(metrics) == set(expected_metrics)
     for name, value in expected_metrics.items():
         assert metrics[name].shape == ()
