@@ -8,7 +8,7 @@ from small_runs import ROOT
 
 from segadv_jax import history
 from segadv_jax.errors import InputError
-from tools import comparison, results_page
+from tools import comparison, results_files, results_page
 
 HOW = {
     "commits": ["abc"],
@@ -60,7 +60,7 @@ def folder(tmp_path):
     for seed in (0, 1, 10, 11):  # A quarter of the images: tuned gains 3 points.
         rows += [row("standard", seed, 0.25, 0.4), row("tuned", seed, 0.25, 0.43 + seed / 1000)]
     histories = []
-    for arm in results_page.ARMS:
+    for arm in results_files.ARMS:
         for seed in range(3):
             for updates in (100, 200) if seed else (100, 200, 300):
                 line = {"arm": arm, "seed": seed, "fraction": 1.0, "segmenter_updates": updates}
@@ -70,16 +70,16 @@ def folder(tmp_path):
                     line |= {"accuracy_real": None, "accuracy_synthetic": None}
                 histories.append(line | {"train_class_accuracy": 0.6 + seed / 10})
     folder = tmp_path / "results"
-    results_page.write_csv(folder / results_page.TABLE, results_page.COLUMNS, rows)
+    results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
     columns = ("arm", "seed", "fraction", *history.COLUMNS)
-    results_page.write_csv(folder / results_page.HISTORIES, columns, histories)
-    results_page.write_json(folder / results_page.CHOICES, CHOICES)
-    results_page.write_json(folder / results_page.CAMPAIGN, HOW)
+    results_files.write_csv(folder / results_files.HISTORIES, columns, histories)
+    results_files.write_json(folder / results_files.CHOICES, CHOICES)
+    results_files.write_json(folder / results_files.CAMPAIGN, HOW)
     return folder
 
 
 def test_the_columns_are_those_that_were_promised(folder):
-    with open(folder / results_page.TABLE, newline="") as file:
+    with open(folder / results_files.TABLE, newline="") as file:
         head = next(csv.reader(file))
     assert ",".join(head) == (
         "arm,seed,fraction,encoding,lambda,pixel_accuracy,class_accuracy,mean_iou,segmenter_updates"
@@ -124,10 +124,10 @@ def test_means_go_as_far_as_most_seeds_did(folder):
 
 
 def test_a_missing_or_damaged_file_is_named(folder):
-    (folder / results_page.CHOICES).write_text("{")
+    (folder / results_files.CHOICES).write_text("{")
     with pytest.raises(InputError, match="choices.json cannot be read"):
         results_page.render(folder)
-    (folder / results_page.TABLE).unlink()
+    (folder / results_files.TABLE).unlink()
     with pytest.raises(InputError, match="table1.csv cannot be read"):
         results_page.render(folder)
 
@@ -142,7 +142,7 @@ def test_a_reader_recomputes_the_committed_table():
     with open(ROOT / "docs" / "results" / "table1.csv", newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["fraction"] == "1.0" and int(r["seed"]) < 5]
     page = (ROOT / "docs" / "results.md").read_text()
-    for arm in results_page.ARMS:
+    for arm in results_files.ARMS:
         values = [100 * float(r["mean_iou"]) for r in rows if r["arm"] == arm]
         assert len(values) >= 5
         assert f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}" in page

@@ -34,7 +34,7 @@ from pathlib import Path
 from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, describe, percent
-from tools import campaign, comparison, pictures, pool, results_page, runs
+from tools import campaign, comparison, pictures, pool, results_files, results_page, runs
 
 STAGES = ("tune", "train", "confirm", "report", "repeat")
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def arguments(arm, choices, fraction, place):
     return parsed
 
 
-def plan(workdir, choices, fraction, seeds, place, arms=results_page.ARMS):
+def plan(workdir, choices, fraction, seeds, place, arms=results_files.ARMS):
     """The runs of the arms on a part of the training images, seed by seed."""
     chosen = {arm: arguments(arm, choices, fraction, place) for arm in arms}
     return campaign.plan(os.path.join(workdir, FRACTIONS[fraction]), chosen, seeds)
@@ -114,7 +114,7 @@ def tune(options, place, shared):
     # The paper took the hyper-parameters of the segmenter over, with and without adversary.
     choices["chosen"]["printed"] = choices["chosen"]["standard"]
     choices |= {"commit": commit(), "command": command()}
-    results_page.write_json(Path(options.results) / results_page.CHOICES, choices)
+    results_files.write_json(Path(options.results) / results_files.CHOICES, choices)
 
 
 def read_choices(options, committed=True):
@@ -123,8 +123,8 @@ def read_choices(options, committed=True):
     Raises:
         InputError: there are none, or, if ``committed``, they are not committed as they are.
     """
-    path = Path(options.results) / results_page.CHOICES
-    choices = results_page.read_json(path) | {"parts": []}
+    path = Path(options.results) / results_files.CHOICES
+    choices = results_files.read_json(path) | {"parts": []}
     if options.fraction_updates:
         choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
     if committed:
@@ -155,7 +155,7 @@ def largest_gain(rows):
     gains = {}
     for fraction in sorted({row["fraction"] for row in rows}):
         part = [row for row in rows if row["fraction"] == fraction]
-        for arm in results_page.ARMS[1:]:
+        for arm in results_files.ARMS[1:]:
             gain = comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
             if gain is not None:
                 gains[arm, fraction] = gain
@@ -179,7 +179,7 @@ def collect(options, choices, place):
                 row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
                 row["encoding"] = "" if standard else config.encoding
                 row["lambda"] = 0.0 if standard else config.loss.lam
-                row |= {name: result[name] for name in ("split", *results_page.COLUMNS[5:])}
+                row |= {name: result[name] for name in ("split", *results_files.COLUMNS[5:])}
                 rows.append(row)
                 for line in history.read(os.path.join(run.folder, "history.csv")):
                     histories.append({k: row[k] for k in ("arm", "seed", "fraction")} | line)
@@ -196,24 +196,24 @@ def report(options, place):
             raise InputError(
                 f"--workdir={options.workdir} holds no finished run of the stage train"
             )
-        results_page.write_csv(folder / results_page.TABLE, results_page.COLUMNS, rows)
+        results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
         columns = ("arm", "seed", "fraction", *history.COLUMNS)
-        results_page.write_csv(folder / results_page.HISTORIES, columns, histories)
+        results_files.write_csv(folder / results_files.HISTORIES, columns, histories)
         done = plan(options.workdir, choices, 1.0, options.seeds[:1], place)
         drawn = {run.arm: (campaign.load_config(run.arguments), run.folder) for run in done}
         predicted = pictures.predict(drawn, results_page.SHOWN)
         pictures.draw_labels(folder / "figure3.png", *predicted)
         pictures.draw_probabilities(folder / "figure3_probabilities.png", *predicted, row=0)
         how = describe_campaign(options, rows)
-        results_page.write_json(folder / results_page.CAMPAIGN, how)
-        results_page.draw_curves(folder, rows, histories, how)
+        results_files.write_json(folder / results_files.CAMPAIGN, how)
+        pictures.draw_curves(folder, rows, histories, how)
     results_page.write(folder)
     print(f"written: {results_page.page_of(folder)} and {folder}")
 
 
 def describe_campaign(options, rows):
     """How the runs were made, for the page: seeds, machine, hours."""
-    recorded = results_page.read_json(Path(options.workdir) / results_page.CAMPAIGN)
+    recorded = results_files.read_json(Path(options.workdir) / results_files.CAMPAIGN)
     seconds = 0.0
     for path in Path(options.workdir).glob("*/*/seed_*/eval/*.json"):
         seconds += path.stat().st_mtime - (path.parents[1] / "config.json").stat().st_mtime
@@ -230,8 +230,8 @@ def describe_campaign(options, rows):
 
 def record_campaign(options):
     """Keeps the machine and the commit of every call that trains, in the workdir."""
-    path = Path(options.workdir) / results_page.CAMPAIGN
-    recorded = results_page.read_json(path) if path.exists() else {"commits": [], "commands": []}
+    path = Path(options.workdir) / results_files.CAMPAIGN
+    recorded = results_files.read_json(path) if path.exists() else {"commits": [], "commands": []}
     for name, value in (("commits", commit()), ("commands", command())):
         if value not in recorded[name]:
             recorded[name].append(value)
@@ -243,7 +243,7 @@ def record_campaign(options):
         "python": platform.python_version(),
         "jax": importlib.metadata.version("jax"),
     }
-    results_page.write_json(path, recorded)
+    results_files.write_json(path, recorded)
 
 
 def repeat(options, choices, place):
@@ -251,12 +251,12 @@ def repeat(options, choices, place):
 
     It is 0 if every measure agrees with ``table1.csv`` within ``TOLERANCE``.
     """
-    known = results_page.read_csv(Path(options.results) / results_page.TABLE)
+    known = results_files.read_csv(Path(options.results) / results_files.TABLE)
     known = {(row["arm"], row["seed"]): row for row in known if row["fraction"] == 1.0}
     planned = plan(options.workdir, choices, 1.0, options.seeds, place)
     for run in planned:
         if (run.arm, run.seed) not in known:
-            raise InputError(f"--seeds: {results_page.TABLE} has no run of {run.name}")
+            raise InputError(f"--seeds: {results_files.TABLE} has no run of {run.name}")
     train(options, planned)
     worst = 0.0
     for row in runs.results(planned):

@@ -5,22 +5,25 @@
 is what people say about it. Run as ``python -m tools.reproduce_table1 report``.
 """
 
-import csv
-import json
-import statistics
 from pathlib import Path
 
-import numpy as np
-
-from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, percent, title
 from tools import comparison
+from tools.results_files import (
+    ARMS,
+    CAMPAIGN,
+    CHOICES,
+    HISTORIES,
+    NOTES,
+    TABLE,
+    by_fraction,
+    by_update,
+    main_rows,
+    mean_of,
+    read_csv,
+    read_json,
+)
 
-ARMS = ("standard", "printed", "tuned")
-COLUMNS = ("arm", "seed", "fraction", "encoding", "lambda")
-COLUMNS += ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
-TABLE, HISTORIES = "table1.csv", "histories.csv"
-CHOICES, CAMPAIGN, NOTES = "choices.json", "campaign.json", "notes.md"
 # Table 1 of the paper, in %; what Farabet et al. (2013) report for the same network.
 PAPER = {
     "standard": {"class_accuracy": 66.5, "pixel_accuracy": 73.3, "mean_iou": 51.3},
@@ -28,101 +31,6 @@ PAPER = {
 }
 FARABET = {"class_accuracy": 72.4, "pixel_accuracy": 78.8, "mean_iou": None}
 SHOWN = 5  # Test images in the pictures.
-
-
-def read_json(path):
-    """The content of a JSON file; raises an InputError that names it if it cannot be read."""
-    try:
-        return json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); run the earlier stages first"
-        ) from error
-
-
-def write_json(path, content):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(content, indent=2) + "\n")
-
-
-def read_csv(path):
-    """Rows of ``table1.csv`` or ``histories.csv``: numbers as numbers, empty fields as None."""
-    try:
-        with open(path, newline="") as file:
-            return [
-                {k: v if k in ("arm", "encoding") else _number(v) for k, v in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run the stage report") from error
-
-
-def _number(text):
-    if not text:
-        return None
-    return int(text) if text.isdigit() else float(text)
-
-
-def write_csv(path, columns, rows):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def draw_curves(folder, rows, histories, how):
-    """Draws ``figure4.png``, the class accuracy by epoch, and ``gain.png``, the gain by labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, split in zip(
-        figure.subplots(1, 2, sharey=True), ("train", "validation"), strict=True
-    ):
-        for i, arm in enumerate(ARMS):
-            points = _by_update(_main(histories, how), arm)
-            epochs = [epoch for _, epoch, _ in points]
-            values = [100 * _mean(part, f"{split}_class_accuracy") for *_, part in points]
-            axes.plot(epochs, values, color=f"C{i}", marker=".", label=arm)
-        axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(folder / "figure4.png", dpi=80)
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    for i, arm in enumerate(ARMS[1:], 1):
-        pairs = {
-            fraction: comparison.compare(part, arm, "standard")["mean_iou"]
-            for fraction, part in _by_fraction(rows, how).items()
-        }
-        known = {x: pair for x, pair in pairs.items() if pair["t_interval"] is not None}
-        means = np.array([100 * pair["mean"] for pair in known.values()])
-        reach = np.array([100 * pair["t_interval"][1] for pair in known.values()]) - means
-        at = np.array(list(known)) * 1.02**i  # Side by side.
-        axes.errorbar(at, means, reach, color=f"C{i}", marker="o", capsize=3, label=arm)
-    axes.axhline(0, color="C0", linewidth=1, label="standard")
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="part of the training images", ylabel="gain in mean IoU, points")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "gain.png", dpi=80)
-
-
-def _main(rows, how):
-    """The rows of the main comparison: all training images, the seeds of Table 1."""
-    return [row for row in rows if row["fraction"] == 1 and row["seed"] in how["seeds"]]
-
-
-def _by_fraction(rows, how):
-    """{part of the training images: the rows of its own seeds}, from the smallest on."""
-    parts = {}
-    for fraction in sorted({row["fraction"] for row in rows}):
-        seeds = how["seeds"] if fraction == 1 else how["fraction_seeds"]
-        part = [r for r in rows if r["fraction"] == fraction and r["seed"] in seeds]
-        if part:
-            parts[fraction] = part
-    return parts
 
 
 def page_of(folder):
@@ -146,7 +54,7 @@ def render(folder):
     choices, how = read_json(folder / CHOICES), read_json(folder / CAMPAIGN)
     for row in rows:
         row["split"] = "test"  # By which comparisons pair them.
-    main, validations = _main(rows, how), _main(histories, how)
+    main, validations = main_rows(rows, how), main_rows(histories, how)
     notes = folder / NOTES
     sections = [
         _answer(main),
@@ -277,7 +185,7 @@ def _labels(rows, how):
     head = ["training images", "seeds", *ARMS]
     head += [f"{arm} - standard, mean IoU" for arm in ARMS[1:]]
     lines = []
-    for fraction, part in _by_fraction(rows, how).items():
+    for fraction, part in by_fraction(rows, how).items():
         cells = []
         for arm in ARMS:
             spread = comparison.spread([row for row in part if row["arm"] == arm])["mean_iou"]
@@ -316,36 +224,19 @@ def _fresh(rows, how):
     )
 
 
-def _by_update(histories, arm):
-    """[(updates, epoch, the rows of the seeds that got as far)], up to where most seeds did."""
-    mine = [row for row in histories if row["arm"] == arm]
-    seeds = {row["seed"] for row in mine}
-    result = []
-    for updates in sorted({row["segmenter_updates"] for row in mine}):
-        part = [row for row in mine if row["segmenter_updates"] == updates]
-        if 2 * len(part) > len(seeds):
-            result.append((updates, part[0]["epoch"], part))
-    return result
-
-
-def _mean(part, column):
-    values = [row[column] for row in part if row.get(column) is not None]
-    return statistics.mean(values) if values else None
-
-
 def _gap(histories):
     head = ["arm", "updates", "epoch", "seeds"]
     head += [f"{m}: train / validation / gap" for m in ("class accuracy", "mean IoU")]
     head += ["cross-entropy: train / validation"]
     lines = []
     for arm in ARMS:
-        for updates, epoch, part in _by_update(histories, arm):
+        for updates, epoch, part in by_update(histories, arm):
             cells = []
             for m in ("class_accuracy", "mean_iou"):
-                train, validation = (_mean(part, f"{s}_{m}") for s in ("train", "validation"))
+                train, validation = (mean_of(part, f"{s}_{m}") for s in ("train", "validation"))
                 gap = None if None in (train, validation) else train - validation
                 cells.append(f"{percent(train)} / {percent(validation)} / {percent(gap)}")
-            mce = [_mean(part, f"{split}_mce") for split in ("train", "validation")]
+            mce = [mean_of(part, f"{split}_mce") for split in ("train", "validation")]
             mce = " / ".join("-" if value is None else f"{value:.3f}" for value in mce)
             lines.append([arm, int(updates), f"{epoch:.1f}", len(part), *cells, mce])
     return "\n\n".join(
@@ -369,8 +260,8 @@ def _game(histories):
     }
     lines = []
     for arm in ARMS:
-        for updates, _, part in _by_update(histories, arm):
-            means = {name: _mean(part, name) for name in names}
+        for updates, _, part in by_update(histories, arm):
+            means = {name: mean_of(part, name) for name in names}
             cells = [
                 "-" if value is None else f"{value:.4f}" if "norm" in name else f"{value:.2f}"
                 for name, value in means.items()
