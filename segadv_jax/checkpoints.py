@@ -123,13 +123,14 @@ def _empty(tree):
     return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
-def record_config(workdir, config, identity):
+def record_config(workdir, config, identity, added=()):
     """Writes ``<workdir>/config.json`` on the first run; checks later runs against it.
 
     Args:
       workdir: folder of the run, which is there.
       config: the whole configuration as a dict.
       identity: names of the fields, or groups of fields, without which a checkpoint has no meaning.
+      added: {name: value that a run meant by not having the field yet}.
 
     Returns:
       Names of the other fields in which the two differ, sorted, "a.b" for config.a.b.
@@ -147,7 +148,7 @@ def record_config(workdir, config, identity):
         return []
     try:
         with open(path) as file:
-            recorded, now = _flatten(json.load(file)), _flatten(config)
+            recorded, now = dict(added) | _flatten(json.load(file)), _flatten(config)
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({error}); delete it to have it written again from this "

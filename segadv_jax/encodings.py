@@ -42,7 +42,7 @@ def product(probabilities, label, colours):
 
     Args:
       probabilities, label: as in ``basic``.
-      colours: f32[n,h,w,3], mean-centred as the segmenter sees them (its ``colours``).
+      colours: f32[n,h,w,3], the segmenter's ``colours``, whose mean is near 0.
 
     Returns:
       (real, synthetic), each f32[n,h,w,3C]; channel 3c + k is class c times colour k.

@@ -4,6 +4,7 @@ Beside this module only the loops in ``train.py`` and ``evaluate.py`` see the co
 value is reported by the name of its field.
 """
 
+import math
 import operator
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ IDENTITY = (
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )
+
+# What fields of those meant before they existed: runs of that time can still be gone on with.
+ADDED = {"segmenter.shrink": 1, "adversary.spectral_norm": False, "train.ema": 0.0}
 
 # The least value of fields that no factory below would refuse.
 AT_LEAST = {
@@ -86,18 +90,28 @@ def check_numbers(config):
         value = operator.attrgetter(field)(config)
         if not value >= least:  # NaN is no good either.
             raise InputError(f"config.{field} is {value}: set it to {least} or more")
+        if field.startswith("loss.") and not math.isfinite(value):
+            raise InputError(f"config.{field} is {value}: set it to a finite number")
+    if config.seed >= 2**32:
+        raise InputError(f"config.seed is {config.seed}: set it below 2**32")
     for player in (alternation.SEGMENTER, alternation.ADVERSARY):
         momentum = config.optimizer[player].momentum
         if not 0 <= momentum < 1:
             raise InputError(f"config.optimizer.{player}.momentum is {momentum}: set it below 1")
-    for field in ("train.ema", "loss.smoothing"):
+    # With half of the labels turned round, ground truth would count as synthetic.
+    for field, limit in (("train.ema", 1), ("loss.smoothing", 0.5)):
         value = operator.attrgetter(field)(config)
-        if not 0 <= value < 1:
-            raise InputError(f"config.{field} is {value}: set it from 0 to below 1")
+        if not 0 <= value < limit:
+            raise InputError(f"config.{field} is {value}: set it from 0 to below {limit}")
     fraction = config.data.fraction
     if not 0 < fraction <= 1:
         raise InputError(f"config.data.fraction is {fraction}: set it above 0 and up to 1")
     loss = config.loss
+    if config.alternation.schedule != "standard" and loss.start >= config.train.updates:
+        raise InputError(
+            f"config.loss.start is {loss.start}, but config.train.updates {config.train.updates}: "
+            "the adversarial term would never begin; set it lower"
+        )
     if loss.saturating and loss.game != "bce":
         raise InputError(f"config.loss.saturating is of the game 'bce', not of {loss.game!r}")
     if loss.smoothing and loss.game == "hinge":
@@ -116,6 +130,11 @@ def build(config, num_classes):
     turns = _checked("alternation", alternation.Alternation, config.alternation)
     standard = turns.schedule == "standard"
     segmenter = build_segmenter(config, num_classes)
+    if 0 < config.train.crop < 2 * segmenter.stride:
+        raise InputError(
+            f"config.train.crop is {config.train.crop}, but a label cell takes {segmenter.stride} "
+            f"pixels: set it to {2 * segmenter.stride} or more, or 0 for whole images"
+        )
     adversary = None
     if not standard:
         fields = dict(config.adversary)

@@ -6,7 +6,9 @@ import os
 from segadv_jax.errors import InputError
 
 MEASURES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
-# The health of the game at the step of the validation; empty in the standard arm.
+# The health of the game at the step of the validation, a turn of the segmenter's. What that turn
+# does not compute is empty: in the standard arm all but the first norm, under the schedules
+# "fast" and "slow" the accuracy on real maps.
 GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
 COLUMNS = ("step", "segmenter_updates", "epoch")
 COLUMNS += tuple(f"{split}_{measure}" for split in ("train", "validation") for measure in MEASURES)

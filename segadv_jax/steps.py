@@ -153,6 +153,8 @@ def train_step(
             _, d_map, _ = pull_judge(d_verdict)
             (d_term,) = pull_show(d_map)
             metrics["adversarial_term"] = over_devices(term)
+            if start:  # Nothing that the adversary does may reach the segmenter before: 0 * NaN.
+                d_term = jnp.where(lam > 0, d_term, 0)
             metrics["grad_norm_adversarial"] = lam * norm(d_term)
             d_logits = d_logits + lam * d_term
 

@@ -55,6 +55,7 @@ def train(config, workdir):
     data_set = experiment.load_data(config)
     training = pipeline.read_split(data_set.builder, config.data.train)
     training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
+    order.check_batch_size(len(training.ids), batch_size)
     validation = pipeline.read_split(data_set.builder, config.data.validation)
     canvas = tuple(np.maximum(training.canvas(), validation.canvas()).tolist())
     updates_per_epoch = len(training.ids) // batch_size
@@ -65,7 +66,9 @@ def train(config, workdir):
     total = turns.steps(config.train.updates)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
     state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names))
-    changed = checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY)
+    changed = checkpoints.record_config(
+        workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED
+    )
     if changed:
         logging.warning("other than in %s/config.json: %s", workdir, ", ".join(changed))
     manager = checkpoints.open_manager(workdir)
@@ -96,8 +99,8 @@ def train(config, workdir):
 
     def exhausted(step):
         """Whether the best validation lies too far back; all processes know it alike."""
-        best = manager.best_step()
-        if not patience or best is None:
+        best = manager.best_step() if patience else None
+        if best is None:
             return False
         return turns.updates(step)[SEGMENTER] - turns.updates(best)[SEGMENTER] >= patience
 
@@ -142,11 +145,7 @@ def train(config, workdir):
                 # Without the step just dispatched: the device must not wait for Python.
                 finished, window = (window, []) if at_end else (window[:-1], window[-1:])
                 scalars = means(finished)
-                if not np.isfinite(scalars["mce"]):
-                    raise FloatingPointError(
-                        f"the cross-entropy is {scalars['mce']} after {updates[SEGMENTER]} "
-                        "updates: lower config.optimizer.segmenter.learning_rate or set its clip"
-                    )
+                check_finite(scalars, updates[SEGMENTER])
                 bar.set_postfix_str(describe(scalars), refresh=False)
                 for name, learning_rate in parts.learning_rates.items():
                     scalars[f"learning_rate_{name}"] = float(learning_rate(updates[name]))
@@ -158,6 +157,9 @@ def train(config, workdir):
 
             due = player == SEGMENTER and updates[SEGMENTER] % config.evaluate.every == 0
             stop = stop_requested(manager, after)
+            save = stop or after % config.train.checkpoint_every == 0
+            if due or at_end or save:  # What is saved must be worth going on from.
+                check_finite(means([metrics]), updates[SEGMENTER])
             if due or at_end:
                 measures, pictures = validate(evaluated(state))
                 if is_first:
@@ -170,7 +172,7 @@ def train(config, workdir):
                 writer.write_images(updates[SEGMENTER], {"predictions": pictures[None]})
                 checkpoints.save(manager, state, after, measures["validation_mean_iou"])
                 window_began = time.time()
-            elif stop or after % config.train.checkpoint_every == 0:
+            elif save:
                 checkpoints.save(manager, state, after)
             if stop:
                 manager.wait_until_finished()
@@ -224,6 +226,25 @@ def validator(config, data_set, training, validation, canvas, segmenter):
         return measures, picture
 
     return validate
+
+
+def check_finite(scalars, updates):
+    """Raises a FloatingPointError that names the fields to change if a loss is not finite.
+
+    Args:
+        scalars: {name: float}, metrics of a step.
+        updates: the segmenter's so far.
+    """
+    for name, value in scalars.items():
+        if np.isfinite(value):
+            continue
+        # The segmenter's own loss comes first: without it the adversary's mean nothing.
+        player = SEGMENTER if not np.isfinite(scalars["mce"]) else ADVERSARY
+        what = "the cross-entropy" if player == SEGMENTER else name
+        raise FloatingPointError(
+            f"{what} is {value} after {updates} updates: lower "
+            f"config.optimizer.{player}.learning_rate or set its clip"
+        )
 
 
 def means(metrics):

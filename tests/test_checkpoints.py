@@ -89,6 +89,13 @@ def test_config_is_recorded_and_compared(tmp_path):
     assert checkpoints.record_config(tmp_path, config, identity) == []
     longer = config | {"train": {"updates": 9}}
     assert checkpoints.record_config(tmp_path, longer, identity) == ["train.updates"]
+    # A field that the run could not know yet.
+    newer = config | {"segmenter": {"widths": (4, 8), "hidden": 3, "shrink": 1}}
+    added = {"segmenter.shrink": 1}
+    assert checkpoints.record_config(tmp_path, newer, identity, added) == []
+    newer["segmenter"]["shrink"] = 2
+    with pytest.raises(InputError, match=r"config.segmenter.shrink is 1, this one's 2"):
+        checkpoints.record_config(tmp_path, newer, identity, added)
     other = config | {"segmenter": {"widths": (4, 8), "hidden": 4}}
     with pytest.raises(InputError, match=r"config.segmenter.hidden is 3, this one's 4"):
         checkpoints.record_config(tmp_path, other, identity)

@@ -71,6 +71,15 @@ def test_before_its_start_the_term_is_off_while_the_adversary_learns():
     assert not small.equal(gradients(before)["segmenter"], gradients(full)["segmenter"])
 
 
+def test_before_its_start_no_adversary_reaches_the_segmenter():
+    """Whatever it has become: 0 times NaN would."""
+    state = small.state(SEGMENTER, ADVERSARY, OPTIMIZER)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, state.params["adversary"])
+    state = state._replace(params=state.params | {"adversary": broken})
+    before, _ = play(state=state, start=7, updates=6)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(before.params["segmenter"]))
+
+
 # The adversary's losses. A prediction of weight 0 must not count.
 
 LOGITS = jnp.array([-3.0, -0.5, 0.0, 0.7, 2.0, 9.0]).reshape(1, 6, 1, 1)

@@ -52,6 +52,8 @@ def trained(tuned):
     assert not (tuned / "runs" / "all").exists()
     git(tuned, "add", ".")
     git(tuned, "commit", "-q", "-m", "choices")
+    with pytest.raises(InputError, match="standard/seed_0 is not done; finish the stage train"):
+        call(tuned, "confirm")
     assert call(tuned, "train") == 0
     assert call(tuned, "confirm") == 0
     return tuned
@@ -106,10 +108,24 @@ def test_every_arm_runs_with_its_settings_on_every_part(trained):
 def test_changed_choices_are_refused(trained):
     path = trained / "results" / "choices.json"
     before = path.read_text()
-    path.write_text(before.replace("0.03", "0.04"))
+    path.write_text(before.replace("lam=0.03", "lam=0.04"))
     with pytest.raises(InputError, match="choices.json is not committed"):
         call(trained, "train")
+    git(trained, "commit", "-q", "-a", "-m", "other choices")  # Nor do committed ones pass.
+    for stage in ("train", "report"):
+        with pytest.raises(InputError, match="made with other arguments: --config.loss.lam=0.03"):
+            call(trained, stage)
     path.write_text(before)
+    git(trained, "commit", "-q", "-a", "-m", "the first choices")
+
+
+def test_later_stages_know_the_seeds_of_the_earlier_ones(trained):
+    """A fresh pair more would be trained if the part were chosen anew or its budget forgotten."""
+    before = sorted((trained / "runs").glob("*/*/seed_*"))
+    folders = [f"--workdir={trained / 'runs'}", f"--results={trained / 'results'}"]
+    program = f"--program={ROOT / 'tests' / 'stand_in.py'}"
+    assert reproduce_table1.main(["confirm", *folders, program]) == 0
+    assert sorted((trained / "runs").glob("*/*/seed_*")) == before
 
 
 def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
@@ -134,6 +150,8 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
 
 def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
     test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch)
+    with pytest.raises(InputError, match="holds the runs that were recorded"):
+        call(trained, "repeat", "--seeds=1")
     again = [f"--workdir={trained / 'again'}", "--seeds=1"]
     assert call(trained, "repeat", *again) == 0
     assert "agrees within 0.01 %" in capsys.readouterr().out
@@ -155,9 +173,17 @@ def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
         (["train", "--workdir=W", "--", "--config.x=1"], "--config.x=1: fields of all runs"),
         (["train", "--workdir=W", "--seeds=a"], "--seeds=a: give numbers"),
         (["trane", "--workdir=W"], "invalid choice: 'trane'"),
+        (["train", "--workdir=W", "--processes=0"], "--processes=0: set it to 1 or more"),
+        (["train", "--workdir=/dev/null"], "--workdir=/dev/null: File exists"),
+        (["tune", "--workdir=W", "--", "--config.los.lam=1"], "has no field los"),
+        (["report", "--", "--config.x=1"], "--config.x=1: fields of all runs"),
+        (["train", "--workdir=W", "--fresh_seeds=4"], "--fresh_seeds: 4 is in --seeds too"),
+        (["train", "--workdir=W", "--seeds=100"], "--tuning_seeds: 100 is in --seeds too"),
+        (["train", "--workdir=W", "--fraction_updates=-1"], "--fraction_updates=-1: set it"),
         (["report", "--results=/nonexistent"], "table1.csv cannot be read"),
     ],
 )
-def test_a_wrong_command_is_refused(arguments, message):
+def test_a_wrong_command_is_refused(arguments, message, tmp_path):
+    arguments = [x.replace("--workdir=W", f"--workdir={tmp_path}") for x in arguments]
     with pytest.raises(InputError, match=message):
         reproduce_table1.main(arguments)

@@ -18,7 +18,8 @@ HOW = {
     "fresh_seeds": [10, 11],
     "hours": 1.5,
     "runs": 20,
-    "tested_runs": 17,
+    "tested_runs": 19,
+    "confirmed": ["tuned", 0.25],
     "machine": {"processor": "P", "cores": 2, "processes": 2, "python": "3", "jax": "0"},
 }
 POINT = {"pixel_accuracy": 0.7, "class_accuracy": 0.6, "mean_iou": 0.5}
@@ -59,6 +60,8 @@ def folder(tmp_path):
         rows += [row(arm, seed, 1.0, 0.50 + seed / 100 + g) for seed, g in enumerate(gains)]
     for seed in (0, 1, 10, 11):  # A quarter of the images: tuned gains 3 points.
         rows += [row("standard", seed, 0.25, 0.4), row("tuned", seed, 0.25, 0.43 + seed / 1000)]
+    # A fresh seed that found its way to another part is no pair of them.
+    rows += [row("standard", 10, 1.0, 0.1), row("tuned", 11, 1.0, 0.9)]
     histories = []
     for arm in results_files.ARMS:
         for seed in range(3):
@@ -113,7 +116,8 @@ def test_fresh_seeds_stand_apart(folder):
     labels = page.split("## When does it help?")[1].split("##")[0]
     assert "| 0.25 | 2 | 40.00 ± 0.00 | - ± - | 43.05 ± 0.07 | - (-) | +3.05" in labels
     fresh = page.split("## The largest gain, with fresh seeds")[1].split("##")[0]
-    assert "*tuned* with 0.25 of the training" in fresh and "+4.00, +4.10" in fresh
+    assert "*tuned* with 0.25 of the training" in fresh and "10: +4.00, 11: +4.10" in fresh
+    assert "standard | 3 | 61.00" in page  # And no fresh seed is in the main table.
 
 
 def test_means_go_as_far_as_most_seeds_did(folder):
@@ -127,6 +131,19 @@ def test_a_missing_or_damaged_file_is_named(folder):
     (folder / results_files.CHOICES).write_text("{")
     with pytest.raises(InputError, match="choices.json cannot be read"):
         results_page.render(folder)
+    (folder / results_files.CHOICES).write_text("{}")
+    with pytest.raises(InputError, match="choices.json lacks shared, seeds, grid, chosen"):
+        results_page.render(folder)
+    results_files.write_json(folder / results_files.CHOICES, CHOICES)
+    table = folder / results_files.TABLE
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match="table1.csv has 18 rows, but 19 runs were tested"):
+        results_page.render(folder)
+    for damaged in (["seed,arm\n", *lines[1:]], [lines[0], "x" + lines[1]], [*lines, "a,b,1,1\n"]):
+        table.write_text("".join(damaged))
+        with pytest.raises(InputError, match="table1.csv cannot be read"):
+            results_page.render(folder)
     (folder / results_files.TABLE).unlink()
     with pytest.raises(InputError, match="table1.csv cannot be read"):
         results_page.render(folder)

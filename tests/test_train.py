@@ -141,6 +141,15 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(data_dir, tmp_path):
         train(config, str(tmp_path))
 
 
+def test_a_diverging_adversary_is_named_and_leaves_no_checkpoint(data_dir, tmp_path):
+    """Nor does it reach the segmenter before its term begins."""
+    wild = {"loss.start": 8, "optimizer.adversary.learning_rate": float("inf"), "train.updates": 12}
+    config = small_config(data_dir, **wild | {"train.log_every": 100})
+    with pytest.raises(FloatingPointError, match="lower config.optimizer.adversary.learning_rate"):
+        train(config, str(tmp_path))
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
 def test_a_diverging_run_stops_with_an_explanation(data_dir, tmp_path):
     fast = {"optimizer.segmenter.learning_rate": float("inf"), "train.updates": 3}
     config = small_config(data_dir, "standard", **fast)

@@ -222,6 +222,22 @@ def write(workdir, rows, summary):
     return paths
 
 
+def check_processes(processes):
+    """Raises an InputError if no run could ever start."""
+    if processes < 1:
+        raise InputError(f"--processes={processes}: set it to 1 or more")
+
+
+def make_folder(workdir):
+    """Makes the folder of a campaign; raises an InputError if it cannot be made or written."""
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        if not os.access(workdir, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission to write")
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: {error.strerror}") from error
+
+
 class Parser(argparse.ArgumentParser):
     """Reports what is wrong as an InputError."""
 
@@ -255,8 +271,7 @@ def _parse(argv):
 def main(argv):
     """Runs the command line ``argv``, without the program's name; returns the exit status."""
     options, shared = _parse(argv)
-    if options.processes < 1:
-        raise InputError(f"--processes={options.processes}: set it to 1 or more")
+    check_processes(options.processes)
     seeds = parse_seeds(options.seeds)
     arms = parse_arms(options.arm, shared)
     configs = {arm: load_config(arms[arm]) for arm in arms}
@@ -269,12 +284,7 @@ def main(argv):
     planned, failures = plan(options.workdir, arms, seeds), []
     if options.table_only and not os.path.isdir(options.workdir):
         raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
-    try:
-        os.makedirs(options.workdir, exist_ok=True)
-        if not os.access(options.workdir, os.W_OK):
-            raise PermissionError(errno.EACCES, "no permission to write")
-    except OSError as error:
-        raise InputError(f"--workdir={options.workdir}: {error.strerror}") from error
+    make_folder(options.workdir)
     if options.table_only:
         for run in planned:
             runs.check_arguments(run)

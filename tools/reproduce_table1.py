@@ -12,8 +12,9 @@ subset. In stages, each of which goes on where it was stopped:
 
 ``tune`` trains every point of the two grids and measures them on the validation subset; the test
 images are not read. Its choices have to be committed before ``train`` reads them. ``train`` runs
-the arms with --seeds on all training images and with --fraction_seeds on parts of them; ``confirm``
-repeats the setting with the largest gain with --fresh_seeds. ``report`` writes
+the arms with --seeds on all training images and with --fraction_seeds, and --fraction_updates at
+the most, on parts of them; ``confirm`` repeats the setting with the largest gain with
+--fresh_seeds. Later stages take these from the workdir. ``report`` writes
 ``docs/results/*.csv``, the pictures and, from those files alone, ``docs/results.md``; without
 --workdir it writes the page only. One seed of each arm again, beside what is recorded:
 
@@ -24,20 +25,27 @@ resolution; ``tune`` records them with its choices, the other stages take them f
 """
 
 import argparse
-import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, describe, percent
-from tools import campaign, comparison, pictures, pool, results_files, results_page, runs
+from tools import (
+    campaign,
+    comparison,
+    pictures,
+    pool,
+    provenance,
+    results_files,
+    results_page,
+    runs,
+)
 
+PROGRAM = "tools.reproduce_table1"
 STAGES = ("tune", "train", "confirm", "report", "repeat")
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/stanford.py"
 # The part of the training images -> the folder of its runs, in the order in which they are made.
 FRACTIONS = {1.0: "all", 1 / 8: "eighth", 1 / 4: "quarter", 1 / 2: "half"}
@@ -113,7 +121,7 @@ def tune(options, place, shared):
         print(f"{arm}: {best}, on the validation subset in %: {describe(points[best])}")
     # The paper took the hyper-parameters of the segmenter over, with and without adversary.
     choices["chosen"]["printed"] = choices["chosen"]["standard"]
-    choices |= {"commit": commit(), "command": command()}
+    choices |= {"commit": provenance.commit(), "command": provenance.command(PROGRAM)}
     results_files.write_json(Path(options.results) / results_files.CHOICES, choices)
 
 
@@ -124,11 +132,12 @@ def read_choices(options, committed=True):
         InputError: there are none, or, if ``committed``, they are not committed as they are.
     """
     path = Path(options.results) / results_files.CHOICES
-    choices = results_files.read_json(path) | {"parts": []}
+    needed = results_files.NEEDED[results_files.CHOICES]
+    choices = results_files.read_json(path, needed) | {"parts": []}
     if options.fraction_updates:
         choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
     if committed:
-        if not _git("ls-files", "--", path.name, cwd=path.parent) or _git(
+        if not provenance.git("ls-files", "--", path.name, cwd=path.parent) or provenance.git(
             "status", "--porcelain", "--", path.name, cwd=path.parent
         ):
             raise InputError(f"{path} is not committed; commit it before the test images are read")
@@ -150,23 +159,43 @@ def train(options, planned):
         sys.exit(1)
 
 
-def largest_gain(rows):
-    """(arm, fraction) with the largest mean gain in mean IoU over the standard arm."""
-    gains = {}
-    for fraction in sorted({row["fraction"] for row in rows}):
-        part = [row for row in rows if row["fraction"] == fraction]
-        for arm in results_files.ARMS[1:]:
-            gain = comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
-            if gain is not None:
+def all_runs(options, choices, place):
+    """The runs of the stage train: all arms, with each part of the images its seeds."""
+    seeds = dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
+    return [
+        run
+        for fraction, numbers in seeds.items()
+        for run in plan(options.workdir, choices, fraction, numbers, place)
+    ]
+
+
+def confirm(options, choices, place):
+    """Trains the pair with the largest gain in mean IoU over *standard* with fresh seeds.
+
+    The pair is chosen once, by all runs of the stage train, and kept in ``campaign.json``.
+    """
+    path = Path(options.workdir) / results_files.CAMPAIGN
+    recorded = results_files.read_json(path)
+    if "confirmed" not in recorded:
+        for run in all_runs(options, choices, place):
+            if runs.read_result(run.folder) is None:
+                raise InputError(f"{run.folder} is not done; finish the stage train first")
+        rows, gains = collect(options, choices, place)[0], {}
+        for fraction, part in results_files.by_fraction(rows, vars(options)).items():
+            for arm in results_files.ARMS[1:]:
+                gain = comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
                 gains[arm, fraction] = gain
-    if not gains:
-        raise InputError("no pair of runs is done yet; run the stage train first")
-    return max(gains, key=gains.get)
+        recorded["confirmed"] = max(gains, key=gains.get)
+        results_files.write_json(path, recorded)
+    arm, fraction = recorded["confirmed"]
+    print(f"the largest gain: {arm} with {fraction:g} of the training images")
+    arms = ("standard", arm)
+    train(options, plan(options.workdir, choices, fraction, options.fresh_seeds, place, arms))
 
 
 def collect(options, choices, place):
     """Rows of ``table1.csv`` and of ``histories.csv`` for all runs that are done."""
-    seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}
+    seeds = dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
     rows, histories = [], []
     for fraction in FRACTIONS:
         planned = plan(
@@ -174,6 +203,7 @@ def collect(options, choices, place):
         )
         for run in planned:
             for result in runs.results([run]):
+                runs.check_arguments(run)
                 config = campaign.load_config(run.arguments)
                 standard = run.arm == "standard"
                 row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
@@ -192,20 +222,20 @@ def report(options, place):
     if options.workdir:
         choices = read_choices(options)
         rows, histories = collect(options, choices, place)
-        if not rows:
-            raise InputError(
-                f"--workdir={options.workdir} holds no finished run of the stage train"
-            )
-        results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
-        columns = ("arm", "seed", "fraction", *history.COLUMNS)
-        results_files.write_csv(folder / results_files.HISTORIES, columns, histories)
         done = plan(options.workdir, choices, 1.0, options.seeds[:1], place)
+        for run in done:
+            if runs.read_result(run.folder) is None:
+                raise InputError(f"{run.folder} is not done; run the stage train first")
         drawn = {run.arm: (campaign.load_config(run.arguments), run.folder) for run in done}
         predicted = pictures.predict(drawn, results_page.SHOWN)
+        how = describe_campaign(options, rows)
+        results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
+        results_files.write_csv(
+            folder / results_files.HISTORIES, results_files.HISTORY_COLUMNS, histories
+        )
+        results_files.write_json(folder / results_files.CAMPAIGN, how)
         pictures.draw_labels(folder / "figure3.png", *predicted)
         pictures.draw_probabilities(folder / "figure3_probabilities.png", *predicted, row=0)
-        how = describe_campaign(options, rows)
-        results_files.write_json(folder / results_files.CAMPAIGN, how)
         pictures.draw_curves(folder, rows, histories, how)
     results_page.write(folder)
     print(f"written: {results_page.page_of(folder)} and {folder}")
@@ -218,10 +248,6 @@ def describe_campaign(options, rows):
     for path in Path(options.workdir).glob("*/*/seed_*/eval/*.json"):
         seconds += path.stat().st_mtime - (path.parents[1] / "config.json").stat().st_mtime
     return recorded | {
-        "seeds": options.seeds,
-        "fraction_seeds": options.fraction_seeds,
-        "fraction_updates": options.fraction_updates,
-        "fresh_seeds": options.fresh_seeds,
         "hours": seconds / 3600,
         "runs": len(list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))),
         "tested_runs": len(rows),
@@ -229,21 +255,10 @@ def describe_campaign(options, rows):
 
 
 def record_campaign(options):
-    """Keeps the machine and the commit of every call that trains, in the workdir."""
+    """Keeps in the workdir how its runs are made, for later stages and for the page."""
+    settings = {name: getattr(options, name) for name in (*SEEDS, "fraction_updates")}
     path = Path(options.workdir) / results_files.CAMPAIGN
-    recorded = results_files.read_json(path) if path.exists() else {"commits": [], "commands": []}
-    for name, value in (("commits", commit()), ("commands", command())):
-        if value not in recorded[name]:
-            recorded[name].append(value)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    recorded["machine"] = {
-        "processor": _processor(),
-        "cores": cores,
-        "processes": options.processes,
-        "python": platform.python_version(),
-        "jax": importlib.metadata.version("jax"),
-    }
-    results_files.write_json(path, recorded)
+    provenance.record(path, PROGRAM, options.processes, **settings)
 
 
 def repeat(options, choices, place):
@@ -251,7 +266,13 @@ def repeat(options, choices, place):
 
     It is 0 if every measure agrees with ``table1.csv`` within ``TOLERANCE``.
     """
-    known = results_files.read_csv(Path(options.results) / results_files.TABLE)
+    if (Path(options.workdir) / results_files.CAMPAIGN).exists():
+        raise InputError(
+            f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
+        )
+    known = results_files.read_csv(
+        Path(options.results) / results_files.TABLE, results_files.COLUMNS
+    )
     known = {(row["arm"], row["seed"]): row for row in known if row["fraction"] == 1.0}
     planned = plan(options.workdir, choices, 1.0, options.seeds, place)
     for run in planned:
@@ -272,31 +293,6 @@ def repeat(options, choices, place):
     return 0 if agrees else 1
 
 
-def commit():
-    """The commit of the code, with a note if files differ from it."""
-    changed = _git("status", "--porcelain", "--untracked-files=no")
-    return _git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
-
-
-def command():
-    return " ".join(["python -m tools.reproduce_table1", *sys.argv[1:]])
-
-
-def _git(*arguments, cwd=ROOT):
-    result = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True)
-    if result.returncode:
-        raise InputError(f"git {arguments[0]}: {result.stderr.strip()}; run this in a git checkout")
-    return result.stdout.strip()
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _parse(argv):
     """(options, arguments after "--")."""
     parser = campaign.Parser(
@@ -309,36 +305,62 @@ def _parse(argv):
     parser.add_argument("--workdir", default="", help="folder of the runs")
     parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
     parser.add_argument("--data_dir", default="", help="where prepared data is kept")
-    parser.add_argument("--results", default=str(ROOT / "docs" / "results"), help="folder to write")
     parser.add_argument(
-        "--fraction_updates", type=int, default=0, help="of the parts; 0: as on all images"
+        "--results", default=str(provenance.ROOT / "docs" / "results"), help="folder to write"
     )
+    parser.add_argument("--fraction_updates", type=int, help="of the parts; 0: as on all images")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--program", default=pool.MAIN, help="what to run instead of main.py")
     for name, seeds in SEEDS.items():
-        parser.add_argument(f"--{name}", default=seeds, help=f"as {seeds}")
+        parser.add_argument(f"--{name}", help=f"as {seeds}, which is the default")
     end = argv.index("--") if "--" in argv else len(argv)
-    options = parser.parse_args(argv[:end])
-    for name in SEEDS:
-        seeds = campaign.parse_seeds(getattr(options, name), f"--{name}")
+    return parser.parse_args(argv[:end]), argv[end + 1 :]
+
+
+def settle(options):
+    """Gives the seeds and budgets their values: of a flag, of an earlier stage, or the default."""
+    recorded = Path(options.workdir) / results_files.CAMPAIGN
+    known = results_files.read_json(recorded) if options.workdir and recorded.exists() else {}
+    for name, default in SEEDS.items():
+        text = getattr(options, name)
+        if text is None and name in known:
+            seeds = known[name]
+        else:
+            seeds = campaign.parse_seeds(default if text is None else text, f"--{name}")
         setattr(options, name, seeds)
-    return options, argv[end + 1 :]
+    if options.fraction_updates is None:
+        options.fraction_updates = known.get("fraction_updates", 0)
+    if options.fraction_updates < 0:
+        raise InputError(f"--fraction_updates={options.fraction_updates}: set it to 0 or more")
+    for name, others in (
+        ("fresh_seeds", ("seeds", "fraction_seeds", "tuning_seeds")),
+        ("tuning_seeds", ("seeds", "fraction_seeds")),
+    ):
+        for other in others:
+            shared = set(getattr(options, name)) & set(getattr(options, other))
+            if shared:
+                raise InputError(f"--{name}: {min(shared)} is in --{other} too; choose others")
 
 
 def main(argv):
     """Runs the command line ``argv``, without the program's name; returns the exit status."""
     options, shared = _parse(argv)
+    campaign.check_processes(options.processes)
     place = [f"--config.data.archives={options.archives}"] if options.archives else []
     place += [f"--config.data.data_dir={options.data_dir}"] if options.data_dir else []
+    if shared and options.stage != "tune":
+        raise InputError(f"{shared[0]}: fields of all runs are given to the stage tune, once")
+    if options.stage != "report":
+        if not options.workdir:
+            raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
+        campaign.make_folder(options.workdir)
+    settle(options)
     if options.stage == "report":
         report(options, place)
         return 0
-    if not options.workdir:
-        raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
-    if shared and options.stage != "tune":
-        raise InputError(f"{shared[0]}: fields of all runs are given to the stage tune, once")
-    os.makedirs(options.workdir, exist_ok=True)
     if options.stage == "tune":
+        for variant in ("standard", "printed"):  # Before anything is recorded.
+            campaign.load_config([f"{CONFIG}:{variant}", *place, *shared])
         record_campaign(options)
         tune(options, place, shared)
         return 0
@@ -347,21 +369,9 @@ def main(argv):
     choices = read_choices(options)
     record_campaign(options)
     if options.stage == "train":
-        seeds = {fraction: options.fraction_seeds for fraction in FRACTIONS} | {1.0: options.seeds}
-        train(
-            options,
-            [
-                run
-                for fraction, numbers in seeds.items()
-                for run in plan(options.workdir, choices, fraction, numbers, place)
-            ],
-        )
+        train(options, all_runs(options, choices, place))
     else:
-        rows = [row for row in collect(options, choices, place)[0] if row["seed"] in options.seeds]
-        arm, fraction = largest_gain(rows)
-        arms = ("standard", arm)
-        print(f"the largest gain: {arm} with {FRACTIONS[fraction]} of the training images")
-        train(options, plan(options.workdir, choices, fraction, options.fresh_seeds, place, arms))
+        confirm(options, choices, place)
     return 0
 
 

@@ -7,13 +7,17 @@ is what people say about it. Run as ``python -m tools.reproduce_table1 report``.
 
 from pathlib import Path
 
+from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, percent, title
 from tools import comparison
 from tools.results_files import (
     ARMS,
     CAMPAIGN,
     CHOICES,
+    COLUMNS,
     HISTORIES,
+    HISTORY_COLUMNS,
+    NEEDED,
     NOTES,
     TABLE,
     by_fraction,
@@ -50,8 +54,14 @@ def render(folder):
         InputError: one of them cannot be read.
     """
     folder = Path(folder)
-    rows, histories = read_csv(folder / TABLE), read_csv(folder / HISTORIES)
-    choices, how = read_json(folder / CHOICES), read_json(folder / CAMPAIGN)
+    rows = read_csv(folder / TABLE, COLUMNS)
+    histories = read_csv(folder / HISTORIES, HISTORY_COLUMNS)
+    choices, how = (read_json(folder / name, NEEDED[name]) for name in (CHOICES, CAMPAIGN))
+    if len(rows) != how["tested_runs"]:
+        raise InputError(
+            f"{folder / TABLE} has {len(rows)} rows, but {how['tested_runs']} runs were tested "
+            f"({CAMPAIGN}); restore both, or make them again"
+        )
     for row in rows:
         row["split"] = "test"  # By which comparisons pair them.
     main, validations = main_rows(rows, how), main_rows(histories, how)
@@ -161,7 +171,10 @@ def _pairs(rows, arms=ARMS[1:]):
                     percent(pair[m]["mean"], "+.2f"),
                     _interval(pair[m]["t_interval"]),
                     _interval(pair[m]["bootstrap_interval"]),
-                    ", ".join(percent(x, "+.2f") for x in pair[m]["differences"].values()),
+                    ", ".join(
+                        f"{seed}: {percent(x, '+.2f')}"
+                        for seed, x in pair[m]["differences"].items()
+                    ),
                 ]
             )
     head = ["difference", "pairs", "measure", "mean", "Student's t", "bootstrap", "by seed"]
@@ -207,11 +220,12 @@ def _labels(rows, how):
 
 
 def _fresh(rows, how):
-    fresh = [row for row in rows if row["seed"] in how["fresh_seeds"]]
-    if not fresh:
+    if "confirmed" not in how:
         return ""
-    fraction = fresh[0]["fraction"]
-    arm = next(row["arm"] for row in fresh if row["arm"] != "standard")
+    arm, fraction = how["confirmed"]
+    fresh = [r for r in rows if r["seed"] in how["fresh_seeds"] and r["fraction"] == fraction]
+    if not comparison.compare(fresh, arm, "standard")["seeds"]:
+        return ""
     return "\n\n".join(
         [
             "## The largest gain, with fresh seeds",
@@ -315,8 +329,8 @@ def _how(choices, how):
             f"read the test images. {machine['processor']}, {machine['cores']} cores, "
             f"{machine['processes']} runs at a time with a share of the cores each, Python "
             f"{machine['python']}, jax {machine['jax']}: {how['runs']} runs, "
-            f"{how['hours']:.1f} hours of runs in all ({how['tested_runs']} of them on the test "
-            "images). Seeds "
+            f"{how['tested_runs']} of them on the test images. From the beginning of a run to its "
+            f"evaluation, all added up, it took {how['hours']:.1f} hours. Seeds "
             f"{', '.join(map(str, how['seeds']))} on all training images, "
             f"{', '.join(map(str, how['fraction_seeds']))} on parts of them, "
             f"{', '.join(map(str, how['fresh_seeds']))} as fresh ones.",

@@ -26,6 +26,16 @@ def part(n, fraction, seed):
     return np.sort(chosen[: max(1, round(fraction * n))])
 
 
+def check_batch_size(n, batch_size):
+    """Raises an InputError if batches cannot be made of ``n`` training images."""
+    if not 1 <= batch_size <= n:
+        raise InputError(
+            f"config.train.batch_size is {batch_size}, but the training split has {n} images:"
+            f" choose a batch size from 1 to {n}, or more of the split (config.data.train,"
+            " config.data.fraction)"
+        )
+
+
 def train_rows(n, batch_size, seed, stream, start):
     """Yields for ever the rows i64[batch_size] of batch `start`, `start` + 1, ...
 
@@ -35,11 +45,7 @@ def train_rows(n, batch_size, seed, stream, start):
     Raises:
       InputError: a batch is larger than the split, or not positive.
     """
-    if not 1 <= batch_size <= n:
-        raise InputError(
-            f"config.train.batch_size is {batch_size}, but the training split has {n} images:"
-            f" choose a batch size from 1 to {n}"
-        )
+    check_batch_size(n, batch_size)
     return _rows(n, batch_size, seed, stream, start)
 
 
