@@ -83,8 +83,9 @@ def test_counts_move_to_the_host_before_they_overflow(seven, segmenter, monkeypa
 def test_absent_classes_are_null_in_the_json(tmp_path):
     confusion = np.zeros((3, 3), np.int64)
     confusion[0, 0], confusion[1, 0] = 3, 1
-    result = evaluate.summarize({"confusion": confusion, "mce": 2.0, "cells": 4.0}, "abc")
-    assert result["mce"] == 0.5 and result["pixel_accuracy"] == 0.75
+    totals = {"confusion": confusion, "mce": 2.0, "certainty": 3.0, "cells": 4.0}
+    result = evaluate.summarize(totals, "abc")
+    assert (result["mce"], result["certainty"], result["pixel_accuracy"]) == (0.5, 0.75, 0.75)
     assert result["iou"] == {"a": 0.75, "b": 0.0, "c": None}
     path = evaluate.write_result(str(tmp_path), "subset_0+subset_1", result)
     assert json.loads(Path(path).read_text()) == result

@@ -157,55 +157,43 @@ def test_a_diverging_run_stops_with_an_explanation(data_dir, tmp_path):
         train(config, str(tmp_path))
 
 
-def test_patience_ends_a_run_that_no_longer_rises(data_dir, tmp_path, monkeypatch):
-    """The second validation is the best, two more are waited."""
+def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):
+    """One run of all three: half of the images, an average that is measured, an end before time."""
     summarize, scores = evaluate.summarize, iter(np.repeat([0.3, 0.4, 0.2, 0.1], 2))
 
     def scored(totals, class_names):  # Of the validation and of the training images.
         return summarize(totals, class_names) | {"mean_iou": float(next(scores))}
 
     monkeypatch.setattr(evaluate, "summarize", scored)
-    config = small_config(data_dir, "standard", **{"train.patience": 2, "train.updates": 40})
+    fields = {"train.patience": 2, "train.updates": 40, "train.ema": 0.9, "data.fraction": 0.5}
+    config = small_config(data_dir, "standard", **fields)
     train(config, str(tmp_path))
     rows = history.read(tmp_path / "history.csv")
+    # The second validation is the best, two more are waited.
     assert [row["segmenter_updates"] for row in rows] == [4, 8, 12, 16]
     assert history.exhausted(rows, 2, 4) and not history.exhausted(rows[:-1], 2, 4)
+    assert rows[0]["epoch"] == 4 / 2  # 11 images, 2 batches.
     before = (tmp_path / "history.csv").read_bytes()
     train(config, str(tmp_path))  # It stays ended.
     assert (tmp_path / "history.csv").read_bytes() == before
     monkeypatch.setattr(evaluate, "summarize", summarize)
+    result = evaluate.evaluate(config, str(tmp_path), "validation[:5]")
+    assert result["mce"] == pytest.approx(rows[1]["validation_mce"], rel=1e-5)
     evaluate.evaluate(config, str(tmp_path), "test[:7]")
     assert runs.read_result(str(tmp_path))["segmenter_updates"] == 8
 
-
-def test_a_part_of_the_training_images_is_trained_on(data_dir, tmp_path):
-    config = small_config(data_dir, **{"data.fraction": 0.5, "train.updates": 4})
-    train(config, str(tmp_path))
-    assert history.read(tmp_path / "history.csv")[-1]["epoch"] == 4 / 2  # 11 images, 2 batches.
-
-
-def test_the_average_is_what_is_measured_and_comes_back(data_dir, tmp_path):
-    config = small_config(data_dir, **{"train.ema": 0.9, "train.updates": 8})
-    train(config, str(tmp_path))
-    row = history.read(tmp_path / "history.csv")[-1]
+    # What was measured is the average, not the segmenter itself; both come back.
     data_set = experiment.load_data(config)
     parts = experiment.build(config, 8)
-    state = experiment.initialize(parts, 0, (32, 32), 8)
     with checkpoints.open_manager(tmp_path) as manager:
-        state = checkpoints.restore(manager, state, 8)
-    assert any(
-        np.any(a != b)
-        for a, b in zip(
-            jax.tree.leaves(state.average), jax.tree.leaves(state.params["segmenter"]), strict=True
-        )
-    )
+        state = checkpoints.restore(manager, experiment.initialize(parts, 0, (32, 32), 8), 8)
     split = pipeline.read_split(data_set.builder, "validation[:5]")
+    eval_step = steps.parallel_eval_step(segmenter=parts.segmenter)
     measured = []
     for params in (state.average, state.params["segmenter"]):
-        eval_step = steps.parallel_eval_step(segmenter=parts.segmenter)
         totals = evaluate.run(eval_step, steps.replicate(params), split, 8, 4, split.canvas())
         measured.append(evaluate.summarize(totals, data_set.class_names)["mce"])
-    assert row["validation_mce"] == pytest.approx(measured[0], rel=1e-5)
-    assert row["validation_mce"] != pytest.approx(measured[1], rel=1e-5)
+    assert measured[0] == pytest.approx(result["mce"], rel=1e-5)
+    assert measured[1] != pytest.approx(result["mce"], rel=1e-5)
     with pytest.raises(InputError, match="config.train.ema"):
-        train(small_config(data_dir, **{"train.ema": 0.0, "train.updates": 8}), str(tmp_path))
+        train(small_config(data_dir, "standard", **fields | {"train.ema": 0.0}), str(tmp_path))
