@@ -69,7 +69,7 @@ def render(folder):
     sections = [
         _answer(main),
         notes.read_text().strip() if notes.exists() else "",
-        _means(main),
+        _means(main, validations),
         _seeds(main),
         _labels(rows, how),
         _fresh(rows, how),
@@ -127,7 +127,7 @@ def _table(head, lines):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in cells)
 
 
-def _means(main):
+def _means(main, validations):
     head = ["arm", "seeds", *map(title, MEASURES)]
     lines = []
     for arm in ARMS:
@@ -146,10 +146,19 @@ def _means(main):
         mean = standard[m]["mean"]
         if mean is not None and 100 * mean < PAPER["standard"][m]:
             below.append(f"{title(m)} by {PAPER['standard'][m] - 100 * mean:.1f}")
+    runs = {}
+    for line in validations:
+        if line["arm"] == "standard":
+            runs.setdefault(line["seed"], []).append(line["validation_mean_iou"])
+    rising = sum(scores[-1] == max(scores) for scores in runs.values())
     place = (
         f"The standard arm is below the paper's standard in {' and '.join(below)}."
         if below
         else "The standard arm is at or above the paper's standard in all three measures."
+    )
+    place += (
+        f" In {rising} of its {len(runs)} runs the best validation is the last: there the budget "
+        "ended the training, not over-fitting."
     )
     return "\n\n".join(
         ["## Mean and standard deviation over the seeds", _table(head, lines), place]
