@@ -49,8 +49,8 @@ def prediction_grid(images, labels, predictions, probabilities, sizes, palette, 
     """One row an example: image, truth, prediction, then the probability map of each class.
 
     Args:
-      images: u8[n, H, W, 3] RGB.
-      labels: integer[n, H, W], 255 = void.
+      images: u8[n, H, W, 3] RGB; None leaves its column out.
+      labels: integer[n, H, W], 255 = void; None leaves its column out.
       predictions: integer[n, H, W], class indices.
       probabilities: f32[n, H, W, C] in [0, 1]; drawn in grey, 0 black and 1 white, never rescaled,
         so that maps can be compared.
@@ -62,12 +62,12 @@ def prediction_grid(images, labels, predictions, probabilities, sizes, palette, 
       u8[h, w, 3], white between the cells.
     """
     grey = np.round(255 * np.clip(np.asarray(probabilities, np.float32), 0, 1)).astype(np.uint8)
-    rows = []
-    for image, label, prediction, maps in zip(images, labels, predictions, grey, strict=True):
-        cells = [image, colour(label, palette), colour(prediction, palette)]
+    given, rows = _given(images, labels, palette), []
+    for i, (prediction, maps) in enumerate(zip(predictions, grey, strict=True)):
+        cells = [column[i] for column in given.values()] + [colour(prediction, palette)]
         cells += [np.repeat(maps[..., c, None], 3, axis=-1) for c in range(len(class_names))]
         rows.append(cells)
-    heads = [(name, None) for name in ("image", "truth", "prediction")]
+    heads = [(name, None) for name in (*given, "prediction")]
     heads += list(zip(class_names, palette, strict=True))
     return _grid(rows, sizes, heads)
 
@@ -82,11 +82,10 @@ def comparison_grid(images, labels, predictions, sizes, palette, class_names):
     Returns:
       u8[h, w, 3]; a legend of the classes stands above the columns' names.
     """
-    rows = []
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        arms = [colour(arm[i], palette) for arm in predictions.values()]
-        rows.append([image, colour(label, palette), *arms])
-    heads = [(name, None) for name in ("image", "truth", *predictions)]
+    given = _given(images, labels, palette)
+    columns = given | {name: colour(arm, palette) for name, arm in predictions.items()}
+    rows = list(zip(*columns.values(), strict=True))
+    heads = [(name, None) for name in columns]
     grid = _grid(rows, sizes, heads)
     entries = [*zip(class_names, palette, strict=True), ("void", VOID_COLOUR)]
     return np.concatenate([_legend(entries, grid.shape[1]), grid])
@@ -138,6 +137,12 @@ def save_png(array, path):
         raise ValueError(f"a picture of dtype uint8 is needed, not {array.dtype}")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, format="PNG")
+
+
+def _given(images, labels, palette):
+    """The columns of what a data set gives: {head: u8[n, H, W, 3]}."""
+    given = {} if images is None else {"image": images}
+    return given if labels is None else given | {"truth": colour(labels, palette)}
 
 
 def _has(row, *columns):

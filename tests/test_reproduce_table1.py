@@ -143,7 +143,7 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
     page = (trained / "results.md").read_text()
     assert page == results_page.render(folder)
     assert "mean IoU +0.03 (" in page and "## The largest gain, with fresh seeds" in page
-    assert drawn == [(["printed", "standard", "tuned"], results_page.SHOWN)] * 2
+    assert drawn == [(["printed", "standard", "tuned"], results_page.SHOWN)] * 4
     for name in ("figure4.png", "gain.png"):
         assert (folder / name).stat().st_size > 5000
 

@@ -82,6 +82,19 @@ def test_header_names_columns_and_shows_the_colour_of_each_class():
     assert not np.array_equal(grid[:LINE, :120], grid[:LINE, 124:244]), "the same text twice"
 
 
+def test_what_the_data_set_gives_can_be_left_out():
+    images, labels, predictions, maps = batch()
+    whole = visualize.prediction_grid(images, labels, predictions, maps, SIZES, PALETTE, NAMES)
+    without = visualize.prediction_grid(None, None, predictions, maps, SIZES, PALETTE, NAMES)
+    left = corner(0, 2, 6, whole)[1]
+    np.testing.assert_array_equal(without, whole[:, left:])
+    arms = {"a": predictions, "b": labels}
+    whole = visualize.comparison_grid(images, labels, arms, SIZES, PALETTE, NAMES)
+    without = visualize.comparison_grid(None, None, arms, SIZES, PALETTE, NAMES)
+    left = corner(0, 2, 4, whole)[1]
+    np.testing.assert_array_equal(without[-100:], whole[-100:, left:])  # Below the legend.
+
+
 def test_columns_are_wide_enough_for_their_names():
     small = np.zeros((1, 4, 4), np.uint8)
     names = ("a", "b", "a very long name of a class")

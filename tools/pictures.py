@@ -34,11 +34,11 @@ def predict(runs, count):
     return data_set, batch, probabilities
 
 
-def draw_labels(path, data_set, batch, probabilities):
-    """A row per image: image, truth, then each run's prediction."""
+def draw_labels(path, data_set, batch, probabilities, given=True):
+    """A row per image: image and truth, if they are to be ``given``, and each run's prediction."""
     picture = visualize.comparison_grid(
-        batch["image"],
-        batch["label"],
+        batch["image"] if given else None,
+        batch["label"] if given else None,
         {name: maps.argmax(-1) for name, maps in probabilities.items()},
         batch["size"],
         data_set.palette,
@@ -47,12 +47,18 @@ def draw_labels(path, data_set, batch, probabilities):
     visualize.save_png(picture, path)
 
 
-def draw_probabilities(path, data_set, batch, probabilities, row):
-    """A row per run: one image, its truth, the prediction and the map of each class."""
+def draw_probabilities(path, data_set, batch, probabilities, row, given=True):
+    """A row per run: one image and its truth, if ``given``, the prediction, each class's map."""
     image, label, size = (np.stack([batch[k][row]] * len(probabilities)) for k in _SHOWN)
     maps = np.stack([each[row] for each in probabilities.values()])
     picture = visualize.prediction_grid(
-        image, label, maps.argmax(-1), maps, size, data_set.palette, data_set.class_names
+        image if given else None,
+        label if given else None,
+        maps.argmax(-1),
+        maps,
+        size,
+        data_set.palette,
+        data_set.class_names,
     )
     visualize.save_png(picture, path)
 

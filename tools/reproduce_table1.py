@@ -234,8 +234,11 @@ def report(options, place):
             folder / results_files.HISTORIES, results_files.HISTORY_COLUMNS, histories
         )
         results_files.write_json(folder / results_files.CAMPAIGN, how)
-        pictures.draw_labels(folder / "figure3.png", *predicted)
-        pictures.draw_probabilities(folder / "figure3_probabilities.png", *predicted, row=0)
+        # The photographs and their labels are not ours to publish: they stay in the workdir.
+        for target, given in ((folder, False), (Path(options.workdir), True)):
+            pictures.draw_labels(target / "figure3.png", *predicted, given=given)
+            maps = target / "figure3_probabilities.png"
+            pictures.draw_probabilities(maps, *predicted, row=0, given=given)
         pictures.draw_curves(folder, rows, histories, how)
     results_page.write(folder)
     print(f"written: {results_page.page_of(folder)} and {folder}")

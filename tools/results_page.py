@@ -299,7 +299,9 @@ def _game(histories):
             _table(["arm", "updates", *names.values()], lines),
             "## What it looks like (the paper's Figure 3)",
             f"The first {SHOWN} test images, by the runs of the first seed, and the class "
-            "probabilities of the first of them: *standard*, *printed*, *tuned* from above.",
+            "probabilities of the first of them: *standard*, *printed*, *tuned* from above. The "
+            "photographs and their labels are not ours to publish; the stage `report` writes the "
+            "same pictures with them into its workdir.",
             "![Predictions](results/figure3.png)",
             "![Class probabilities](results/figure3_probabilities.png)",
         ]
