@@ -155,6 +155,12 @@ def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
     again = [f"--workdir={trained / 'again'}", "--seeds=1"]
     assert call(trained, "repeat", *again) == 0
     assert "agrees within 0.01 %" in capsys.readouterr().out
+    # A part has the budget that it was given before, whatever is said now.
+    eighth = [f"--workdir={trained / 'eighth'}", f"--results={trained / 'results'}", "--seeds=0"]
+    program = f"--program={ROOT / 'tests' / 'stand_in.py'}"
+    assert reproduce_table1.main(["repeat", *eighth, program, "--part=0.125"]) == 0
+    arguments = trained / "eighth" / "eighth" / "tuned" / "seed_0" / "arguments.json"
+    assert "--config.train.updates=1" in json.loads(arguments.read_text())
     with pytest.raises(InputError, match="table1.csv has no run of standard/seed_9"):
         call(trained, "repeat", *again, "--seeds=9")
     table = trained / "results" / "table1.csv"
