@@ -344,6 +344,8 @@ def settle(options):
         options.fraction_updates = known.get("fraction_updates", 0)
     if options.fraction_updates < 0:
         raise InputError(f"--fraction_updates={options.fraction_updates}: set it to 0 or more")
+    if options.stage == "repeat":  # Any seed there is.
+        return
     for name, others in (
         ("fresh_seeds", ("seeds", "fraction_seeds", "tuning_seeds")),
         ("tuning_seeds", ("seeds", "fraction_seeds")),
