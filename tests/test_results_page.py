@@ -6,9 +6,10 @@ import statistics
 import pytest
 from small_runs import ROOT
 
+from configs import stanford
 from segadv_jax import history
 from segadv_jax.errors import InputError
-from tools import comparison, results_files, results_page
+from tools import campaign, comparison, reproduce_table1, results_files, results_page
 
 HOW = {
     "commits": ["abc"],
@@ -166,3 +167,13 @@ def test_a_reader_recomputes_the_committed_table():
         values = [100 * float(r["mean_iou"]) for r in rows if r["arm"] == arm]
         assert len(values) >= 5
         assert f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}" in page
+
+
+@pytest.mark.parametrize("arm", results_files.ARMS)
+def test_the_configuration_of_each_arm_is_that_of_the_page(arm):
+    """What ``configs/stanford.py`` says was learned is what was run."""
+    folder = ROOT / "docs" / "results"
+    choices = results_files.read_json(folder / results_files.CHOICES) | {"parts": []}
+    ran = campaign.load_config(reproduce_table1.arguments(arm, choices, 1.0, []))
+    variant = {"tuned": "adversarial"}.get(arm, arm)
+    assert stanford.get_config(f"{variant}_half").to_dict() == ran.to_dict()
