@@ -75,6 +75,9 @@ def folder(tmp_path):
                 rising = updates / 1000 if seed else -updates / 1000
                 line["validation_mean_iou"] = 0.5 + rising
                 histories.append(line | {"train_class_accuracy": 0.6 + seed / 10})
+    eighth = {"arm": "standard", "seed": 0, "fraction": 0.125, "segmenter_updates": 100}
+    eighth |= dict.fromkeys(history.COLUMNS[3:], 0.5) | {"train_class_accuracy": 0.9}
+    histories.append(eighth | {"step": 100, "epoch": 6.5})
     folder = tmp_path / "results"
     results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
     columns = ("arm", "seed", "fraction", *history.COLUMNS)
@@ -126,6 +129,8 @@ def test_fresh_seeds_stand_apart(folder):
 
 def test_means_go_as_far_as_most_seeds_did(folder):
     gap = results_page.render(folder).split("## Over-fitting")[1].split("##")[0]
+    gap, eighth = gap.split("The same with 0.125 of the training images:")
+    assert "| standard | 100 | 6.5 | 1 | 90.0 / 50.0 / 40.0 |" in eighth
     lines = [line for line in gap.splitlines() if line.startswith("| standard")]
     assert len(lines) == 2  # Of the third validation only one seed of three knows.
     assert "| 100 | 1.0 | 3 | 70.0 / 50.0 / 20.0 |" in lines[0]

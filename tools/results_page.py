@@ -73,7 +73,7 @@ def render(folder):
         _seeds(main),
         _labels(rows, how),
         _fresh(rows, how),
-        _gap(validations),
+        _gap(validations, histories, how),
         _game(validations),
         _tuning(choices),
         _how(choices, how),
@@ -247,7 +247,22 @@ def _fresh(rows, how):
     )
 
 
-def _gap(histories):
+def _gap(validations, histories, how):
+    texts = [
+        "## Over-fitting, epoch by epoch (the paper's Figure 4)",
+        "Means over the seeds that were still training; training images are measured as the "
+        "validation images are, without augmentation.",
+        "![Training and validation](results/figure4.png)",
+        _gap_table(validations),
+    ]
+    smallest = min(by_fraction(histories, how))
+    if smallest < 1:
+        texts.append(f"The same with {smallest:g} of the training images:")
+        texts.append(_gap_table(by_fraction(histories, how)[smallest]))
+    return "\n\n".join(texts)
+
+
+def _gap_table(histories):
     head = ["arm", "updates", "epoch", "seeds"]
     head += [f"{m}: train / validation / gap" for m in ("class accuracy", "mean IoU")]
     head += ["cross-entropy: train / validation"]
@@ -262,15 +277,7 @@ def _gap(histories):
             mce = [mean_of(part, f"{split}_mce") for split in ("train", "validation")]
             mce = " / ".join("-" if value is None else f"{value:.3f}" for value in mce)
             lines.append([arm, int(updates), f"{epoch:.1f}", len(part), *cells, mce])
-    return "\n\n".join(
-        [
-            "## Over-fitting, epoch by epoch (the paper's Figure 4)",
-            "Means over the seeds that were still training; training images are measured as the "
-            "validation images are, without augmentation.",
-            "![Training and validation](results/figure4.png)",
-            _table(head, lines),
-        ]
-    )
+    return _table(head, lines)
 
 
 def _game(histories):
