@@ -102,7 +102,7 @@ def test_every_arm_runs_with_its_settings_on_every_part(trained):
     # The fresh seed with one part of the images, and of the best arm alone.
     fresh = [parts[:2] for parts in runs if parts[2] == "seed_7"]
     assert len({folder for folder, _ in fresh}) == 1
-    assert sorted(arm for _, arm in fresh) == ["standard", "tuned"]
+    assert sorted(arm for _, arm in fresh) == ["control", "standard", "tuned"]
 
 
 def test_changed_choices_are_refused(trained):
@@ -137,7 +137,9 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
     folder = trained / "results"
     with open(folder / "table1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * (2 + 3) + 2
+    assert len(rows) == 3 * (2 + 3) + 3
+    control = next(row for row in rows if row["arm"] == "control")
+    assert (control["encoding"], control["lambda"], control["seed"]) == ("", "0.0", "7")
     tuned = next(row for row in rows if row["arm"] == "tuned")
     assert (tuned["encoding"], tuned["lambda"]) == ("scaling", "0.03")
     page = (trained / "results.md").read_text()

@@ -83,8 +83,10 @@ GRID = {
 
 def arguments(arm, choices, fraction, place):
     """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
-    variant = "standard" if arm == "standard" else "printed"
-    fields = [*choices["shared"], *choices["chosen"][arm], f"--config.data.fraction={fraction}"]
+    control = arm == results_files.CONTROL
+    variant = "standard" if arm == "standard" or control else "printed"
+    fields = [*choices["shared"], *choices["chosen"]["tuned" if control else arm]]
+    fields.append(f"--config.data.fraction={fraction}")
     fields += choices["parts"] if fraction < 1 else []
     (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], [*place, *fields]).values()
     return parsed
@@ -174,7 +176,8 @@ def all_runs(options, choices, place):
 def confirm(options, choices, place):
     """Trains the pair with the largest gain in mean IoU over *standard* with fresh seeds.
 
-    The pair is chosen once, by all runs of the stage train, and kept in ``campaign.json``.
+    Beside *tuned*, whose segmenter has settings of its own, its control is trained. The pair is
+    chosen once, by all runs of the stage train, and kept in ``campaign.json``.
     """
     path = Path(options.workdir) / results_files.CAMPAIGN
     recorded = results_files.read_json(path)
@@ -191,7 +194,7 @@ def confirm(options, choices, place):
         results_files.write_json(path, recorded)
     arm, fraction = recorded["confirmed"]
     print(f"the largest gain: {arm} with {fraction:g} of the training images")
-    arms = ("standard", arm)
+    arms = ("standard", arm, *([results_files.CONTROL] if arm == "tuned" else []))
     train(options, plan(options.workdir, choices, fraction, options.fresh_seeds, place, arms))
 
 
@@ -200,14 +203,14 @@ def collect(options, choices, place):
     seeds = dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
     rows, histories = [], []
     for fraction in FRACTIONS:
-        planned = plan(
-            options.workdir, choices, fraction, [*seeds[fraction], *options.fresh_seeds], place
-        )
+        numbers = [*seeds[fraction], *options.fresh_seeds]
+        arms = (*results_files.ARMS, results_files.CONTROL)
+        planned = plan(options.workdir, choices, fraction, numbers, place, arms)
         for run in planned:
             for result in runs.results([run]):
                 runs.check_arguments(run)
                 config = campaign.load_config(run.arguments)
-                standard = run.arm == "standard"
+                standard = config.alternation.schedule == "standard"
                 row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
                 row["encoding"] = "" if standard else config.encoding
                 row["lambda"] = 0.0 if standard else config.loss.lam

@@ -15,6 +15,8 @@ from segadv_jax import history
 from segadv_jax.errors import InputError
 
 ARMS = ("standard", "printed", "tuned")
+# Cross-entropy alone with all settings of "tuned" that are not the adversary's.
+CONTROL = "control"
 COLUMNS = ("arm", "seed", "fraction", "encoding", "lambda")
 COLUMNS += ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
 HISTORY_COLUMNS = ("arm", "seed", "fraction", *history.COLUMNS)
@@ -63,7 +65,7 @@ def read_csv(path, columns):
             if tuple(reader.fieldnames or ()) != tuple(columns):
                 raise ValueError(f"its columns are not {','.join(columns)}")
             rows = [{k: v if k in _TEXT else _number(v) for k, v in row.items()} for row in reader]
-            if any(None in row or row["arm"] not in ARMS for row in rows):
+            if any(None in row or row["arm"] not in (*ARMS, CONTROL) for row in rows):
                 raise ValueError("a row is too long or of an unknown arm")
             return rows
     except (AttributeError, OSError, TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ from tools.results_files import (
     CAMPAIGN,
     CHOICES,
     COLUMNS,
+    CONTROL,
     HISTORIES,
     HISTORY_COLUMNS,
     NEEDED,
@@ -112,9 +113,9 @@ def verdict(pair):
     low, high = gain["t_interval"]
     text += f" ({_interval(gain['t_interval'])})"
     if low > 0:
-        return f"{text}: **the adversary helps.**"
+        return f"{text}: **a gain.**"
     if high < 0:
-        return f"{text}: **the adversary harms.**"
+        return f"{text}: **a loss.**"
     return f"{text}: **no difference that these seeds can show.**"
 
 
@@ -165,16 +166,16 @@ def _means(main, validations):
     )
 
 
-def _pairs(rows, arms=ARMS[1:]):
+def _pairs(rows, arms=ARMS[1:], other="standard"):
     lines = []
     for arm in arms:
-        pair = comparison.compare(rows, arm, "standard")
+        pair = comparison.compare(rows, arm, other)
         if not pair["seeds"]:
             continue
         for m in MEASURES:
             lines.append(
                 [
-                    f"{arm} - standard" if m == MEASURES[0] else "",
+                    f"{arm} - {other}" if m == MEASURES[0] else "",
                     len(pair["seeds"]) if m == MEASURES[0] else "",
                     title(m),
                     percent(pair[m]["mean"], "+.2f"),
@@ -235,16 +236,25 @@ def _fresh(rows, how):
     fresh = [r for r in rows if r["seed"] in how["fresh_seeds"] and r["fraction"] == fraction]
     if not comparison.compare(fresh, arm, "standard")["seeds"]:
         return ""
-    return "\n\n".join(
-        [
-            "## The largest gain, with fresh seeds",
-            f"The largest mean gain above is that of *{arm}* with {fraction:g} of the training "
-            "images. The largest of several is larger than it should be by luck alone; the same "
-            "pair with seeds that chose nothing:",
-            _pairs(fresh, [arm]),
-            f"So: {verdict(comparison.compare(fresh, arm, 'standard'))}",
+    texts = [
+        "## The largest gain, with fresh seeds",
+        f"The largest mean gain above is that of *{arm}* with {fraction:g} of the training "
+        "images. The largest of several is larger than it should be by luck alone; the same "
+        "pair with seeds that chose nothing:",
+        _pairs(fresh, [arm]),
+        f"So: {verdict(comparison.compare(fresh, arm, 'standard'))}",
+    ]
+    control = comparison.compare(fresh, arm, CONTROL)
+    if control["seeds"]:
+        texts += [
+            "*tuned* has a learning rate of the segmenter's own, which by itself makes a "
+            "difference in a short training. *control* is cross-entropy alone with that rate, with "
+            "the same seeds; only what remains against it is the adversary's:",
+            _pairs(fresh, [arm], CONTROL),
+            _pairs(fresh, [CONTROL]),
+            f"Against *control*: {verdict(control)}",
         ]
-    )
+    return "\n\n".join(texts)
 
 
 def _gap(validations, histories, how):
