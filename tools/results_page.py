@@ -68,7 +68,7 @@ def render(folder):
     main, validations = main_rows(rows, how), main_rows(histories, how)
     notes = folder / NOTES
     sections = [
-        _answer(main),
+        _answer(main, rows, how),
         notes.read_text().strip() if notes.exists() else "",
         _means(main, validations),
         _seeds(main),
@@ -82,7 +82,7 @@ def render(folder):
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _answer(main):
+def _answer(main, rows, how):
     images = "Three arms on Stanford Background (715 images, eight classes), paired by seed"
     lines = [
         "# Table 1: does adversarial training help on Stanford Background?",
@@ -99,7 +99,21 @@ def _answer(main):
     for arm in ARMS[1:]:
         pair = comparison.compare(main, arm, "standard")
         answers.append(f"- *{arm}* against *standard*, {len(pair['seeds'])} seeds: {verdict(pair)}")
+    arm, fraction = how.get("confirmed", (None, None))
+    for other in ("standard", CONTROL):
+        pair = comparison.compare(_fresh_rows(rows, how), arm, other)
+        if pair["seeds"]:
+            answers.append(
+                f"- *{arm}* against *{other}* where its gain was largest, with {fraction:g} of the "
+                f"images, {len(pair['seeds'])} fresh seeds: {verdict(pair)}"
+            )
     return "\n\n".join([*lines, "\n".join(answers)])
+
+
+def _fresh_rows(rows, how):
+    """The rows of the pair that was repeated with fresh seeds."""
+    _, fraction = how.get("confirmed", (None, None))
+    return [r for r in rows if r["seed"] in how["fresh_seeds"] and r["fraction"] == fraction]
 
 
 def verdict(pair):
@@ -233,7 +247,7 @@ def _fresh(rows, how):
     if "confirmed" not in how:
         return ""
     arm, fraction = how["confirmed"]
-    fresh = [r for r in rows if r["seed"] in how["fresh_seeds"] and r["fraction"] == fraction]
+    fresh = _fresh_rows(rows, how)
     if not comparison.compare(fresh, arm, "standard")["seeds"]:
         return ""
     texts = [
