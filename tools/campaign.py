@@ -238,6 +238,21 @@ def make_folder(workdir):
         raise InputError(f"--workdir={workdir}: {error.strerror}") from error
 
 
+def run_all(options, planned):
+    """``pool.run_all`` as the command line has it: what failed, as [(run, why)]."""
+    # By machine: what is compiled for one processor need not run on another.
+    cache = os.path.join(options.workdir, ".compiled", platform.node())
+    return pool.run_all(planned, options.processes, options.program, cache)
+
+
+def report_failures(failures):
+    """Says on stderr which runs failed, why, and what to do."""
+    for run, why in failures:
+        print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)
+    if failures:
+        print("the same command tries the failed runs again", file=sys.stderr)
+
+
 class Parser(argparse.ArgumentParser):
     """Reports what is wrong as an InputError."""
 
@@ -289,17 +304,12 @@ def main(argv):
         for run in planned:
             runs.check_arguments(run)
     else:
-        # By machine: what is compiled for one processor need not run on another.
-        cache = os.path.join(options.workdir, ".compiled", platform.node())
-        failures = pool.run_all(planned, options.processes, options.program, cache)
+        failures = run_all(options, planned)
     rows = runs.results(planned)
     summary = comparison.summarize(rows, list(arms), pairs)
     paths = write(options.workdir, rows, summary)
     print(f"\n{comparison.table(summary)}\n\nRuns:    {paths[0]}\nSummary: {paths[1]}", flush=True)
-    for run, why in failures:
-        print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)
-    if failures:
-        print("the same command tries the failed runs again", file=sys.stderr)
+    report_failures(failures)
     return 1 if failures else 0
 
 

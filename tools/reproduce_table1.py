@@ -28,7 +28,6 @@ resolution; ``tune`` records them with its choices, the other stages take them f
 
 import argparse
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -84,11 +83,16 @@ GRID = {
 def arguments(arm, choices, fraction, place):
     """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
     control = arm == results_files.CONTROL
-    variant = "standard" if arm == "standard" or control else "printed"
     fields = [*choices["shared"], *choices["chosen"]["tuned" if control else arm]]
     fields.append(f"--config.data.fraction={fraction}")
     fields += choices["parts"] if fraction < 1 else []
-    (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], [*place, *fields]).values()
+    return _arguments("standard" if control else arm, [*place, *fields])
+
+
+def _arguments(arm, fields):
+    """The configuration of an arm, then the fields; of one that comes twice, the last."""
+    variant = "standard" if arm == "standard" else "printed"
+    (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], fields).values()
     return parsed
 
 
@@ -101,17 +105,13 @@ def plan(workdir, choices, fraction, seeds, place, arms=results_files.ARMS):
 def tune(options, place, shared):
     """Trains the grids, measures them on the validation subset, and writes the choices."""
     planned = {}
+    folder = os.path.join(options.workdir, "tuning")
     for arm, points in GRID.items():
-        variant = "standard" if arm == "standard" else "printed"
         for point, fields in points.items():
             # In place of the test images, which are not to be read yet.
-            fields = [*shared, *fields, "--config.data.test=subset_7"]
-            name = f"{arm}_{point}"
-            (parsed,) = campaign.parse_arms(
-                [f"{name}={CONFIG}:{variant}"], [*place, *fields]
-            ).values()
-            folder = os.path.join(options.workdir, "tuning")
-            planned[arm, point] = campaign.plan(folder, {name: parsed}, options.tuning_seeds)
+            fields = [*place, *shared, *fields, "--config.data.test=subset_7"]
+            one = {f"{arm}_{point}": _arguments(arm, fields)}
+            planned[arm, point] = campaign.plan(folder, one, options.tuning_seeds)
     train(options, [run for seeds in planned.values() for run in seeds])
     choices = {"shared": list(shared), "seeds": options.tuning_seeds, "grid": {}, "chosen": {}}
     for (arm, point), seeds in planned.items():
@@ -154,21 +154,22 @@ def train(options, planned):
     Raises:
         SystemExit: a run failed, with status 1.
     """
-    cache = os.path.join(options.workdir, ".compiled", platform.node())
-    failures = pool.run_all(planned, options.processes, options.program, cache)
-    for run, why in failures:
-        print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)
+    failures = campaign.run_all(options, planned)
+    campaign.report_failures(failures)
     if failures:
-        print("the same command tries the failed runs again", file=sys.stderr)
         sys.exit(1)
+
+
+def _seeds(options):
+    """{part of the training images: its seeds}, in the order in which the runs are made."""
+    return dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
 
 
 def all_runs(options, choices, place):
     """The runs of the stage train: all arms, with each part of the images its seeds."""
-    seeds = dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
     return [
         run
-        for fraction, numbers in seeds.items()
+        for fraction, numbers in _seeds(options).items()
         for run in plan(options.workdir, choices, fraction, numbers, place)
     ]
 
@@ -200,11 +201,10 @@ def confirm(options, choices, place):
 
 def collect(options, choices, place):
     """Rows of ``table1.csv`` and of ``histories.csv`` for all runs that are done."""
-    seeds = dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
+    arms = (*results_files.ARMS, results_files.CONTROL)
     rows, histories = [], []
-    for fraction in FRACTIONS:
-        numbers = [*seeds[fraction], *options.fresh_seeds]
-        arms = (*results_files.ARMS, results_files.CONTROL)
+    for fraction, numbers in _seeds(options).items():
+        numbers = [*numbers, *options.fresh_seeds]
         planned = plan(options.workdir, choices, fraction, numbers, place, arms)
         for run in planned:
             for result in runs.results([run]):
@@ -252,12 +252,12 @@ def report(options, place):
 def describe_campaign(options, rows):
     """How the runs were made, for the page: seeds, machine, hours."""
     recorded = results_files.read_json(Path(options.workdir) / results_files.CAMPAIGN)
-    seconds = 0.0
-    for path in Path(options.workdir).glob("*/*/seed_*/eval/*.json"):
+    seconds, evaluations = 0.0, list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))
+    for path in evaluations:
         seconds += path.stat().st_mtime - (path.parents[1] / "config.json").stat().st_mtime
     return recorded | {
         "hours": seconds / 3600,
-        "runs": len(list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))),
+        "runs": len(evaluations),
         "tested_runs": len(rows),
     }
 
