@@ -7,6 +7,9 @@ def get_config():
     """The fields of every experiment; what is left empty here, each configuration sets."""
     config = ml_collections.ConfigDict()
     config.seed = 0
+    # The segmenter's first parameters: "scratch"; a path to weights of the whole network; or
+    # "vgg:PATH", a VGG-16 classifier for the front end of Dilated-8.
+    config.init = "scratch"
 
     config.data = ml_collections.ConfigDict()
     config.data.name = ""
@@ -32,7 +35,7 @@ def get_config():
     config.adversary.image_features = (16, 64)
     config.adversary.fused_features = (128, 256, 512)
     config.adversary.spectral_norm = False  # Miyato et al., ICLR 2018.
-    config.encoding = "basic"  # "basic", "product" or "scaling" (Section 3.2).
+    config.encoding = "basic"  # "basic", "product", "scaling" (Section 3.2) or "basic_rgb".
 
     config.loss = ml_collections.ConfigDict()
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.

@@ -53,6 +53,12 @@ def open_manager(workdir):
     )
 
 
+def are_in(workdir):
+    """Whether a run of ``workdir`` has saved a checkpoint that it can go on from."""
+    folder = os.path.join(workdir, "checkpoints")
+    return os.path.isdir(folder) and any(name.isdigit() for name in os.listdir(folder))
+
+
 def save(manager, state, step, mean_iou=None):
     """Saves a state in the background.
 

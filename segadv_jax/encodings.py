@@ -28,13 +28,28 @@ def basic(probabilities, label, colours=None):
     Args:
       probabilities: f32[n,h,w,C], the segmenter's.
       label: u8[n,h,w] cell labels, 255 = void.
-      colours: f32[n,h,w,3], the image at the label cells; only *product* looks at it.
+      colours: f32[n,h,w,3], the image at the label cells, which is not looked at here.
 
     Returns:
       (real, synthetic), each f32[n,h,w,C].
     """
     del colours
     return one_hot(label, probabilities.shape[-1]), zero_void(probabilities, label)
+
+
+def basic_rgb(probabilities, label, colours):
+    """*Basic* with the image beside it, the paper's optional RGB input (Figure 1).
+
+    Args:
+      probabilities, label: as in ``basic``.
+      colours: f32[n,h,w,3], the segmenter's ``colours``.
+
+    Returns:
+      (real, synthetic), each f32[n,h,w,C+3].
+    """
+    colours = zero_void(colours, label)
+    maps = basic(probabilities, label)
+    return tuple(jnp.concatenate([label_map, colours], -1) for label_map in maps)
 
 
 def product(probabilities, label, colours):
@@ -81,4 +96,4 @@ def scaling(probabilities, label, colours=None, tau=0.9):
     return zero_void(real, label), zero_void(probabilities, label)
 
 
-ENCODINGS = {"basic": basic, "product": product, "scaling": scaling}
+ENCODINGS = {"basic": basic, "basic_rgb": basic_rgb, "product": product, "scaling": scaling}

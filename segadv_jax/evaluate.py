@@ -64,8 +64,7 @@ def restore_best(config, workdir, data_set):
         raise InputError(f"--workdir={workdir} holds no checkpoint; train first, with --mode=train")
     checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED)
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
-    image, size = np.zeros((1, 16, 16, 3), np.float32), np.full((1, 2), 16)
-    shapes = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
+    shapes = experiment.shapes(segmenter)
     with checkpoints.open_manager(workdir) as manager:
         step = manager.best_step()
         if step is None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segadv_jax import VOID, alternation, data, encodings, losses, optimizers
+from segadv_jax import VOID, alternation, data, encodings, losses, optimizers, weights
 from segadv_jax.errors import InputError
 from segadv_jax.models import ADVERSARIES, SEGMENTERS
 from segadv_jax.models.geometry import count_cells
@@ -30,7 +30,12 @@ IDENTITY = (
 )
 
 # What fields of those meant before they existed: runs of that time can still be gone on with.
-ADDED = {"segmenter.shrink": 1, "adversary.spectral_norm": False, "train.ema": 0.0}
+ADDED = {
+    "init": "scratch",
+    "segmenter.shrink": 1,
+    "adversary.spectral_norm": False,
+    "train.ema": 0.0,
+}
 
 # The least value of fields that no factory below would refuse.
 AT_LEAST = {
@@ -135,10 +140,22 @@ def build(config, num_classes):
             f"config.train.crop is {config.train.crop}, but a label cell takes {segmenter.stride} "
             f"pixels: set it to {2 * segmenter.stride} or more, or 0 for whole images"
         )
+    if segmenter.margin and config.train.crop % segmenter.stride:
+        raise InputError(
+            f"config.train.crop is {config.train.crop}: set it to a multiple of "
+            f"{segmenter.stride}, the pixels of a label cell"
+        )
     adversary = None
     if not standard:
         fields = dict(config.adversary)
-        adversary = _module("adversary", ADVERSARIES, fields, shrink=segmenter.shrink)
+        adversary = _module("adversary", ADVERSARIES, fields, stride=segmenter.stride)
+        least = adversary.least_cells * segmenter.stride
+        if 0 < config.train.crop < least:
+            raise InputError(
+                f"config.train.crop is {config.train.crop}, but without padding this adversary "
+                f"sees {least} pixels at once: set it to {least} or more, or "
+                "config.adversary.padding to 'same'"
+            )
     updates = turns.updates(turns.steps(config.train.updates))
     players, learning_rates = {}, {}
     for player in (alternation.SEGMENTER, alternation.ADVERSARY):
@@ -165,7 +182,19 @@ def build(config, num_classes):
     return Experiment(turns, segmenter, adversary, learning_rates, step)
 
 
-def initialize(experiment, seed, canvas, num_classes):
+def example(segmenter, canvas):
+    """What a segmenter is called with for one image: (f32[1,H+2*margin,W+2*margin,3], i32[1,2])."""
+    sides = (side + 2 * segmenter.margin for side in canvas)
+    return jnp.zeros((1, *sides, 3)), jnp.array([canvas], jnp.int32)
+
+
+def shapes(segmenter):
+    """The shapes of a segmenter's parameters, without their values."""
+    arguments = example(segmenter, (16, 16))
+    return jax.eval_shape(segmenter.init, jax.random.key(0), *arguments)["params"]
+
+
+def initialize(experiment, seed, canvas, num_classes, init="scratch"):
     """The state before the first step, the same segmenter for every arm with the same seed.
 
     Args:
@@ -173,15 +202,20 @@ def initialize(experiment, seed, canvas, num_classes):
         seed: int.
         canvas: (height, width) in pixels that parameters are initialised with; any will do.
         num_classes: C.
+        init: where the segmenter's parameters come from, see ``pretrained``.
 
     Returns:
         TrainState.
+
+    Raises:
+        InputError: as ``pretrained``, or the canvas is too small for the adversary.
     """
     key = jax.random.key(seed)
-    image, size = jnp.zeros((1, *canvas, 3)), jnp.array([canvas], jnp.int32)
     # Jitted: run operation by operation, initialisation takes longer than some trainings.
-    init = jax.jit(experiment.segmenter.init)
-    segmenter = init(jax.random.fold_in(key, 0), image, size)["params"]
+    init_segmenter = jax.jit(experiment.segmenter.init)
+    arguments = example(experiment.segmenter, canvas)
+    segmenter = init_segmenter(jax.random.fold_in(key, 0), *arguments)["params"]
+    segmenter = pretrained(init, segmenter)
     adversary = {}
     if experiment.adversary is not None:
         cells = (count_cells(pixels, experiment.segmenter.stride) for pixels in canvas)
@@ -189,12 +223,50 @@ def initialize(experiment, seed, canvas, num_classes):
         label = jnp.full(probabilities.shape[:3], VOID, jnp.uint8)
         colours = jnp.zeros((*label.shape, 3))
         label_map, _ = experiment.step["encode"](probabilities, label, colours)
-        init = jax.jit(experiment.adversary.init)
-        adversary = init(jax.random.fold_in(key, 1), label_map, image, size)["params"]
+        arguments = label_map, jnp.zeros((1, *canvas, 3)), jnp.array([canvas], jnp.int32)
+        least = experiment.adversary.least_cells
+        if min(label_map.shape[1:3]) < least:
+            raise InputError(
+                f"the images' canvas of {canvas[0]}x{canvas[1]} pixels is too small for this "
+                f"adversary, which sees {least} label cells at once: set config.adversary.padding "
+                "to 'same'"
+            )
+        init_adversary = jax.jit(experiment.adversary.init)
+        adversary = init_adversary(jax.random.fold_in(key, 1), *arguments)["params"]
     params = {"segmenter": segmenter, "adversary": adversary}
     opt_state = experiment.step["optimizer"].init(params)
     average = segmenter if experiment.step["ema"] else None
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
+
+
+def pretrained(init, params):
+    """The segmenter's parameters that ``config.init`` names.
+
+    Args:
+        init: "scratch"; the path of weights for the whole network, converted or original; or
+            "vgg:" and the path of those of a VGG-16 classifier, for Dilated-8's front end.
+        params: freshly initialised.
+
+    Raises:
+        InputError: ``init`` is empty, or the weights cannot be read or are another network's.
+    """
+    if init == "scratch":
+        return params
+    if not init:
+        raise InputError(
+            "config.init is not set: this network is fine-tuned. Set it to the path of pretrained "
+            "weights, as they were published (dilation8_pascal_voc.caffemodel) or converted by "
+            "'python -m tools.convert_weights dilation8_pascal_voc.caffemodel "
+            "dilation8.safetensors'; to vgg:PATH, those of a VGG-16 classifier; or to scratch"
+        )
+    if init.startswith("vgg:"):
+        if "conv1_1" not in params:
+            raise InputError(
+                f"config.init is {init!r}, but only the segmenter 'dilated8' has a front end that "
+                "a VGG-16 fits"
+            )
+        return weights.load_vgg(init.removeprefix("vgg:"), params)
+    return weights.load(init, params)
 
 
 def _augmentation(train):

@@ -18,13 +18,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from segadv_jax import VOID, losses
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.data.augment import augment as augment_example
+from segadv_jax.data.augment import reflect_border
 from segadv_jax.encodings import zero_void
 from segadv_jax.metrics.confusion import confusion_matrix
 from segadv_jax.models.geometry import downsample_labels, upsample
 from segadv_jax.train_state import TrainState
 
 AXIS = "batch"
-_NOISE = 2**32 - 1  # Folded into a batch's key; augmentation folds in the rows.
+# Folded into a batch's key for what is drawn beside the augmentation, which folds in the rows.
+_NOISE, _DROPOUT = 2**32 - 1, 2**32 - 2
 
 
 def train_step(
@@ -56,11 +58,12 @@ def train_step(
     Args:
       state: TrainState.
       batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2]}, this device's rows.
-      key: of this batch; row r of it, counted over all devices, is augmented with fold_in(key, r).
+      key: of this batch; row r of it, counted over all devices, is augmented with fold_in(key, r),
+        and dropout, on in both players' turns, has a key per row as well.
       turn: "standard", "segmenter", "adversary" or "both"; static.
       updates: i32[], the segmenter's updates before this step.
-      segmenter: module with ``stride``, ``offset`` and ``colours``.
-      adversary: module with ``block``; not used in a standard turn.
+      segmenter: module with ``stride``, ``offset``, ``margin`` and ``colours``.
+      adversary: module with ``block`` and ``judged``; not used in a standard turn.
       encode: one of ``encodings.ENCODINGS``.
       optimizer: of ``optimizers.alternate``.
       augment: keyword arguments of ``data.augment.augment``; None trains on the images as they are.
@@ -102,13 +105,14 @@ def train_step(
     def norm(cotangent):
         return jnp.sqrt(over_devices(jnp.sum(jnp.square(cotangent))))
 
-    image, label, size = _prepare(batch, key, augment, axis_name)
+    image, label, size = _prepare(batch, key, augment, segmenter, axis_name)
+    dropout_keys = _row_keys(jax.random.fold_in(key, _DROPOUT), len(label), axis_name)
     cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
     grads = jax.tree.map(jnp.zeros_like, state.params)
     metrics = {}
 
     def segment(params):
-        return segmenter.apply({"params": params}, image, size)
+        return segmenter.apply({"params": params}, image, size, dropout_keys)
 
     logits, pull_segment = jax.vjp(segment, state.params[SEGMENTER])
     mce, d_logits = jax.value_and_grad(lambda x: reduce(losses.mce(x, cell_label)))(logits)
@@ -118,8 +122,10 @@ def train_step(
         metrics["grad_norm_mce"] = norm(d_logits)
 
     if turn != "standard":
-        weights = losses.prediction_weights(cell_label, adversary.block)
-        colours = segmenter.apply({}, image, size, method="colours")
+        judged = adversary.apply({}, cell_label, size, method="judged")
+        weights = losses.prediction_weights(judged, adversary.block)
+        window = _without(image, segmenter.margin)
+        colours = segmenter.apply({}, window, size, method="colours")
         real, _ = encode(jax.nn.softmax(logits), cell_label, colours)
         judge_loss = functools.partial(losses.adversary_loss, game=game, smoothing=smoothing)
 
@@ -127,7 +133,7 @@ def train_step(
             return encode(jax.nn.softmax(x), cell_label, colours)[1]
 
         def see(params):
-            return adversary.apply({"params": params}, image, size, method="see")
+            return adversary.apply({"params": params}, window, size, method="see")
 
         def judge(params, label_map, seen):
             return adversary.apply({"params": params}, label_map, seen, size, method="judge")
@@ -168,7 +174,7 @@ def train_step(
             )(on_synthetic)
             by_real, d_seen_by_real = pull_real(d_real)
             by_synthetic, _, d_seen_by_synthetic = pull_judge(d_synthetic)
-            (by_image,) = pull_see(d_seen_by_real + d_seen_by_synthetic)
+            (by_image,) = pull_see(jax.tree.map(jnp.add, d_seen_by_real, d_seen_by_synthetic))
             grads[ADVERSARY] = jax.tree.map(lambda *g: sum(g), by_real, by_synthetic, by_image)
             metrics[f"{game}_real"] = over_devices(loss_real)
             metrics[f"{game}_synthetic"] = over_devices(loss_synthetic)
@@ -219,9 +225,8 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
       The new totals, over all devices.
     """
     label = jnp.where(batch["mask"][:, None, None] > 0, batch["label"], jnp.uint8(VOID))
-    image, size = batch["image"].astype(jnp.float32), batch["size"]
-    logits = segmenter.apply({"params": params}, image, size)
-    probabilities = _native(jax.nn.softmax(logits), size, image, segmenter)
+    logits = _segment(params, batch["image"], batch["size"], segmenter)
+    probabilities = _native(logits, batch["image"], batch["size"], segmenter)
     cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
     mce, cells = losses.mce(logits, cell_label)
     part = {
@@ -243,9 +248,7 @@ def zero_totals(num_classes):
 
 def predict(params, image, size, segmenter):
     """Class probabilities f32[n,H,W,C] at every pixel of images u8[n,H,W,3] of sizes i32[n,2]."""
-    image = image.astype(jnp.float32)
-    logits = segmenter.apply({"params": params}, image, size)
-    return _native(jax.nn.softmax(logits), size, image, segmenter)
+    return _native(_segment(params, image, size, segmenter), image, size, segmenter)
 
 
 def parallel_train_step(**static):
@@ -299,12 +302,16 @@ def shard(batch):
     }
 
 
-def _prepare(batch, key, augment, axis_name):
-    """The batch as the networks see it: (image f32[n,h,w,3], label u8[n,h,w], size i32[n,2])."""
+def _prepare(batch, key, augment, segmenter, axis_name):
+    """The batch as the networks see it: (image f32[n,h,w,3], label u8[n,h,w], size i32[n,2]).
+
+    The image has the segmenter's margin around what the label and the size are of.
+    """
     if augment is None:
-        return batch["image"].astype(jnp.float32), batch["label"], batch["size"]
+        image = _with_margin(batch["image"], batch["size"], segmenter)
+        return image, batch["label"], batch["size"]
     keys = _row_keys(key, len(batch["image"]), axis_name)
-    augment = functools.partial(augment_example, **augment)
+    augment = functools.partial(augment_example, margin=segmenter.margin, **augment)
     return jax.vmap(augment)(keys, batch["image"], batch["label"], batch["size"])
 
 
@@ -325,5 +332,22 @@ def _add_noise(label_map, keys, number, *, deviation, label):
     return label_map + zero_void(deviation * jax.vmap(draw)(keys), label)
 
 
-def _native(probabilities, size, image, segmenter):
+def _with_margin(image, size, segmenter):
+    """u8[n,H,W,3] as the segmenter takes it, f32[n,H+2*margin,W+2*margin,3]."""
+    return reflect_border(image, size, segmenter.margin, segmenter.stride).astype(jnp.float32)
+
+
+def _without(image, margin):
+    height, width = image.shape[1:3]
+    return image[:, margin : height - margin, margin : width - margin]
+
+
+def _segment(params, image, size, segmenter):
+    """Logits f32[n,h,w,C] of whole images u8[n,H,W,3] of sizes i32[n,2]."""
+    return segmenter.apply({"params": params}, _with_margin(image, size, segmenter), size)
+
+
+def _native(logits, image, size, segmenter):
+    """Class probabilities f32[n,H,W,C] at the pixels of the image u8[n,H,W,3]."""
+    probabilities = jax.nn.softmax(logits)
     return upsample(probabilities, size, image.shape[1:3], segmenter.stride, segmenter.offset)

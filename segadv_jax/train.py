@@ -65,7 +65,9 @@ def train(config, workdir):
     turns = parts.alternation
     total = turns.steps(config.train.updates)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
-    state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names))
+    # A run that goes on needs the weights no more that it began with.
+    init = "scratch" if checkpoints.are_in(workdir) else config.init
+    state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names), init)
     changed = checkpoints.record_config(
         workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED
     )

@@ -39,18 +39,19 @@ def parameters(module, *args, seed=0):
 
 
 def segmenter_parameters(module, seed=0):
-    return parameters(module, *images(SIZES[:1], CANVAS), seed=seed)
+    sides = [side + 2 * module.margin for side in CANVAS]
+    return parameters(module, np.zeros((1, *sides, 3), np.float32), SIZES[:1], seed=seed)
 
 
 def adversary_parameters(module, seed=1):
     image, size = images(SIZES[:1], CANVAS)
-    label_map = np.zeros((1, *cells(CANVAS), CLASSES), np.float32)
+    label_map = np.zeros((1, *cells(CANVAS, module.stride), CLASSES), np.float32)
     return parameters(module, label_map, image, size, seed=seed)
 
 
-def cells(pixels):
-    """(h, w) of the label cells of ``pixels`` (H, W) at stride 4."""
-    return tuple(int(count_cells(p, 4)) for p in pixels)
+def cells(pixels, stride=4):
+    """(h, w) of the label cells of ``pixels`` (H, W)."""
+    return tuple(int(count_cells(p, stride)) for p in pixels)
 
 
 def images(sizes, canvas, seed=0):

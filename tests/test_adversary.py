@@ -50,7 +50,7 @@ def test_odd_sizes_round_up():
 def test_label_maps_of_another_resolution_are_refused():
     label_map, image, size = inputs((64, 64))
     wrong = jax.ShapeDtypeStruct((1, 8, 8, 8), jnp.float32)  # Of a segmenter of stride 8.
-    with pytest.raises(ValueError, match=r"quarter .*\(16, 16\) cells.*\(8, 8\)"):
+    with pytest.raises(ValueError, match=r"stride 4, \(16, 16\) cells.*\(8, 8\)"):
         output_shape(TwoBranch(), (wrong, image, size))
 
 

@@ -8,7 +8,7 @@ import pytest
 import small
 
 from segadv_jax import VOID
-from segadv_jax.data.augment import augment
+from segadv_jax.data.augment import augment, reflect_border
 
 STILL = {"flip": False, "rotation": 0.0, "scale": (1.0, 1.0)}
 HEIGHT, WIDTH = 61, 84
@@ -237,3 +237,46 @@ def test_every_key_draws_something_else():
     image, label = noise()
     images, _, _ = draws(image, label, SIZE, count=50)
     assert len({draw.tobytes() for draw in images}) == 50
+
+
+@pytest.mark.parametrize("crop", [None, 24])
+def test_margin_shows_what_lies_around_the_crop(crop):
+    """The label is of the crop; where the margin leaves the image it shows the reflection."""
+    margin = 100  # More than the image is high: the reflection is reflected.
+    image, label = noise()
+    images, labels, sizes = draws(image, label, SIZE, count=20, crop=crop, margin=margin, **STILL)
+    inner, inner_labels, inner_sizes = draws(image, label, SIZE, count=20, crop=crop, **STILL)
+    np.testing.assert_array_equal(labels, inner_labels)
+    np.testing.assert_array_equal(sizes, inner_sizes)
+    middle = slice(margin, -margin)
+    np.testing.assert_array_equal(images[:, middle, middle], inner)
+    wide = np.pad(image, [(margin, margin), (margin, margin), (0, 0)], mode="reflect")
+    for got, part in zip(images, inner, strict=True):
+        high, broad = part.shape[:2]
+        places = [
+            (r, c)
+            for r in range(HEIGHT - high + 1)
+            for c in range(WIDTH - broad + 1)
+            if np.array_equal(image[r : r + high, c : c + broad], part)
+        ]
+        assert len(places) == 1
+        (r, c), (height, width) = places[0], got.shape[:2]
+        np.testing.assert_array_equal(got, wide[r : r + height, c : c + width])
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_border_is_the_reflection_of_the_true_image(multiple):
+    sizes, margin = [(61, 84), (30, 13)], 50
+    canvas = np.random.RandomState(1).randint(0, 256, (2, 64, 85, 3)).astype(np.uint8)
+    got = reflect_border(canvas, np.array(sizes, np.int32), margin, multiple)
+    high, wide = (-(-side // multiple) * multiple for side in (64, 85))
+    assert got.shape == (2, high + 2 * margin, wide + 2 * margin, 3) and got.dtype == np.uint8
+    for row, (height, width) in enumerate(sizes):
+        border = [(margin, high + margin - height), (margin, wide + margin - width), (0, 0)]
+        expected = np.pad(canvas[row, :height, :width], border, mode="reflect")
+        np.testing.assert_array_equal(got[row], expected)
+
+
+def test_without_a_margin_the_image_stays_as_it_is():
+    image = noise()[0][None]
+    assert reflect_border(image, SIZE[None], 0, 8) is image

@@ -7,6 +7,8 @@ import pytest
 import small
 
 from segadv_jax import VOID, losses, steps
+from segadv_jax.data.augment import reflect_border
+from segadv_jax.models import Dilated8
 from segadv_jax.models.geometry import downsample_labels
 
 # The common canvas is neither a multiple of the poolings nor of the pyramid.
@@ -23,9 +25,18 @@ def together():
     return {name: np.concatenate([one[name] for one in padded]) for name in padded[0]}
 
 
-@pytest.mark.parametrize("fields", [{"lcn": "levels"}, {"lcn": "rgb"}, {"shrink": 2}])
-def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(fields):
-    module = small.segmenter(**fields)
+DILATED8 = {"num_classes": small.CLASSES, "width": 1 / 32, "context": "basic"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(small.segmenter(**f) for f in ({"lcn": "levels"}, {"lcn": "rgb"}, {"shrink": 2})),
+        *(Dilated8(padding=padding, **DILATED8) for padding in ("reflect", "same")),
+    ],
+    ids=lambda module: f"{type(module).__name__}-{module.stride}-{module.offset}",
+)
+def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(module):
     params = small.segmenter_parameters(module)
 
     @jax.jit
@@ -33,8 +44,9 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(fields):
         """(Logits, probabilities at every pixel, totals of an evaluation)."""
         image, size = batch["image"], batch["size"]
         totals = steps.zero_totals(small.CLASSES)
+        with_border = reflect_border(image, size, module.margin, module.stride)
         return (
-            module.apply({"params": params}, image.astype(jnp.float32), size),
+            module.apply({"params": params}, with_border.astype(jnp.float32), size),
             steps.predict(params, image, size, module),
             steps.eval_step(params, totals, batch, segmenter=module),
         )

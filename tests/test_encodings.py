@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segadv_jax import VOID
-from segadv_jax.encodings import ENCODINGS, basic, one_hot, product, scaling, zero_void
+from segadv_jax.encodings import ENCODINGS, basic, basic_rgb, one_hot, product, scaling, zero_void
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,11 @@ def test_scaling_is_finite_and_constant_at_the_corners():
     np.testing.assert_allclose(np.ravel(real[..., 0]), [0.9, 1, 1, 0.9], atol=1e-6)
     (gradient,) = pull((jnp.ones_like(real), jnp.zeros_like(real)))
     assert np.all(gradient == 0)
+
+
+def test_basic_rgb_shows_both_maps_beside_the_same_image(example):
+    probabilities, label = example
+    maps = basic_rgb(probabilities, label, COLOURS)
+    for got, expected in zip(maps, basic(probabilities, label), strict=True):
+        np.testing.assert_array_equal(got[..., :3], expected)
+        np.testing.assert_array_equal(got[..., 3:], np.where(label[..., None] == VOID, 0, COLOURS))

@@ -15,7 +15,11 @@ CLASSES = 8
         ("segmenter.name", "unet", "config.segmenter.name is 'unet'; known: multiscale"),
         ("segmenter.activation", "gelu", "config.segmenter: activation is 'gelu'; known: tanh"),
         ("adversary.name", "patch", "config.adversary.name is 'patch'; known: two_branch"),
-        ("encoding", "onehot", "config.encoding is 'onehot'; known: basic, product, scaling"),
+        (
+            "encoding",
+            "onehot",
+            "config.encoding is 'onehot'; known: basic, basic_rgb, product, scaling",
+        ),
         ("loss.reduction", "median", "config.loss.reduction is 'median'; known: mean, sum"),
         ("alternation.schedule", "sometimes", "config.alternation: schedule 'sometimes'"),
         ("alternation.period", 0, "config.alternation: period is 0: set it to 1 or more"),

@@ -8,7 +8,14 @@ import small
 from scipy import ndimage
 
 from segadv_jax import VOID
-from segadv_jax.models.geometry import count_cells, downsample_labels, inside, shrink, upsample
+from segadv_jax.models.geometry import (
+    cell_means,
+    count_cells,
+    downsample_labels,
+    inside,
+    shrink,
+    upsample,
+)
 
 GEOMETRIES = [(4, 1.5), (8, 0)]  # MultiScale's and Dilated-8's (stride, offset).
 
@@ -136,3 +143,23 @@ def test_a_ramp_survives_shrink_and_upsample_without_a_shift():
     assert (module.stride, module.offset) == (8, 3.5)
     back = np.asarray(upsample(cells, size, (64, 80), module.stride, module.offset))[0]
     np.testing.assert_allclose(back[4:-4, 4:-4], image[0, 4:-4, 4:-4], atol=1e-3)
+
+
+@pytest.mark.parametrize(("stride", "offset"), [*GEOMETRIES, (8, 3.5)])
+def test_a_ramp_survives_cell_means_and_upsample_without_a_shift(stride, offset):
+    shape = (64, 88)
+    image = np.stack(ramps(*shape), -1)[None].astype(np.float32)
+    size = jnp.array([shape])
+    cells = cell_means(jnp.asarray(image), size, stride, offset)
+    back = np.asarray(upsample(cells, size, shape, stride, offset))[0]
+    # The cells at the border are cut off, and their mean is not at their centre.
+    inner = slice(stride + 4, -stride - 4)
+    np.testing.assert_allclose(back[inner, inner], image[0, inner, inner], atol=1e-3)
+
+
+def test_cell_means_of_whole_blocks_are_those_of_shrink():
+    sizes, canvas = [(21, 30), (32, 9)], (32, 33)
+    image = np.random.RandomState(0).uniform(0, 255, (2, *canvas, 3)).astype(np.float32)
+    size = jnp.array(sizes)
+    expected = np.asarray(shrink(jnp.asarray(image), size, 4)[0])
+    np.testing.assert_allclose(cell_means(jnp.asarray(image), size, 4, 1.5), expected, atol=1e-3)

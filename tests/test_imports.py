@@ -15,7 +15,7 @@ PACKAGE = "segadv_jax"
 BELOW_STEPS = {"alternation", "data.augment", "encodings", "errors", "losses", "models"}
 BELOW_STEPS |= {"metrics", "optimizers", "train_state"}
 BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "experiment", "history", "measures"}
-BELOW_LOOPS |= {"steps", "visualize"}
+BELOW_LOOPS |= {"steps", "visualize", "weights"}
 MAY_IMPORT = {
     "errors": set(),
     "models": {"errors"},
@@ -26,13 +26,14 @@ MAY_IMPORT = {
     "train_state": {"errors"},
     "steps": BELOW_STEPS,
     "metrics": {"errors"},
+    "weights": {"errors", "models"},
     "data": {"errors"},
     "visualize": {"errors"},
     "history": {"errors"},
     "measures": set(),
     "console": {"errors"},
     "checkpoints": {"errors", "train_state"},
-    "experiment": BELOW_STEPS | {"data"},
+    "experiment": BELOW_STEPS | {"data", "weights"},
     "evaluate": BELOW_LOOPS,
     "train": BELOW_LOOPS | {"evaluate"},
 }

@@ -25,9 +25,10 @@ class Logits:
 
     stride = 4
     offset = 1.5
+    margin = 0
 
     @staticmethod
-    def apply(variables, image, size, method=None):
+    def apply(variables, image, size, keys=None, method=None):
         return None if method == "colours" else variables["params"]
 
 

@@ -1,16 +1,20 @@
 """Random flip, rotation, scale and crop of one image and its labels: pure JAX, keys explicit.
 
 All four are one resampling: each output pixel is traced back to its place in the source image,
-where the image is interpolated bilinearly and the label map takes its nearest label.
+where the image is interpolated bilinearly and the label map takes its nearest label. Beyond its
+true border an image is reflected, here and in ``reflect_border``.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segadv_jax import VOID
 
 
-def augment(key, image, label, size, *, crop=None, flip=True, rotation=8.0, scale=(0.9, 1.1)):
+def augment(
+    key, image, label, size, *, crop=None, margin=0, flip=True, rotation=8.0, scale=(0.9, 1.1)
+):
     """Augments one example; ``jax.vmap`` it over a batch with one key per example.
 
     The image is flipped left to right with probability 1/2, scaled and rotated about its own centre
@@ -24,12 +28,14 @@ def augment(key, image, label, size, *, crop=None, flip=True, rotation=8.0, scal
       size: i32[2], the true (height, width).
       crop: side of the square to cut, its place uniform inside the scaled image (centred along an
         axis on which that is smaller than the crop); None keeps the canvas and the true size.
+      margin: pixels of the source that the image, not the label, shows around the crop.
       flip: whether to flip.
       rotation: largest angle either way, in degrees.
       scale: smallest and largest magnification.
 
     Returns:
-      (image f32[h,w,3] in 0..255, label u8[h,w], size i32[2]), where h = w = crop or as the canvas.
+      (image f32[h+2*margin,w+2*margin,3] in 0..255, label u8[h,w], size i32[2]), where h = w = crop
+      or as the canvas.
     """
     keys = {
         name: jax.random.fold_in(key, i)
@@ -49,14 +55,16 @@ def augment(key, image, label, size, *, crop=None, flip=True, rotation=8.0, scal
     shift = start - slack / 2  # From the scaled image's centre to the window's.
 
     # Output pixel -> offset from the scaled image's centre -> offset in the source -> source pixel.
-    y = (jnp.arange(shape[0]) - (window[0] - 1) / 2 + shift[0])[:, None] / zoom
-    x = (jnp.arange(shape[1]) - (window[1] - 1) / 2 + shift[1])[None, :] / zoom
+    y, x = (jnp.arange(-margin, pixels + margin) for pixels in shape)
+    y = (y - (window[0] - 1) / 2 + shift[0])[:, None] / zoom
+    x = (x - (window[1] - 1) / 2 + shift[1])[None, :] / zoom
     x = jnp.where(flipped, -x, x)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rows = cos * y - sin * x + (size[0] - 1) / 2
     columns = sin * y + cos * x + (size[1] - 1) / 2
 
-    out_label = _nearest(label, rows, columns, size)
+    inner = tuple(slice(margin, margin + pixels) for pixels in shape)
+    out_label = _nearest(label, rows[inner], columns[inner], size)
     if crop is None:
         window_mask = (jnp.arange(shape[0]) < size[0])[:, None] & (jnp.arange(shape[1]) < size[1])[
             None
@@ -70,6 +78,32 @@ def reflect(index, length):
     period = jnp.maximum(2 * (length - 1), 1)
     index = jnp.mod(index, period)
     return jnp.minimum(index, period - index)
+
+
+def reflect_border(image, size, margin, multiple):
+    """The image with its reflection around it, by index: "reflect-101", of the true image.
+
+    Args:
+      image: u8[n,H,W,3] canvas.
+      size: i32[n,2] true sizes.
+      margin: pixels on each side. Farther than the image is long the reflection is reflected.
+      multiple: of which H and W are rounded up to one, with more of the reflection.
+
+    Returns:
+      u8[n,H'+2*margin,W'+2*margin,3], H' = ceil(H / multiple) * multiple; the image itself where
+      the margin is 0.
+    """
+    if not margin:
+        return image
+    rows, columns = (
+        np.arange(-margin, -(-pixels // multiple) * multiple + margin)
+        for pixels in image.shape[1:3]
+    )
+
+    def one(image, size):
+        return image[reflect(rows, size[0])][:, reflect(columns, size[1])]
+
+    return jax.vmap(one)(image, size)
 
 
 def _nearest(label, rows, columns, size):

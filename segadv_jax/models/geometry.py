@@ -57,6 +57,44 @@ def shrink(image, size, factor):
     return sums(image * mask) / jnp.maximum(sums(mask), 1), count_cells(size, factor)
 
 
+def cell_means(image, size, stride, offset):
+    """Area means of the image over the label cells, each ``stride`` pixels wide.
+
+    A pixel that a cell covers in part, as where cells are centred on pixels (offset 0), counts in
+    part; what lies outside the true image does not count.
+
+    Args:
+      image: f32[n,H,W,C].
+      size: i32[n,2] true sizes.
+      stride: pixels from one cell to the next.
+      offset: pixel of cell 0.
+
+    Returns:
+      f32[n,ceil(H/stride),ceil(W/stride),C]; 0 where a cell lies outside the image.
+    """
+
+    def along(pixels, true_pixels):
+        centre = stride * np.arange(count_cells(pixels, stride))[:, None] + offset
+        distance = np.abs(np.arange(pixels) - centre)
+        covered = np.clip((stride + 1) / 2 - distance, 0, 1).astype(np.float32)
+        exists = jnp.arange(pixels)[None] < true_pixels[:, None]
+        weights = covered[None] * exists[:, None]
+        return weights / jnp.maximum(jnp.sum(weights, -1, keepdims=True), 1e-6)
+
+    rows, columns = (along(image.shape[axis + 1], size[:, axis]) for axis in (0, 1))
+    image = jnp.einsum("nhk,nkwc->nhwc", rows, image, precision="highest")
+    return jnp.einsum("nwk,nhkc->nhwc", columns, image, precision="highest")
+
+
+def nearest_pixels(pixels, stride, offset):
+    """The pixel nearest to each label cell along ``pixels``, the later of two: i64[cells].
+
+    That of a last cell may lie beyond the last pixel.
+    """
+    cells = np.arange(count_cells(pixels, stride))
+    return np.floor(stride * cells + offset + 0.5).astype(int)
+
+
 def downsample_labels(label, stride, offset):
     """The label at every label cell: that of the pixel nearest to the cell's centre.
 
@@ -73,8 +111,7 @@ def downsample_labels(label, stride, offset):
     """
     for axis in (1, 2):
         pixels = label.shape[axis]
-        cells = np.arange(count_cells(pixels, stride))
-        nearest = np.floor(stride * cells + offset + 0.5).astype(int)
+        nearest = nearest_pixels(pixels, stride, offset)
         label = jnp.take(label, np.minimum(nearest, pixels - 1), axis=axis)
         beyond = (nearest >= pixels).reshape([-1 if a == axis else 1 for a in range(3)])
         label = jnp.where(beyond, jnp.uint8(VOID), label)

@@ -1,6 +1,7 @@
 """The few layers that segmenters and adversaries share."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ from segadv_jax.models.convolution import convolve
 from segadv_jax.models.geometry import inside
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def zero_outside(x, size):
@@ -22,21 +24,25 @@ def zero_outside(x, size):
     return jnp.where(inside(size, x.shape[1:3]), x, 0)
 
 
-def max_pool(x, size):
-    """2x2 max-pooling with stride 2; a last odd row or column is pooled on its own.
+def max_pool(x, size=None):
+    """2x2 max-pooling with stride 2.
 
     Args:
-      x: f32[n,H,W,C].
-      size: i32[n,2] true sizes; what lies outside takes no part.
+      x: f[n,H,W,C].
+      size: i32[n,2] true sizes; what lies outside takes no part, and a last odd row or column is
+        pooled on its own. None: all of the canvas counts, and what fills no window is left out.
 
     Returns:
-      f32[n,ceil(H/2),ceil(W/2),C]; where a window lies outside the true size, the lowest float.
+      f[n,ceil(H/2),ceil(W/2),C]; where a window lies outside the true size, the lowest number.
+      Without a size f[n,floor(H/2),floor(W/2),C].
     """
-    lowest = jnp.finfo(x.dtype).min
-    x = jnp.where(inside(size, x.shape[1:3]), x, lowest)
-    x = jnp.pad(
-        x, [(0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)], constant_values=lowest
-    )
+    height, width = x.shape[1:3]
+    if size is None:
+        x = x[:, : height // 2 * 2, : width // 2 * 2]
+    else:
+        lowest = jnp.finfo(x.dtype).min
+        x = jnp.where(inside(size, (height, width)), x, lowest)
+        x = jnp.pad(x, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], constant_values=lowest)
     # The maximum of four strided slices: on a CPU its gradient is far cheaper than
     # select-and-scatter.
     corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
@@ -72,29 +78,58 @@ def spectral_norm(kernel, rounds=20):
     return jnp.maximum(unit(fixed @ v) @ (matrix @ v), 1e-12)
 
 
+def dropout(x, keys, layer, rate):
+    """Dropout whose mask depends on an example's own key alone, not on its place in a shard.
+
+    Args:
+      x: f[n,...].
+      keys: [n], one per example; None: nothing is dropped.
+      layer: int that tells the layers of a network apart.
+      rate: probability that an element is dropped; the others are divided by 1 - rate.
+    """
+    if keys is None or not rate:
+        return x
+
+    def keep(key):
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, x.shape[1:])
+
+    return jnp.where(jax.vmap(keep)(keys), x / (1 - rate), 0)
+
+
 class Conv(nn.Module):
-    """Convolution with bias, zero-padded at the *true* border of each image.
+    """Convolution with bias, zero-padded at the *true* border of each image, or not at all.
 
     Attributes:
       features: number of output maps.
       kernel: side of the square kernel.
+      dilation: distance between neighbouring taps.
+      padding: "SAME", zeros outside the true size, or "VALID", none.
       kernel_init: initializer of the kernel.
       spectral_norm: divide the kernel by ``spectral_norm`` of it.
+      dtype: of the arithmetic; parameters are float32.
     """
 
     features: int
     kernel: int
+    dilation: int = 1
+    padding: str = "SAME"
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     spectral_norm: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, size):
+        """f[n,H,W,I] of true ``size`` i32[n,2] (not looked at by "VALID") to f[n,H',W',O]."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         if self.spectral_norm:
             kernel = kernel / spectral_norm(kernel)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve(zero_outside(x, size), kernel) + bias.reshape(1, 1, 1, -1)
+        if self.padding == "SAME":
+            x = zero_outside(x, size)
+        x, kernel, bias = (y.astype(self.dtype) for y in (x, kernel, bias))
+        x = convolve(x, kernel, dilation=self.dilation, padding=self.padding)
+        return x + bias.reshape(1, 1, 1, -1)
 
 
 class SparseConv(nn.Module):

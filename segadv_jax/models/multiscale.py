@@ -115,6 +115,8 @@ class MultiScale(nn.Module):
             raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
         super().__post_init__()
 
+    margin = 0  # Pixels of border that the image must come with.
+
     # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
     @property
     def stride(self):
@@ -141,16 +143,18 @@ class MultiScale(nn.Module):
         return shrink(local_contrast_normalize(image, size), size, self.stride // self.shrink)[0]
 
     @nn.compact
-    def __call__(self, image, size):
+    def __call__(self, image, size, keys=None):
         """Class logits at the label cells.
 
         Args:
           image: f32[n,H,W,3], RGB in 0..255.
           size: i32[n,2] true sizes.
+          keys: not looked at: nothing is random here.
 
         Returns:
           f32[n,ceil(H/stride),ceil(W/stride),C]; no meaning outside the true size.
         """
+        del keys
         image, size = shrink(image / 255, size, self.shrink)
         if self.lcn == "rgb":
             image = local_contrast_normalize(image, size)

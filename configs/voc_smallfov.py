@@ -1,0 +1,17 @@
+"""Dilated-8 on PASCAL VOC 2012 against SmallFOV.
+
+    python main.py --config=configs/voc_smallfov.py:product \\
+        --config.init=dilation8_pascal_voc.caffemodel --config.data.archives=FOLDER \\
+        --workdir=runs/voc/smallfov_product
+
+Learning rates and lambda are those that the paper selected for each encoding. It reports mean IoU
+and mean BF on the validation set of basic 71.95, 47.58; product 71.87, 46.42; scaling 71.89, 47.14
+(baseline 71.79, 47.36). See configs/voc_baseline.py for the weights to begin with.
+"""
+
+from configs import voc_baseline
+
+
+def get_config(encoding="product"):
+    """Args: encoding: "basic", "product" or "scaling"."""
+    return voc_baseline.adversarial("smallfov", encoding)

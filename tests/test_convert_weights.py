@@ -1,0 +1,182 @@
+"""The tool that writes weights as safetensors, on each of its sources."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_runs import ROOT
+from weight_files import (
+    DILATED8,
+    FRONT_END,
+    ours,
+    parts_of_a_net,
+    random_layers,
+    released,
+    same,
+    write_dilated8,
+    write_vgg,
+)
+
+from segadv_jax import checkpoints, weights
+from segadv_jax.errors import InputError
+from segadv_jax.train_state import TrainState
+from tools import convert_weights
+
+DILATED, VGG = random_layers(DILATED8), random_layers(FRONT_END, seed=3)
+
+
+def count(layers):
+    return sum(kernel.size + bias.size for kernel, bias in layers.values())
+
+
+def test_dilated8(tmp_path, capsys):
+    source = write_dilated8(tmp_path / "dilation8_pascal_voc.caffemodel", DILATED)
+    target = tmp_path / "dilated8.safetensors"
+    convert_weights.main([str(source), str(target)])
+    assert capsys.readouterr().out == (
+        f"{target}: Dilated-8 of 3 classes: 24 layers, {count(DILATED):,} parameters\n"
+    )
+    tree, metadata = weights.read(target)
+    same(tree, weights.load(source, ours(DILATED)))
+    same(tree, weights.load(target, ours(DILATED)))
+    assert metadata == {"format": "segadv_jax", "source": source.name}
+    # Once more, from ours to ours.
+    again = tmp_path / "again.safetensors"
+    convert_weights.main([str(target), str(again)])
+    same(weights.read(again)[0], tree)
+    assert weights.read(again)[1] == metadata
+
+
+def test_vgg(tmp_path, capsys):
+    source, target = write_vgg(tmp_path / "vgg.caffemodel", VGG), tmp_path / "vgg.safetensors"
+    convert_weights.main([str(source), str(target)])
+    said = f"Dilated-8's front end of VGG-16: 15 layers, {count(VGG):,} parameters\n"
+    assert capsys.readouterr().out == f"{target}: {said}"
+    assert weights.read(target)[0].keys() == set(FRONT_END)
+    initial = ours(DILATED)
+    same(weights.load_vgg(target, initial), weights.load_vgg(source, initial))
+
+
+def make_state(value, average=False):
+    def tree(value):
+        layers = {"conv1": {"kernel": jnp.full((3, 2), value), "bias": jnp.ones(2)}}
+        return {"trunk": layers, "classifier": {"bias": jnp.full(3, 1 - value)}}
+
+    params = {"segmenter": tree(value), "adversary": {"judge": tree(-value)}}
+    averaged = tree(value / 2) if average else None
+    return TrainState(jnp.int32(0), params, optax.sgd(0.1, momentum=0.9).init(params), averaged)
+
+
+def save(workdir, states):
+    """Checkpoints of {step: (state, mean IoU or None)}."""
+    with checkpoints.open_manager(workdir) as manager:
+        for step, (state, mean_iou) in states.items():
+            checkpoints.save(manager, state, step, mean_iou)
+
+
+def test_the_best_of_a_run(tmp_path, capsys):
+    best = make_state(2.0)
+    save(tmp_path, {1: (make_state(1.0), 0.2), 2: (best, 0.5), 3: (make_state(3.0), 0.3)})
+    target = tmp_path / "a.safetensors"
+    for player in ("segmenter", "adversary"):
+        convert_weights.main([str(tmp_path), str(target), f"--player={player}"])
+        said = f"{player} of step 2, the best: 2 layers, 11 parameters\n"
+        assert capsys.readouterr().out == f"{target}: {said}"
+        tree, metadata = weights.read(target)
+        same(tree, best.params[player])
+        assert (metadata["player"], metadata["step"]) == (player, "2")
+        same(weights.load(target, best.params[player]), best.params[player])
+
+
+def test_the_latest_of_a_run_that_was_never_validated(tmp_path, capsys):
+    state = make_state(3.0, average=True)
+    save(tmp_path, {1: (make_state(1.0, average=True), None), 3: (state, None)})
+    target = tmp_path / "a.safetensors"
+    convert_weights.main([str(tmp_path), str(target)])
+    assert "segmenter of step 3, the latest, none was validated:" in capsys.readouterr().out
+    same(weights.read(target)[0], state.average)  # What is evaluated.
+
+
+def test_a_network_that_is_not_complete(tmp_path):
+    layers = dict(DILATED) | {"conv2_1": (np.ones((5, 3, 3, 3), "f4"), DILATED["conv2_1"][1])}
+    layers |= {"ct_final": VGG["fc7"], "upsample": VGG["conv1_1"]}
+    layers.pop("ct_fc1")
+    source = tmp_path / "a.caffemodel"
+    source.write_bytes(b"".join(parts_of_a_net(released(layers))))
+    with pytest.raises(InputError) as error:
+        convert_weights.main([str(source), str(tmp_path / "a.safetensors")])
+    assert str(error.value) == (
+        f"{source} is no complete Dilated-8: missing ct_fc1/kernel, ct_fc1/bias; not of this "
+        "network: upsample/bias, upsample/kernel; conv2_1/kernel is 3x3x3x5, but the layer before "
+        "it has 4; ct_final has 10 classes, but final has 3; give a whole file"
+    )
+    weights.save(tmp_path / "front.safetensors", {"conv1_1": ours(VGG)["conv1_1"]})
+    with pytest.raises(InputError, match=r"no complete VGG-16: missing conv1_2/kernel, .*fc7/bias"):
+        convert_weights.main([str(tmp_path / "front.safetensors"), str(tmp_path / "b.safetensors")])
+    weights.save(tmp_path / "other.safetensors", {"a": {"scale": np.ones(3)}})
+    with pytest.raises(InputError, match=r"other.safetensors is no file of ours: a/scale"):
+        convert_weights.main([str(tmp_path / "other.safetensors"), str(tmp_path / "b.safetensors")])
+    assert not (tmp_path / "a.safetensors").exists() and not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_network_of_ours_may_have_no_context_module(tmp_path, capsys):
+    tree = ours({name: DILATED[name] for name in (*FRONT_END, "final")})
+    weights.save(tmp_path / "a.safetensors", tree)
+    convert_weights.main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")])
+    assert "Dilated-8 of 3 classes: 16 layers" in capsys.readouterr().out
+    same(weights.read(tmp_path / "b.safetensors")[0], tree)
+
+
+def test_kernels_and_biases_of_a_wrong_size(tmp_path):
+    tree = ours(VGG)
+    tree["fc6"]["kernel"] = tree["fc6"]["kernel"][:5]
+    tree["fc7"]["bias"] = np.ones(3)
+    weights.save(tmp_path / "a.safetensors", tree)
+    wrong = r"fc6/kernel is 5x7x8x9, not 7x7x\.\.\.; fc7/bias is 3, not 10;"
+    with pytest.raises(InputError, match=wrong):
+        convert_weights.main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")])
+
+
+def test_what_cannot_be_asked_for(tmp_path):
+    source = str(write_vgg(tmp_path / "vgg.caffemodel", VGG))
+    target = str(tmp_path / "vgg.safetensors")
+    convert_weights.main([source, target])
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(target)
+    for arguments, reason in (
+        ([source, source], "vgg.caffemodel: the target's name must end in .safetensors"),
+        ([target, target], "vgg.safetensors is the source itself"),
+        ([target, str(link)], "link.safetensors is the source itself"),
+        ([source, str(tmp_path / "folder.safetensors")], "folder.safetensors is a folder"),
+        ([source, target, "--player=adversary"], "vgg.caffemodel is no workdir of a run"),
+        ([source, target, "--player=both"], "invalid choice: 'both'"),
+        ([source], "required: target"),
+        ([str(tmp_path), target], "is a folder without checkpoints"),
+        ([str(tmp_path / "run"), target], "holds no checkpoint yet"),
+        ([str(tmp_path / "none.h5"), target], "none.h5: there is no such file"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            convert_weights.main(arguments)
+    assert weights.read(target)[0].keys() == set(FRONT_END)
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    save(tmp_path, {1: (make_state(1.0), 0.2)})
+    item = tmp_path / "checkpoints" / "1" / "segmenter"
+    for path in sorted(item.rglob("*"), reverse=True):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(InputError, match=r"the checkpoint .*checkpoints/1 cannot be read"):
+        convert_weights.main([str(tmp_path), str(tmp_path / "a.safetensors")])
+
+
+def test_the_command_line_reports_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "tools.convert_weights", "none.caffemodel", "a.safetensors"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: none.caffemodel: there is no such file")

@@ -1,0 +1,73 @@
+"""Steps of a small Dilated-8 with dropout against an adversary of PASCAL VOC."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from segadv_jax import VOID, encodings, optimizers, steps
+from segadv_jax.models import ADVERSARIES, Dilated8
+
+SEGMENTER = Dilated8(small.CLASSES, context="basic", width=1 / 32)
+ADVERSARY = ADVERSARIES["smallfov_light"](width=1 / 16)
+SETTINGS = {
+    "segmenter": SEGMENTER,
+    "adversary": ADVERSARY,
+    "encode": encodings.product,
+    "optimizer": optimizers.alternate(optimizers.sgd(1e-3, 0.9), optimizers.sgd(1e-3, 0.9)),
+    "lam": 0.5,
+}
+
+
+def state():
+    label_map = np.zeros((1, 3, 3, 3 * small.CLASSES), np.float32)
+    params = {
+        "segmenter": small.segmenter_parameters(SEGMENTER),
+        "adversary": small.parameters(ADVERSARY, label_map, None, small.SIZES[:1]),
+    }
+    # So that signals keep their size through all layers of ReLUs, and logits are of order one.
+    params = jax.tree.map(lambda x: x * 2**0.5 if x.ndim > 1 else x / 10, params)
+    params["segmenter"]["ct_final"]["kernel"] /= 50
+    params["adversary"]["conv1"]["kernel"] /= 50
+    return steps.TrainState(np.int32(0), params, SETTINGS["optimizer"].init(params))
+
+
+def batch():
+    """Eight images; device 1 gets no label at all."""
+    sizes = [(24, 24), (24, 17), (19, 24), (24, 24)]
+    made = small.batch(np.array(sizes + sizes[::-1]), (24, 24), square=9)
+    made["label"][2:4] = VOID
+    return made
+
+
+@pytest.fixture(scope="module")
+def single():
+    return jax.jit(functools.partial(steps.train_step, **SETTINGS), static_argnums=3)
+
+
+def test_four_devices_make_the_step_of_one(single):
+    """A mask drawn by shard, not by example, would be another."""
+    key, turn = jax.random.key(3), "both"
+    expected, expected_metrics = single(state(), batch(), key, turn)
+    mapped = steps.parallel_train_step(**SETTINGS)
+    got, metrics = mapped(steps.replicate(state()), steps.shard(batch()), key, turn, np.int32(0))
+    for player in ("segmenter", "adversary"):
+        # After one step the momentum is the gradient.
+        small.assert_close(small.momentum(got, player), small.momentum(expected, player), 1e-3)
+        assert max(np.abs(x).max() for x in jax.tree.leaves(small.momentum(got, player))) > 1e-3
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-3, err_msg=name)
+
+
+def test_dropout_is_on_in_both_players_turns(single):
+    """The batch's key draws the mask, whoever's turn it is."""
+    mce = {
+        (turn, seed): float(single(state(), batch(), jax.random.key(seed), turn)[1]["mce"])
+        for turn in ("both", "adversary")
+        for seed in (3, 4)
+    }
+    for seed in (3, 4):
+        assert mce["both", seed] == pytest.approx(mce["adversary", seed], rel=1e-5)
+    assert abs(mce["adversary", 3] - mce["adversary", 4]) > 1e-3 * mce["adversary", 3]
