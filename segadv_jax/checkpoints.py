@@ -154,12 +154,13 @@ def record_config(workdir, config, identity, added=()):
         return []
     try:
         with open(path) as file:
-            recorded, now = dict(added) | _flatten(json.load(file)), _flatten(config)
+            recorded, now = _flatten(json.load(file)), _flatten(config)
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({error}); delete it to have it written again from this "
             "configuration, which must be the one that the run was started with"
         ) from error
+    recorded = {name: value for name, value in dict(added).items() if name in now} | recorded
     changed = sorted(k for k in now.keys() | recorded.keys() if now.get(k) != recorded.get(k))
     for name in changed:
         if any(name == field or name.startswith(f"{field}.") for field in identity):

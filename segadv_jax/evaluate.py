@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from segadv_jax import checkpoints, experiment, measures, steps
+from segadv_jax import checkpoints, experiment, measures, steps, weights
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
 from segadv_jax.metrics import confusion
@@ -54,17 +54,25 @@ def evaluate(config, workdir, split=None):
 def restore_best(config, workdir, data_set):
     """The segmenter of the checkpoint that the validation selected.
 
+    Without any checkpoint it is the one whose weights ``config.init`` is the path of: published
+    weights are evaluated without training.
+
     Returns:
-        (module, its parameters as NumPy arrays, the checkpoint's step).
+        (module, its parameters as NumPy arrays, the checkpoint's step; 0 without any).
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
     """
-    if not os.path.isdir(os.path.join(workdir, "checkpoints")):
-        raise InputError(f"--workdir={workdir} holds no checkpoint; train first, with --mode=train")
-    checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED)
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
     shapes = experiment.shapes(segmenter)
+    if not os.path.isdir(os.path.join(workdir, "checkpoints")):
+        if config.init in ("", "scratch") or config.init.startswith("vgg:"):
+            raise InputError(
+                f"--workdir={workdir} holds no checkpoint; train first, with --mode=train, or set "
+                "config.init to the path of weights to evaluate"
+            )
+        return segmenter, weights.load(config.init, shapes), 0
+    checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED)
     with checkpoints.open_manager(workdir) as manager:
         step = manager.best_step()
         if step is None:

@@ -239,6 +239,19 @@ def initialize(experiment, seed, canvas, num_classes, init="scratch"):
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)
 
 
+def check_init(init):
+    """Raises an InputError, before anything long is done, if ``config.init`` names no weights."""
+    if not init:
+        raise InputError(
+            "config.init is not set: this network is fine-tuned. Set it to the path of pretrained "
+            "weights, as they were published (dilation8_pascal_voc.caffemodel) or converted by "
+            "'python -m tools.convert_weights dilation8_pascal_voc.caffemodel "
+            "dilated8.safetensors'; to vgg:PATH, those of a VGG-16 classifier; or to scratch"
+        )
+    if init != "scratch":
+        weights.check(init.removeprefix("vgg:"))
+
+
 def pretrained(init, params):
     """The segmenter's parameters that ``config.init`` names.
 
@@ -250,15 +263,9 @@ def pretrained(init, params):
     Raises:
         InputError: ``init`` is empty, or the weights cannot be read or are another network's.
     """
+    check_init(init)
     if init == "scratch":
         return params
-    if not init:
-        raise InputError(
-            "config.init is not set: this network is fine-tuned. Set it to the path of pretrained "
-            "weights, as they were published (dilation8_pascal_voc.caffemodel) or converted by "
-            "'python -m tools.convert_weights dilation8_pascal_voc.caffemodel "
-            "dilation8.safetensors'; to vgg:PATH, those of a VGG-16 classifier; or to scratch"
-        )
     if init.startswith("vgg:"):
         if "conv1_1" not in params:
             raise InputError(

@@ -43,6 +43,9 @@ def train(config, workdir):
         FloatingPointError: the cross-entropy is no longer finite.
     """
     experiment.check_numbers(config)
+    # A run that goes on needs the weights no more that it began with.
+    init = "scratch" if checkpoints.are_in(workdir) else config.init
+    experiment.check_init(init)
     checkpoints.make_workdir(workdir)
     batch_size, is_first = config.train.batch_size, jax.process_index() == 0
     if batch_size % jax.device_count():
@@ -65,8 +68,6 @@ def train(config, workdir):
     turns = parts.alternation
     total = turns.steps(config.train.updates)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
-    # A run that goes on needs the weights no more that it began with.
-    init = "scratch" if checkpoints.are_in(workdir) else config.init
     state = experiment.initialize(parts, config.seed, patch, len(data_set.class_names), init)
     changed = checkpoints.record_config(
         workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED

@@ -31,6 +31,15 @@ def stanford_archives():
 
 
 @pytest.fixture(scope="session")
+def voc_archive():
+    """PASCAL VOC 2012's official archive, or a part of it; skips where there is none."""
+    path = ARCHIVES / "VOCtrainval_11-May-2012.tar"
+    if not path.is_file():
+        pytest.skip(f"needs the official archive: {path} is not there")
+    return path
+
+
+@pytest.fixture(scope="session")
 def stanford(stanford_archives, tmp_path_factory):
     """The complete Stanford Background data set, prepared once for all tests."""
     folder = tmp_path_factory.mktemp("stanford")

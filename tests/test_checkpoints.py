@@ -93,6 +93,8 @@ def test_config_is_recorded_and_compared(tmp_path):
     newer = config | {"segmenter": {"widths": (4, 8), "hidden": 3, "shrink": 1}}
     added = {"segmenter.shrink": 1}
     assert checkpoints.record_config(tmp_path, newer, identity, added) == []
+    # Nor one that this network does not have.
+    assert checkpoints.record_config(tmp_path, config, identity, added) == []
     newer["segmenter"]["shrink"] = 2
     with pytest.raises(InputError, match=r"config.segmenter.shrink is 1, this one's 2"):
         checkpoints.record_config(tmp_path, newer, identity, added)

@@ -45,7 +45,7 @@ ONLY_IN = {
     "orbax": {"checkpoints"},
 }
 WITHOUT_TENSORFLOW = ("alternation", "encodings", "errors", "losses", "metrics", "models")
-WITHOUT_TENSORFLOW += ("optimizers", "steps", "train_state", "visualize")
+WITHOUT_TENSORFLOW += ("optimizers", "steps", "train_state", "visualize", "weights")
 WITHOUT_TENSORFLOW += ("data.arrays", "data.augment", "data.order", "data.scenes")
 SEE_THE_CONFIG = {"train", "evaluate", "experiment", "checkpoints"}
 BLOCKED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")

@@ -83,12 +83,13 @@ def test_baseline_has_no_adversary():
     assert experiment.build(config, CLASSES).adversary is None
 
 
-def test_weights_to_begin_with_are_nobodys_silent_choice():
+def test_weights_to_begin_with_are_nobodys_silent_choice(tmp_path):
     config = voc_baseline.get_config()
     with pytest.raises(InputError, match="config.init is not set: .*tools.convert_weights.*vgg:"):
-        experiment.pretrained(config.init, {})
-    with pytest.raises(InputError, match="'vgg:a.h5', but only the segmenter 'dilated8' has a"):
-        experiment.pretrained("vgg:a.h5", {"trunk": {}})
+        experiment.check_init(config.init)
+    (tmp_path / "a.h5").write_bytes(b"weights")
+    with pytest.raises(InputError, match="a.h5', but only the segmenter 'dilated8' has a front"):
+        experiment.pretrained(f"vgg:{tmp_path / 'a.h5'}", {"trunk": {}})
     with pytest.raises(InputError, match="weights.safetensors"):
         experiment.pretrained("weights.safetensors", {"conv1_1": {}})
 
@@ -170,9 +171,8 @@ def voc_images(archive, count):
         ids = read("ImageSets/Segmentation/train.txt").decode().split()[:count]
         images = [Image.open(io.BytesIO(read(f"JPEGImages/{i}.jpg"))) for i in ids]
         labels = [Image.open(io.BytesIO(read(f"SegmentationClass/{i}.png"))) for i in ids]
-        return Arrays(
-            ids, [np.array(i.convert("RGB")) for i in images], list(map(np.array, labels))
-        )
+        images = [np.array(image.convert("RGB")) for image in images]
+        return Arrays(ids, images, [np.array(label) for label in labels])
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ import numpy as np
 
 from segadv_jax.errors import InputError
 from segadv_jax.weights import caffemodel, dilated8, files, vgg
-from segadv_jax.weights.files import read, save
+from segadv_jax.weights.files import check, read, save
 
-__all__ = ["check_complete", "load", "load_vgg", "read", "read_any", "save"]
+__all__ = ["check", "check_complete", "load", "load_vgg", "read", "read_any", "save"]
 
 
 def load(path, shapes):
