@@ -1,0 +1,62 @@
+"""The claims of Section 4, one by one, on Stanford Background with the budget of a CPU.
+
+    python -m tools.ablations --archives=FOLDER_WITH_iccv09Data.tar.gz --workdir=runs/ablations
+
+trains all of them with several seeds and writes docs/ablations.md, which has the scores to expect;
+one of them is, in about two minutes on one core,
+
+    python main.py --config=configs/ablations.py:fast --config.data.archives=... --workdir=W
+
+Arms differ from "simultaneous", the adversary as the paper prints it, in what their name says.
+Images are seen at half size and training is short: what a longer one would do is not shown.
+"""
+
+import ml_collections
+
+from configs import stanford
+
+# Fields that differ from those of "simultaneous".
+ARMS = {
+    "standard": {},
+    "simultaneous": {},
+    "fast": {"alternation.schedule": "fast"},
+    # The paper's 500 steps would be more than all of the segmenter's here.
+    "slow": {"alternation.schedule": "slow", "alternation.period": 50},
+    "fast_pretrained": {"alternation.schedule": "fast", "alternation.pretrain": 150},
+    "slow_pretrained": {
+        "alternation.schedule": "slow",
+        "alternation.period": 50,
+        "alternation.pretrain": 150,
+    },
+    "product": {"encoding": "product"},
+    "scaling": {"encoding": "scaling"},
+    "saturating": {"loss.saturating": True},
+    # An adversary that sees label maps only, and with the image beside them.
+    "label_map": {},
+    "label_map_rgb": {"encoding": "basic_rgb"},
+}
+
+
+def get_config(arm="simultaneous"):
+    """Args: arm: one of ``ARMS``."""
+    if arm not in ARMS:
+        known = "', '".join(ARMS)
+        raise ValueError(f"configs/ablations.py:{arm}: the arm is one of '{known}'")
+    config = stanford.get_config("standard_half" if arm == "standard" else "printed_half")
+    config.train.crop = 160
+    config.train.updates = 300
+    config.train.patience = 0
+    config.evaluate.every = 100
+    if arm.startswith("label_map"):
+        config.adversary = ml_collections.ConfigDict()
+        config.adversary.name = "smallfov_light"
+        config.adversary.padding = "same"
+        config.adversary.width = 1.0
+        config.adversary.spectral_norm = False
+        config.adversary.dtype = "float32"
+        # Those of configs/voc_baseline.py: this network has another initialisation.
+        config.optimizer.adversary.learning_rate = 0.1
+        config.optimizer.adversary.momentum = 0.0
+        config.optimizer.adversary.clip = 1.0
+    config.update_from_flattened_dict(ARMS[arm])
+    return config

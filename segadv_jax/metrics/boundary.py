@@ -1,0 +1,143 @@
+"""The BF measure: how well the boundaries of a prediction follow those of the ground truth.
+
+Csurka, Larlus and Perronnin, What is a good evaluation measure for semantic segmentation?, BMVC
+2013, as Luc et al. report it (Table 2). Per image and per class of the ground truth, precision and
+recall of the boundary points that have one of the other map's within a distance theta, and their
+harmonic mean. Distances are Euclidean and exact: all of this is arithmetic of integers.
+
+Classes are bits of 32-bit words, so that one dilation by a disk serves all of them at once.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segadv_jax import VOID
+
+PIXELS = 5  # Theta in the smallest image of a data set.
+BORDERS = ("outside", "ignore")
+_BITS = 32
+_OUTSIDE, _UNLABELLED = -1, -2
+
+
+def smallest_diagonal(sizes):
+    """Smallest squared diagonal of a data set's images, sizes i32[N,2]; theta is 5 pixels there."""
+    return int(np.min(np.sum(np.square(np.asarray(sizes, np.int64)), -1)))
+
+
+def largest_radius(sizes, smallest):
+    """The largest whole distance below theta in any image: int.
+
+    Args:
+      sizes: i32[N,2].
+      smallest: of ``smallest_diagonal``, of the same data set.
+    """
+    diagonal = int(np.max(np.sum(np.square(np.asarray(sizes, np.int64)), -1)))
+    return math.isqrt((PIXELS**2 * diagonal - 1) // smallest)
+
+
+def boundary_f(prediction, label, size, *, num_classes, smallest, radius, border="outside"):
+    """F measure of the boundaries of each class in each image.
+
+    The boundary of a class is its mask minus the mask's erosion by the 4-neighbourhood. Void pixels
+    belong to no class in either map, and boundary points beside them do not count. A point is
+    matched if the other map has one of the same class strictly nearer than theta, which is as
+    large a part of the image's diagonal as makes 5 pixels in the smallest image.
+
+    Args:
+      prediction: integer[n,H,W], classes.
+      label: u8[n,H,W], 255 = void; void beyond the true size.
+      size: i32[n,2] true sizes.
+      num_classes: C.
+      smallest: of ``smallest_diagonal``.
+      radius: of ``largest_radius``, or more.
+      border: "outside": beyond the image is another class, and a mask that touches the image's
+        border has boundary points there; "ignore": it has not.
+
+    Returns:
+      f32[n,C]: 0 where a class is missing in the prediction, NaN where it has no boundary point in
+      the ground truth.
+    """
+
+    def one(prediction, label, size):
+        rows, columns = (jnp.arange(side) for side in label.shape)
+        exists = (rows < size[0])[:, None] & (columns < size[1])[None]
+
+        def classes(values):
+            values = jnp.where(label == VOID, _UNLABELLED, values.astype(jnp.int32))
+            return jnp.where(exists, values, _OUTSIDE)
+
+        true, predicted = (_points(classes(x), border) for x in (label, prediction))
+        # The largest squared distance below theta: theta^2 = 25 * diagonal^2 / smallest.
+        reach = (PIXELS**2 * jnp.sum(jnp.square(size)) - 1) // smallest
+        recall, there = _matched(true, predicted, reach, num_classes, radius)
+        precision, found = _matched(predicted, true, reach, num_classes, radius)
+        f = 2 * precision * recall / jnp.maximum(precision + recall, 1e-12)
+        return jnp.where(there > 0, jnp.where(found > 0, f, 0.0), jnp.nan)
+
+    return jax.vmap(one)(prediction, label, size)
+
+
+def _points(classes, border):
+    """i32[H,W]: the class at its boundary points, -1 elsewhere."""
+    around = jnp.pad(classes, 1, constant_values=_OUTSIDE)
+    height, width = classes.shape
+    keep, differs = True, False
+    for row, column in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        neighbour = lax.dynamic_slice(around, (row, column), (height, width))
+        other = neighbour != classes
+        if border == "ignore":
+            other &= neighbour != _OUTSIDE
+        differs |= other
+        keep &= neighbour != _UNLABELLED
+    return jnp.where((classes >= 0) & differs & keep, classes, -1)
+
+
+def _matched(points, others, reach, num_classes, radius):
+    """(part of a class's ``points`` with one of ``others`` within reach, points): f32[C] each."""
+    near = _dilate(_words(others, num_classes), reach, radius)
+    index = jnp.maximum(points, 0)
+    word = jnp.take_along_axis(near, (index // _BITS)[None], 0)[0]
+    hit = (word >> (index % _BITS).astype(jnp.uint32)) & 1
+    index = jnp.where(points < 0, 2 * num_classes, 2 * index + hit.astype(jnp.int32))
+    counts = jnp.bincount(index.reshape(-1), length=2 * num_classes + 1)[:-1].reshape(-1, 2)
+    number = jnp.sum(counts, -1)
+    return counts[:, 1] / jnp.maximum(number, 1), number
+
+
+def _words(points, num_classes):
+    """u32[K,H,W]: bit c % 32 of word c // 32 says whether a point of class c lies there."""
+    words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
+    bit = jnp.uint32(1) << (points % _BITS).astype(jnp.uint32)
+    return jnp.where(words == (points // _BITS)[None], bit[None], jnp.uint32(0))
+
+
+def _dilate(words, reach, radius):
+    """u32[K,H,W]: the bits of all places whose squared distance is ``reach`` or less."""
+    _, height, width = words.shape
+    wide = jnp.pad(words, [(0, 0), (0, 0), (radius, radius)])
+
+    def widen(step, rows):
+        """Row of the table: the bits within ``step`` columns to either side."""
+        left, right = (
+            lax.dynamic_slice_in_dim(wide, radius + shift, width, 2) for shift in (-step, step)
+        )
+        return rows.at[step].set(rows[step - 1] | left | right)
+
+    rows = jnp.zeros((radius + 1, *words.shape), jnp.uint32).at[0].set(words)
+    rows = lax.fori_loop(1, radius + 1, widen, rows)
+    rows = jnp.pad(rows, [(0, 0), (0, 0), (radius, radius), (0, 0)])
+    half_width = jnp.array([math.isqrt(squared) for squared in range((radius + 1) ** 2)])
+
+    def add(line, near):
+        down = line - radius
+        left_over = reach - down**2
+        chosen = half_width[jnp.clip(left_over, 0, len(half_width) - 1)]
+        start = chosen, 0, line, 0
+        part = lax.dynamic_slice(rows, start, (1, words.shape[0], height, width))[0]
+        return jnp.where(left_over >= 0, near | part, near)
+
+    return lax.fori_loop(0, 2 * radius + 1, add, jnp.zeros_like(words))

@@ -1,0 +1,199 @@
+"""The BF measure against a plain one with SciPy's exact distance transform."""
+
+import functools
+import math
+import time
+
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segadv_jax import VOID
+from segadv_jax.metrics.boundary import boundary_f, largest_radius, smallest_diagonal
+
+
+def reference(prediction, label, num_classes, theta, border="outside"):
+    """F of each class for one image; absent classes are NaN, each class is cropped to its box."""
+    void = label == VOID
+    beside_void = ndimage.binary_dilation(void)
+    result = np.full(num_classes, np.nan)
+    for c in np.unique(label[~void]):
+        masks = label == c, (prediction == c) & ~void
+        (box,) = ndimage.find_objects((masks[0] | masks[1]).astype(int))
+        # With what lies beside the box: the image's border is only where the image ends.
+        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        true, predicted = (
+            mask[box]
+            & ~ndimage.binary_erosion(mask[box], border_value=border == "ignore")
+            & ~beside_void[box]
+            for mask in masks
+        )
+        if not true.any():
+            continue
+        result[c] = 0
+        if predicted.any():
+            recall = np.mean(ndimage.distance_transform_edt(~predicted)[true] < theta)
+            precision = np.mean(ndimage.distance_transform_edt(~true)[predicted] < theta)
+            if precision + recall:
+                result[c] = 2 * precision * recall / (precision + recall)
+    return result
+
+
+def regions(random, shape, classes, scale):
+    """Label map u8[H,W] of smooth regions."""
+    noise = random.normal(size=(classes, *shape))
+    return ndimage.gaussian_filter(noise, (0, scale, scale)).argmax(0).astype(np.uint8)
+
+
+def random_pair(seed, classes, canvas):
+    """(prediction i32[H,W], label u8[H,W], size) on a canvas full of garbage: some void, some
+    classes missing in either."""
+    random = np.random.RandomState(seed)
+    shape = tuple(random.randint(side // 3, side + 1) for side in canvas)
+    label = regions(random, shape, random.randint(1, classes + 1), random.uniform(0.5, 8))
+    moved = ndimage.shift(label, random.randint(-6, 7, 2), order=0, mode="nearest")
+    other = regions(random, shape, classes, 4)
+    prediction = np.where(regions(random, shape, 4, 9) == 0, other, moved)
+    edge = label != ndimage.shift(label, (1, 1), order=0, mode="nearest")
+    label[ndimage.binary_dilation(edge, iterations=1 + seed % 2) & (seed % 3 > 0)] = VOID
+    if seed % 5 == 0:
+        label[: shape[0] // 3] = VOID
+    on_canvas = random.randint(0, classes, canvas).astype(np.int32), np.full(canvas, VOID, np.uint8)
+    for array, part in zip(on_canvas, (prediction, label), strict=True):
+        array[: shape[0], : shape[1]] = part
+    return *on_canvas, shape
+
+
+def compare(pairs, classes, border="outside"):
+    """Checks pairs (prediction, label, size) on one canvas, together, against the reference."""
+    prediction, label, sizes = (np.stack(part) for part in zip(*pairs, strict=True))
+    sizes = sizes.astype(np.int32)
+    smallest = smallest_diagonal(sizes)
+    measure = functools.partial(
+        boundary_f,
+        num_classes=classes,
+        smallest=smallest,
+        radius=largest_radius(sizes, smallest),
+        border=border,
+    )
+    got = np.asarray(jax.jit(measure)(prediction, label, sizes))
+    assert got.shape == (len(pairs), classes)
+    for row, (high, wide) in enumerate(sizes):
+        theta = 5 * math.sqrt((int(high) ** 2 + int(wide) ** 2) / smallest)
+        part = slice(high), slice(wide)
+        expected = reference(prediction[row][part], label[row][part], classes, theta, border)
+        np.testing.assert_allclose(got[row], expected, atol=1e-6, err_msg=f"pair {row}")
+    return got
+
+
+@pytest.mark.parametrize("border", ["outside", "ignore"])
+def test_random_pairs(border):
+    pairs = [random_pair(seed, 7, (70, 61)) for seed in range(100)]
+    got = compare(pairs, 7, border)
+    values = got[~np.isnan(got)]
+    assert (
+        np.isnan(got).any() and np.any(values == 0) and np.mean((values > 0) & (values < 1)) > 0.5
+    )
+
+
+def test_more_classes_than_a_word_has_bits():
+    compare([random_pair(seed, 70, (60, 64)) for seed in range(5)], 70)
+
+
+def test_the_same_map_has_a_measure_of_one_and_a_far_one_of_zero():
+    label = np.zeros((1, 40, 50), np.uint8)
+    label[0, 10:20, 10:20] = 1
+    size = np.array([(40, 50)], np.int32)
+    measure = functools.partial(
+        boundary_f, size=size, num_classes=3, smallest=smallest_diagonal(size), radius=5
+    )
+    for border, background in (("outside", 1), ("ignore", 1)):
+        got = measure(label.astype(np.int32), label, border=border)[0]
+        np.testing.assert_allclose(got, [background, 1, np.nan])
+    # Exactly 5 pixels off is not nearer than theta, which is 5 in the smallest image.
+    for shift, expected in ((4, 1), (5, 0)):
+        line = np.zeros((2, 1, 40, 50), np.uint8)
+        line[0, 0, 20], line[1, 0, 20 + shift] = 1, 1
+        got = measure(line[0].astype(np.int32), line[1], border="ignore")[0]
+        assert got[1] == expected
+
+
+def test_tolerance_is_a_part_of_the_diagonal_and_exact():
+    """5 pixels in the smallest image, 10 in one of twice the diagonal."""
+    sizes = np.array([(30, 40), (60, 80)], np.int32)
+    smallest = smallest_diagonal(sizes)
+    assert smallest == 50**2 and largest_radius(sizes, smallest) == 9
+    for shift, expected in ((9, 1), (10, 0)):
+        line = np.zeros((2, 1, 60, 80), np.uint8)
+        line[0, 0, :, 20], line[1, 0, :, 20 + shift] = 1, 1
+        got = boundary_f(
+            *(line[0].astype(np.int32), line[1], sizes[1:]),
+            **{"num_classes": 2, "smallest": smallest, "radius": 9, "border": "ignore"},
+        )[0]
+        assert got[1] == expected
+
+
+def test_points_beside_void_do_not_count():
+    """A square whose border is void has no boundary, in either map."""
+    label = np.zeros((1, 40, 40), np.uint8)
+    label[0, 10:30, 10:30] = VOID
+    label[0, 12:28, 12:28] = 1
+    prediction = np.zeros((1, 40, 40), np.int32)
+    prediction[0, 12:28, 12:20] = 1
+    size = np.array([(40, 40)], np.int32)
+    fields = {"num_classes": 2, "smallest": 3200, "radius": 5, "border": "ignore"}
+    got = boundary_f(prediction, label, size, **fields)[0]
+    assert np.all(np.isnan(got))
+
+
+def test_real_label_maps(voc_archive):
+    """100 pairs: each map against itself moved, and with regions of another map."""
+    from test_voc_configs import voc_images
+
+    labels = [label[:240, :240] for label in voc_images(voc_archive, 51).labels]
+    random = np.random.RandomState(0)
+    pairs = []
+    for number, (label, other) in enumerate(zip(labels, labels[1:], strict=False)):
+        shape = tuple(min(a, b) for a, b in zip(label.shape, other.shape, strict=True))
+        label, other = label[: shape[0], : shape[1]], other[: shape[0], : shape[1]]
+        for move in (True, False):
+            prediction = ndimage.shift(label, random.randint(-5, 6, 2), order=0, mode="nearest")
+            if not move:
+                prediction = np.where(regions(random, shape, 3, 20) == 0, other, prediction)
+            prediction = np.where(prediction == VOID, 0, prediction)
+            canvas = np.zeros((240, 240), np.int32), np.full((240, 240), VOID, np.uint8)
+            for array, part in zip(canvas, (prediction, label), strict=True):
+                array[: shape[0], : shape[1]] = part
+            pairs.append((*canvas, shape))
+        assert number < 50
+    assert len(pairs) == 100
+    compare(pairs, 21)
+
+
+@pytest.mark.slow
+def test_it_is_ten_times_faster_than_the_reference():
+    random = np.random.RandomState(0)
+    label = regions(random, (500, 500), 21, 12)
+    prediction = ndimage.shift(label, (3, 2), order=0, mode="nearest").astype(np.int32)
+    smallest = smallest_diagonal([(213, 320)])
+    size = np.array([(500, 500)], np.int32)
+    radius = largest_radius(size, smallest)
+    measure = jax.jit(
+        functools.partial(boundary_f, num_classes=21, smallest=smallest, radius=radius)
+    )
+    theta = 5 * math.sqrt(2 * 500**2 / smallest)
+
+    def seconds(function):
+        function()
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    plain = seconds(lambda: reference(prediction, label, 21, theta))
+    ours = seconds(lambda: np.asarray(measure(prediction[None], label[None], size)))
+    print(f"\nreference {plain * 1e3:.0f} ms, ours {ours * 1e3:.1f} ms, {plain / ours:.0f} times")
+    assert plain > 10 * ours
