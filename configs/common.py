@@ -13,7 +13,9 @@ def get_config():
 
     config.data = ml_collections.ConfigDict()
     config.data.name = ""
-    config.data.archives = ""  # Folder with the official archives; empty: download them.
+    # Folder with the official archives (empty: download them), or with one's own images.
+    config.data.archives = ""
+    config.data.allow_partial = False  # Go on if archives hold a part of the data set (voc_sbd).
     config.data.data_dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
     config.data.fraction = 1.0  # Part of the training images that is used, drawn by the seed.
     config.data.train = "train"  # Splits. The test split is read after training only.

@@ -81,7 +81,12 @@ class Experiment(NamedTuple):
 
 def load_data(config):
     """The DataSet that the configuration names, prepared."""
-    return data.load(config.data.name, archives=config.data.archives, data_dir=config.data.data_dir)
+    return data.load(
+        config.data.name,
+        archives=config.data.archives,
+        data_dir=config.data.data_dir,
+        allow_partial=config.data.allow_partial,
+    )
 
 
 def build_segmenter(config, num_classes):

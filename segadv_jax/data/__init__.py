@@ -20,7 +20,7 @@ from segadv_jax.errors import InputError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-DATA_SETS = ("synthetic", "stanford_background")
+DATA_SETS = ("synthetic", "stanford_background", "voc_sbd", "image_folder")
 
 
 class DataSet(NamedTuple):
@@ -31,13 +31,15 @@ class DataSet(NamedTuple):
     palette: np.ndarray
 
 
-def load(name, *, archives="", data_dir=""):
+def load(name, *, archives="", data_dir="", allow_partial=False):
     """Prepares the data set `name` if it is not prepared yet, and returns it.
 
     Args:
       name: one of `DATA_SETS`.
-      archives: folder that holds the official archives; empty: they are downloaded.
+      archives: folder that holds the official archives, or one's own images; empty: the archives
+        are downloaded.
       data_dir: where prepared data and downloads are kept; empty: TFDS's usual folder.
+      allow_partial: go on if the archives hold a part of the data set.
 
     Raises:
       InputError: an unknown name, or an archive that is missing, damaged or incomplete.
@@ -47,5 +49,10 @@ def load(name, *, archives="", data_dir=""):
             f"--config.data.name: no data set is called {name!r}; known: {', '.join(DATA_SETS)}"
         )
     module = importlib.import_module(f"segadv_jax.data.{name}")
-    builder = module.prepare(archives=archives, data_dir=data_dir)
+    options = {"allow_partial": True} if allow_partial else {}
+    if options and name != "voc_sbd":
+        raise InputError(f"--config.data.allow_partial is of the data set voc_sbd, not of {name}")
+    builder = module.prepare(archives=archives, data_dir=data_dir, **options)
+    if name == "image_folder":
+        return DataSet(builder, *module.classes(builder))
     return DataSet(builder, module.CLASS_NAMES, module.PALETTE)

@@ -43,6 +43,12 @@ def find(archive, folder, data_dir):
     return path
 
 
+def find_beside(file_name, folder):
+    """The path of an archive that may lie in `folder`, or None; it cannot be downloaded."""
+    path = Path(folder).expanduser() / file_name
+    return path if folder and path.is_file() else None
+
+
 def _download(archive, folder):
     # Imported only here: finding, locking and reading archives needs no TensorFlow.
     from segadv_jax.data.cpu_tensorflow import tfds
@@ -92,11 +98,16 @@ def read_tar(path, wanted):
         with tarfile.open(path) as tar:
             return {m.name: tar.extractfile(m).read() for m in tar if m.isfile() and wanted(m.name)}
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        raise InputError(
-            f"the archive {path} ({os.path.getsize(path)} bytes) is damaged or incomplete"
-            f" ({reason}); delete it and fetch it again"
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path, error):
+    """The InputError about an archive that cannot be read."""
+    reason = str(error).partition("\n")[0].rstrip(":")
+    return InputError(
+        f"the archive {path} ({os.path.getsize(path)} bytes) is damaged or incomplete"
+        f" ({reason}); delete it and fetch it again"
+    )
 
 
 def writable_folder(path):

@@ -33,6 +33,18 @@ def features(encoding):
     )
 
 
+def voc_palette(num_classes):
+    """Colours u8[C,3] of class indices as PASCAL VOC's label images have them: bits, spread out."""
+    index = np.arange(num_classes)
+    colours = np.zeros((num_classes, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
 def png(array):
     """Encodes u8[H,W] or u8[H,W,3] as PNG bytes."""
     buffer = io.BytesIO()

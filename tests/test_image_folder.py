@@ -1,0 +1,154 @@
+"""One's own images in a folder: what is read, and what is refused before anything is written."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segadv_jax import data
+from segadv_jax.data import pipeline
+from segadv_jax.errors import InputError
+
+NAMES = [f"picture_{i}" for i in range(8)]
+
+
+def write(folder, names=NAMES, classes=3, palette=True):
+    """A folder of small images; (images, labels) that were written."""
+    random, images, labels = np.random.RandomState(0), {}, {}
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for number, name in enumerate(names):
+        shape = 10 + number, 12
+        images[name] = random.randint(0, 256, (*shape, 3)).astype(np.uint8)
+        labels[name] = random.choice(np.array([*range(classes), 255], np.uint8), shape)
+        Image.fromarray(images[name]).save(folder / "images" / f"{name}.png")
+        label = Image.fromarray(labels[name])
+        if palette and number % 2:
+            label = label.convert("P")
+            label.putdata(labels[name].reshape(-1).tolist())
+            label.putpalette(random.randint(0, 256, 768).tolist())
+        label.save(folder / "labels" / f"{name}.png")
+    return images, labels
+
+
+def load(folder, tmp_path):
+    return data.load("image_folder", archives=str(folder), data_dir=str(tmp_path / "prepared"))
+
+
+def examples(data_set, splits=("train", "validation", "test")):
+    """{name: (image, label)} of all splits, decoded."""
+    found = {}
+    for split in splits:
+        part = pipeline.read_split(data_set.builder, split)
+        canvas = part.canvas()
+        for batch in pipeline.eval_batches(part, batch_size=1, canvas=canvas):
+            high, wide = batch["size"][0]
+            assert batch["id"][0] not in found
+            found[batch["id"][0]] = batch["image"][0, :high, :wide], batch["label"][0, :high, :wide]
+    return found
+
+
+def test_images_and_labels_come_back(tmp_path):
+    images, labels = write(tmp_path / "mine")
+    data_set = load(tmp_path / "mine", tmp_path)
+    assert data_set.class_names == ("class 0", "class 1", "class 2")
+    assert data_set.palette.shape == (3, 3)
+    found = examples(data_set)
+    assert set(found) == set(NAMES)
+    for name, (image, label) in found.items():
+        np.testing.assert_array_equal(image, images[name])
+        np.testing.assert_array_equal(label, labels[name])
+
+
+def test_lists_and_class_names_are_taken(tmp_path):
+    write(tmp_path / "mine")
+    lists = {"train": NAMES[3:], "validation": NAMES[:2], "test": NAMES[2:3]}
+    for split, names in lists.items():
+        (tmp_path / "mine" / f"{split}.txt").write_text("\n".join(names) + "\n\n")
+    (tmp_path / "mine" / "classes.txt").write_text("sky\nground\ntree\ncar\n")
+    data_set = load(tmp_path / "mine", tmp_path)
+    assert data_set.class_names == ("sky", "ground", "tree", "car")
+    for split, names in lists.items():
+        assert pipeline.read_split(data_set.builder, split).ids == names
+
+
+def test_a_changed_mask_is_seen(tmp_path):
+    _, labels = write(tmp_path / "mine")
+    before = examples(load(tmp_path / "mine", tmp_path))
+    changed = (labels[NAMES[4]] + 1) % 3
+    Image.fromarray(changed.astype(np.uint8)).save(tmp_path / "mine/labels" / f"{NAMES[4]}.png")
+    after = examples(load(tmp_path / "mine", tmp_path))
+    for name in NAMES:
+        same = np.array_equal(after[name][1], before[name][1])
+        assert same == (name != NAMES[4])
+    np.testing.assert_array_equal(after[NAMES[4]][1], changed)
+
+
+def test_photographs_lie_the_way_up_that_they_say(tmp_path):
+    """With an orientation in its EXIF data, grey, or with an alpha channel."""
+    images, _ = write(tmp_path / "mine")
+    folder = tmp_path / "mine"
+    turned = Image.fromarray(images[NAMES[0]]).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Shown turned by 90 degrees clockwise.
+    turned.save(folder / "images" / f"{NAMES[0]}.png", exif=exif)
+    grey = Image.fromarray(images[NAMES[1]]).convert("L")
+    grey.save(folder / "images" / f"{NAMES[1]}.png")
+    Image.fromarray(images[NAMES[2]]).convert("RGBA").save(folder / "images" / f"{NAMES[2]}.png")
+    found = examples(load(folder, tmp_path))
+    np.testing.assert_array_equal(found[NAMES[0]][0], images[NAMES[0]])
+    np.testing.assert_array_equal(found[NAMES[1]][0], np.array(grey)[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(found[NAMES[2]][0], images[NAMES[2]])
+
+
+def test_everything_that_is_wrong_is_reported_together(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder)
+    (folder / "classes.txt").write_text("sky\nground\ntree\n")
+    (folder / "labels" / f"{NAMES[0]}.png").unlink()
+    (folder / "images" / f"{NAMES[1]}.png").write_bytes(b"no image")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(folder / "labels" / f"{NAMES[2]}.png")
+    Image.fromarray(np.full((13, 12), 9, np.uint8)).save(folder / "labels" / f"{NAMES[3]}.png")
+    Image.fromarray(np.zeros((14, 12, 3), np.uint8)).save(folder / "labels" / f"{NAMES[4]}.png")
+    content = io.BytesIO()
+    Image.fromarray(np.zeros((15, 12), np.uint8)).save(content, "png")
+    (folder / "labels" / f"{NAMES[5]}.png").write_bytes(content.getvalue()[:-30])
+    with pytest.raises(InputError) as error:
+        load(folder, tmp_path)
+    for problem in (
+        f"labels/{NAMES[0]}.png is missing",
+        f"images/{NAMES[1]}.png is not a readable image",
+        f"labels/{NAMES[2]}.png is 3x4 (height x width), its image 12x12",
+        f"labels/{NAMES[3]}.png has a class 9, but classes.txt names 3",
+        f"labels/{NAMES[4]}.png is of mode RGB: save class indices",
+        f"labels/{NAMES[5]}.png is not a readable image",
+    ):
+        assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": ["a"]}, "validation.txt is missing"),
+        (
+            {"train": ["a"], "validation": ["b"]},
+            r"images/a.\* is in a list, but not there; im",
+        ),
+        ({"train": NAMES[:2], "validation": []}, "validation.txt names no image"),
+        ({"train": NAMES[:1] * 2, "validation": NAMES[:1]}, "train.txt names picture_0 twice"),
+    ],
+)
+def test_wrong_lists_are_refused(lists, message, tmp_path):
+    write(tmp_path / "mine")
+    for split, names in lists.items():
+        (tmp_path / "mine" / f"{split}.txt").write_text("\n".join(names))
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "mine", tmp_path)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    for folder in ("", str(tmp_path)):
+        with pytest.raises(InputError, match="set it to a folder with images/ and labels/"):
+            data.load("image_folder", archives=folder, data_dir=str(tmp_path))
