@@ -84,4 +84,9 @@ def get_config():
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
     config.evaluate.split = "test"  # What --mode=evaluate evaluates.
+    config.evaluate.bf = False  # Measure BF, too, on the boundaries; not while training.
+    config.evaluate.bf_background = True  # Class 0 counts in it.
+    config.evaluate.tile = 0  # Cells on a side of the tiles of an image; 0: it stays whole.
+    config.evaluate.flip = False  # Average over the image and its mirror image,
+    config.evaluate.scales = (1.0,)  # and over the image at these scales; not while training.
     return config

@@ -56,6 +56,9 @@ def get_config():
     config.optimizer.adversary.clip = 1.0
     config.evaluate.every = 2_000
     config.evaluate.batch_size = 8
+    config.evaluate.split = "val"
+    config.evaluate.bf = True
+    config.evaluate.tile = 66  # That of the released program.
     config.evaluate.train_images = 64
 
     config.optimizer.segmenter.learning_rate = hyperparameters.BASELINE.slr

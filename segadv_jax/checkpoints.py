@@ -102,15 +102,29 @@ def restore_segmenter(manager, params, step):
     return _read(manager, step, items)["segmenter"]
 
 
+def restore_adversary(manager, step):
+    """The adversary's parameters of ``step``, of whatever shapes, as NumPy arrays."""
+    folder = os.path.join(str(manager.directory), str(step), "training")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return jax.device_get(checkpointer.restore(folder)["adversary"])
+    except (ValueError, KeyError, OSError) as error:
+        raise _unreadable(folder, error) from error
+
+
 def _read(manager, step, items):
     try:
         return manager.restore(step, args=items)
     except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"the checkpoint {manager.directory / str(step)} cannot be read ({reason}); delete "
-            "that folder to go on from an earlier one, if there is one, or from the start"
-        ) from error
+        raise _unreadable(manager.directory / str(step), error) from error
+
+
+def _unreadable(folder, error):
+    reason = str(error).strip().split("\n")[0]
+    return InputError(
+        f"the checkpoint {folder} cannot be read ({reason}); delete that folder to go on from an "
+        "earlier one, if there is one, or from the start"
+    )
 
 
 def _items(state):

@@ -11,7 +11,7 @@ from absl import logging
 from segadv_jax import checkpoints, experiment, measures, steps, weights
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
-from segadv_jax.metrics import confusion
+from segadv_jax.metrics import boundary, confusion
 
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 
@@ -27,28 +27,72 @@ def evaluate(config, workdir, split=None):
     Returns:
         {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty": float, "iou": {class
         name: float or None where the class does not occur}, "step", "images": int}. Cross-entropy
-        and certainty, the highest class probability, are means over label cells.
+        and certainty, the highest class probability, are means over label cells. With
+        ``config.evaluate.bf`` also "mean_bf", "std_bf" over images and "bf" by class, the same of
+        the other reading of the image's border as "..._ignoring_border", and "bf_theta", theta as
+        a part of the image's diagonal. If the run has an adversary, also "accuracy_real" and
+        "accuracy_synthetic", how often it is right.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
     """
+    experiment.check_numbers(config)
     split = split or config.evaluate.split
     data_set = experiment.load_data(config)
     segmenter, params, step = restore_best(config, workdir, data_set)
+    segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
     examples = pipeline.read_split(data_set.builder, split)
-    totals = run(
-        steps.parallel_eval_step(segmenter=segmenter),
-        steps.replicate(params),
-        examples,
-        len(data_set.class_names),
-        config.evaluate.batch_size,
-        examples.canvas(),
+    num_classes, canvas = len(data_set.class_names), examples.canvas()
+    bounds = None
+    if config.evaluate.bf:
+        smallest = boundary.smallest_diagonal(examples.sizes)
+        radius = boundary.largest_radius(examples.sizes, smallest)
+        first = 0 if config.evaluate.bf_background else 1
+        bounds = {"smallest": smallest, "radius": radius, "first": first}
+    eval_step = steps.parallel_eval_step(
+        segmenter=segmenter,
+        boundary=bounds,
+        flip=config.evaluate.flip,
+        scales=tuple(config.evaluate.scales),
     )
-    result = summarize(totals, data_set.class_names) | {"step": step, "images": len(examples.ids)}
+    zeros = steps.zero_totals(num_classes, boundary=config.evaluate.bf)
+    batch_size = config.evaluate.batch_size
+    totals = run(eval_step, steps.replicate(params), examples, zeros, batch_size, canvas)
+    if not totals["confusion"].any():
+        raise InputError(f"the split {split!r} has no labels to evaluate against")
+    result = summarize(totals, data_set.class_names)
+    if bounds:
+        result["bf_theta"] = boundary.PIXELS / math.sqrt(bounds["smallest"])
+    result |= judge(config, workdir, step, segmenter, params, examples, num_classes)
+    result |= {"step": step, "images": len(examples.ids)}
     if jax.process_index() == 0:
         path = write_result(workdir, split, result)
         logging.info("%s, in %%: %s", path, measures.describe(result))
     return result
+
+
+def judge(config, workdir, step, segmenter, params, examples, num_classes):
+    """How often the adversary of a run's step is right on whole images, without augmentation.
+
+    Returns:
+        {"accuracy_real", "accuracy_synthetic": float}; empty without an adversary.
+    """
+    if not step or config.alternation.schedule == "standard":
+        return {}
+    parts = experiment.build(config, num_classes)
+    with checkpoints.open_manager(workdir) as manager:
+        adversary = checkpoints.restore_adversary(manager, step)
+    judge_step = steps.parallel_eval_step(
+        steps.judge_step,
+        segmenter=segmenter,
+        adversary=parts.adversary,
+        encode=parts.step["encode"],
+    )
+    zeros = {name: np.zeros((), np.float32) for name in ("real", "synthetic", "predictions")}
+    both = steps.replicate({"segmenter": params, "adversary": adversary})
+    totals = run(judge_step, both, examples, zeros, config.evaluate.batch_size, examples.canvas())
+    number = max(totals["predictions"], 1)
+    return {f"accuracy_{kind}": float(totals[kind] / number) for kind in ("real", "synthetic")}
 
 
 def restore_best(config, workdir, data_set):
@@ -83,19 +127,19 @@ def restore_best(config, workdir, data_set):
     return segmenter, params, step
 
 
-def run(eval_step, params, examples, num_classes, batch_size, canvas):
-    """Totals of ``steps.eval_step`` over a split, whatever the batch size and number of devices.
+def run(eval_step, params, examples, zeros, batch_size, canvas):
+    """Totals over a split, whatever the batch size and number of devices.
 
     Args:
         eval_step: of ``steps.parallel_eval_step``.
-        params: the segmenter's, replicated.
+        params: replicated.
         examples: pipeline.Split.
-        num_classes: C.
+        zeros: the totals before the first batch, {name: number or array}.
         batch_size: images per step, over all devices; rounded up to a multiple of their number.
         canvas: (height, width) in pixels.
 
     Returns:
-        {"confusion": i64[C,C], "mce": float, "certainty": float, "cells": float}.
+        {name: i64 or f64 array of the shape in ``zeros``}.
     """
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     batches = pipeline.eval_batches(
@@ -107,12 +151,14 @@ def run(eval_step, params, examples, num_classes, batch_size, canvas):
     )
     # Counts are 32-bit on the device: they move to the host before they can overflow.
     until_full = max(1, COUNTER_LIMIT // (batch_size * math.prod(canvas)))
-    sums = {"confusion": np.zeros((num_classes, num_classes), np.int64)}
-    sums |= {"mce": 0.0, "certainty": 0.0, "cells": 0.0}
+    sums = {
+        name: np.zeros(x.shape, np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64)
+        for name, x in zeros.items()
+    }
     totals, held = None, 0
     for batch in batches:
         if totals is None:
-            totals = steps.replicate(steps.zero_totals(num_classes))
+            totals = steps.replicate(zeros)
         totals = eval_step(params, totals, steps.shard(batch))
         held += 1
         if held == until_full:
@@ -121,18 +167,24 @@ def run(eval_step, params, examples, num_classes, batch_size, canvas):
 
 
 def _add(sums, totals):
-    return {
-        name: value + np.asarray(totals[name], np.result_type(value))
-        for name, value in sums.items()
-    }
+    return {name: value + np.asarray(totals[name], value.dtype) for name, value in sums.items()}
 
 
 def summarize(totals, class_names):
     """Measures of ``run``'s totals, ready for JSON: NaN becomes None."""
+
+    def by_class(values):
+        return dict(zip(class_names, map(float, values), strict=True))
+
     result = confusion.measures(totals["confusion"])
     for name in ("mce", "certainty"):
         result[name] = float(totals[name] / max(totals["cells"], 1))
-    result["iou"] = dict(zip(class_names, map(float, result["iou"]), strict=True))
+    result["iou"] = by_class(result["iou"])
+    for border, suffix in (("outside", ""), ("ignore", "_ignoring_border")):
+        if f"bf_{border}_sum" in totals:
+            found = boundary.measures(totals, border)
+            found["bf"] = by_class(found["bf"])
+            result |= {f"{name}{suffix}": value for name, value in found.items()}
 
     def plain(value):
         if isinstance(value, dict):

@@ -4,6 +4,7 @@ Beside this module only the loops in ``train.py`` and ``evaluate.py`` see the co
 value is reported by the name of its field.
 """
 
+import dataclasses
 import math
 import operator
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ AT_LEAST = {
     "evaluate.batch_size": 1,
     "evaluate.train_images": 0,
     "evaluate.pictures": 1,
+    "evaluate.tile": 0,
     "optimizer.segmenter.learning_rate": 0,
     "optimizer.adversary.learning_rate": 0,
 }
@@ -94,6 +96,17 @@ def build_segmenter(config, num_classes):
     return _module("segmenter", SEGMENTERS, config.segmenter, num_classes=num_classes)
 
 
+def in_tiles(segmenter, tile):
+    """The segmenter as it is evaluated: on tiles of so many cells, or on whole images for 0."""
+    if not tile:
+        return segmenter
+    if "tile" not in {field.name for field in dataclasses.fields(segmenter)}:
+        raise InputError(
+            f"config.evaluate.tile is {tile}, but this segmenter takes whole images: set it to 0"
+        )
+    return _checked("evaluate", segmenter.clone, {"tile": tile})
+
+
 def check_numbers(config):
     """Raises an InputError that names the first field whose number is out of range."""
     for field, least in AT_LEAST.items():
@@ -126,6 +139,9 @@ def check_numbers(config):
         raise InputError(f"config.loss.saturating is of the game 'bce', not of {loss.game!r}")
     if loss.smoothing and loss.game == "hinge":
         raise InputError("config.loss.smoothing has no meaning in the game 'hinge': set it to 0")
+    scales = config.evaluate.scales
+    if not scales or not all(0 < scale <= 8 for scale in scales):
+        raise InputError(f"config.evaluate.scales is {scales}: set it to numbers above 0, up to 8")
     scale = config.train.scale
     if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
         raise InputError(f"config.train.scale is {scale}: set it to (smallest, largest), above 0")

@@ -15,13 +15,13 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segadv_jax import VOID, losses
+from segadv_jax import VOID, losses, prediction
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.data.augment import augment as augment_example
-from segadv_jax.data.augment import reflect_border
 from segadv_jax.encodings import zero_void
+from segadv_jax.metrics.boundary import BORDERS, boundary_f, image_sums
 from segadv_jax.metrics.confusion import confusion_matrix
-from segadv_jax.models.geometry import downsample_labels, upsample
+from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.train_state import TrainState
 
 AXIS = "batch"
@@ -124,7 +124,7 @@ def train_step(
     if turn != "standard":
         judged = adversary.apply({}, cell_label, size, method="judged")
         weights = losses.prediction_weights(judged, adversary.block)
-        window = _without(image, segmenter.margin)
+        window = prediction.without_margin(image, segmenter.margin)
         colours = segmenter.apply({}, window, size, method="colours")
         real, _ = encode(jax.nn.softmax(logits), cell_label, colours)
         judge_loss = functools.partial(losses.adversary_loss, game=game, smoothing=smoothing)
@@ -210,7 +210,9 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, average), metrics
 
 
-def eval_step(params, totals, batch, *, segmenter, axis_name=None):
+def eval_step(
+    params, totals, batch, *, segmenter, boundary=None, flip=False, scales=(1.0,), axis_name=None
+):
     """Adds one batch to the totals of an evaluation, at the images' native resolution.
 
     Args:
@@ -219,36 +221,86 @@ def eval_step(params, totals, batch, *, segmenter, axis_name=None):
       batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows
         whose mask is 0 count nowhere.
       segmenter: module with ``stride`` and ``offset``.
+      boundary: {"smallest", "radius"} of ``metrics.boundary`` and {"first": the first class that
+        counts}, to measure BF as well; None does not.
+      flip, scales: the views over which predictions are averaged, see ``prediction.predict``;
+        cross-entropy and certainty are those of the image as it is.
       axis_name: of the mapped axis; None on a single device.
 
     Returns:
       The new totals, over all devices.
     """
     label = jnp.where(batch["mask"][:, None, None] > 0, batch["label"], jnp.uint8(VOID))
-    logits = _segment(params, batch["image"], batch["size"], segmenter)
-    probabilities = _native(logits, batch["image"], batch["size"], segmenter)
+    image, size = batch["image"], batch["size"]
+    logits = prediction.segment(params, image, size, segmenter)
+    if flip or tuple(scales) != (1.0,):
+        probabilities = prediction.predict(params, image, size, segmenter, flip, scales)
+    else:
+        probabilities = prediction.native(logits, image, size, segmenter)
+    predicted, num_classes = jnp.argmax(probabilities, -1), logits.shape[-1]
     cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
+    logits = logits[:, : cell_label.shape[1], : cell_label.shape[2]]  # Tiles have more.
     mce, cells = losses.mce(logits, cell_label)
     part = {
-        "confusion": confusion_matrix(jnp.argmax(probabilities, -1), label, logits.shape[-1]),
+        "confusion": confusion_matrix(predicted, label, num_classes),
         "mce": mce,
         "certainty": losses.certainty(logits, cell_label),
         "cells": cells,
     }
+    if boundary is not None:
+        fields = {"num_classes": num_classes} | dict(boundary)
+        first = fields.pop("first")
+        for border in BORDERS:
+            f = boundary_f(predicted, label, size, border=border, **fields)
+            part |= {f"bf_{border}_{key}": value for key, value in image_sums(f, first).items()}
     if axis_name is not None:
         part = lax.psum(part, axis_name)
     return jax.tree.map(jnp.add, totals, part)
 
 
-def zero_totals(num_classes):
-    """Totals of an evaluation before its first batch: ``confusion`` of pixels, others of cells."""
-    confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
-    return {"confusion": confusion} | {k: jnp.zeros(()) for k in ("mce", "certainty", "cells")}
+def judge_step(params, totals, batch, *, segmenter, adversary, encode, axis_name=None):
+    """Adds how often the adversary is right on one batch: on whole images, without augmentation.
+
+    Args:
+      params: {"segmenter", "adversary"}.
+      totals: {"real", "synthetic", "predictions": f32[]}.
+      batch, segmenter, axis_name: as in ``eval_step``.
+      adversary, encode: as in ``train_step``.
+
+    Returns:
+      The new totals, over all devices.
+    """
+    label = jnp.where(batch["mask"][:, None, None] > 0, batch["label"], jnp.uint8(VOID))
+    size = batch["size"]
+    image = batch["image"].astype(jnp.float32)
+    cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
+    logits = prediction.segment(params[SEGMENTER], batch["image"], size, segmenter)
+    colours = segmenter.apply({}, image, size, method="colours")
+    logits = logits[:, : cell_label.shape[1], : cell_label.shape[2]]  # Tiles have more.
+    maps = encode(jax.nn.softmax(logits), cell_label, colours)
+    judged = adversary.apply({}, cell_label, size, method="judged")
+    weights = losses.prediction_weights(judged, adversary.block)
+    part = {"predictions": jnp.sum(weights)}
+    for name, label_map in zip(("real", "synthetic"), maps, strict=True):
+        verdict = adversary.apply({"params": params[ADVERSARY]}, label_map, image, size)
+        part[name], _ = losses.correct_predictions(verdict, name == "real", weights)
+    if axis_name is not None:
+        part = lax.psum(part, axis_name)
+    return jax.tree.map(jnp.add, totals, part)
 
 
-def predict(params, image, size, segmenter):
-    """Class probabilities f32[n,H,W,C] at every pixel of images u8[n,H,W,3] of sizes i32[n,2]."""
-    return _native(_segment(params, image, size, segmenter), image, size, segmenter)
+def zero_totals(num_classes, boundary=False):
+    """Totals of an evaluation before its first batch: ``confusion`` of pixels, others of cells.
+
+    With ``boundary`` also the sums of BF over images, for both readings of the image's border.
+    """
+    totals = {"confusion": jnp.zeros((num_classes, num_classes), jnp.int32)}
+    totals |= {name: jnp.zeros(()) for name in ("mce", "certainty", "cells")}
+    if boundary:
+        sums = jax.eval_shape(image_sums, jnp.zeros((1, num_classes)))
+        for border in BORDERS:
+            totals |= {f"bf_{border}_{k}": jnp.zeros(v.shape) for k, v in sums.items()}
+    return totals
 
 
 def parallel_train_step(**static):
@@ -267,10 +319,13 @@ def parallel_train_step(**static):
     )
 
 
-def parallel_eval_step(**static):
-    """``eval_step`` over all devices: (params, totals, batch with a leading device axis)."""
+def parallel_eval_step(step=eval_step, **static):
+    """``eval_step``, or ``judge_step``, over all devices.
+
+    Arguments: the replicated params and totals, and a batch with a leading device axis.
+    """
     return jax.pmap(
-        functools.partial(eval_step, axis_name=AXIS, **static),
+        functools.partial(step, axis_name=AXIS, **static),
         axis_name=AXIS,
         in_axes=(None, None, 0),
         out_axes=None,
@@ -308,7 +363,7 @@ def _prepare(batch, key, augment, segmenter, axis_name):
     The image has the segmenter's margin around what the label and the size are of.
     """
     if augment is None:
-        image = _with_margin(batch["image"], batch["size"], segmenter)
+        image = prediction.with_margin(batch["image"], batch["size"], segmenter)
         return image, batch["label"], batch["size"]
     keys = _row_keys(key, len(batch["image"]), axis_name)
     augment = functools.partial(augment_example, margin=segmenter.margin, **augment)
@@ -330,24 +385,3 @@ def _add_noise(label_map, keys, number, *, deviation, label):
         return jax.random.normal(jax.random.fold_in(key, number), label_map.shape[1:])
 
     return label_map + zero_void(deviation * jax.vmap(draw)(keys), label)
-
-
-def _with_margin(image, size, segmenter):
-    """u8[n,H,W,3] as the segmenter takes it, f32[n,H+2*margin,W+2*margin,3]."""
-    return reflect_border(image, size, segmenter.margin, segmenter.stride).astype(jnp.float32)
-
-
-def _without(image, margin):
-    height, width = image.shape[1:3]
-    return image[:, margin : height - margin, margin : width - margin]
-
-
-def _segment(params, image, size, segmenter):
-    """Logits f32[n,h,w,C] of whole images u8[n,H,W,3] of sizes i32[n,2]."""
-    return segmenter.apply({"params": params}, _with_margin(image, size, segmenter), size)
-
-
-def _native(logits, image, size, segmenter):
-    """Class probabilities f32[n,H,W,C] at the pixels of the image u8[n,H,W,3]."""
-    probabilities = jax.nn.softmax(logits)
-    return upsample(probabilities, size, image.shape[1:3], segmenter.stride, segmenter.offset)

@@ -14,7 +14,7 @@ from absl import logging
 from clu import metric_writers
 from tqdm import tqdm
 
-from segadv_jax import checkpoints, evaluate, experiment, history, steps, visualize
+from segadv_jax import checkpoints, evaluate, experiment, history, prediction, steps, visualize
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.data import order, pipeline
 from segadv_jax.errors import InputError
@@ -107,7 +107,8 @@ def train(config, workdir):
             return False
         return turns.updates(step)[SEGMENTER] - turns.updates(best)[SEGMENTER] >= patience
 
-    validate = validator(config, data_set, training, validation, canvas, parts.segmenter)
+    evaluated_as = experiment.in_tiles(parts.segmenter, config.evaluate.tile)
+    validate = validator(config, data_set, training, validation, canvas, evaluated_as)
     writer = metric_writers.create_default_writer(workdir, just_logging=not is_first)
 
     with contextlib.ExitStack() as stack:
@@ -200,7 +201,7 @@ def validator(config, data_set, training, validation, canvas, segmenter):
         pipeline.eval_batches(validation, batch_size=config.evaluate.pictures, canvas=canvas)
     )
     predict = jax.jit(
-        lambda params: steps.predict(params, shown["image"], shown["size"], segmenter)
+        lambda params: prediction.predict(params, shown["image"], shown["size"], segmenter)
     )
 
     def validate(params):
@@ -210,7 +211,7 @@ def validator(config, data_set, training, validation, canvas, segmenter):
                 eval_step,
                 params,
                 split,
-                len(data_set.class_names),
+                steps.zero_totals(len(data_set.class_names)),
                 config.evaluate.batch_size,
                 canvas,
             )

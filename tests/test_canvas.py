@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, losses, steps
+from segadv_jax import VOID, losses, prediction, steps
 from segadv_jax.data.augment import reflect_border
 from segadv_jax.models import Dilated8
 from segadv_jax.models.geometry import downsample_labels
@@ -47,7 +47,7 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(module):
         with_border = reflect_border(image, size, module.margin, module.stride)
         return (
             module.apply({"params": params}, with_border.astype(jnp.float32), size),
-            steps.predict(params, image, size, module),
+            prediction.predict(params, image, size, module),
             steps.eval_step(params, totals, batch, segmenter=module),
         )
 

@@ -11,7 +11,7 @@ import pytest
 import small
 import tensorflow as tf
 
-from segadv_jax import steps
+from segadv_jax import prediction
 from segadv_jax.data.augment import reflect_border
 from segadv_jax.models import dilated8
 from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8, identity_init
@@ -161,7 +161,7 @@ def test_a_map_of_the_deployed_size_comes_back_at_the_published_pixels():
     params["ct_final"]["kernel"] /= 50  # Probabilities between 0 and 1.
     size = np.array([(37, 29)], np.int32)
     cells = np.asarray(jax.nn.softmax(published(params, image)))
-    got = np.asarray(steps.predict(params, image[None], size, module))[0]
+    got = np.asarray(prediction.predict(params, image[None], size, module))[0]
     assert np.std(cells) > 0.05
     for h, w in np.ndindex(32, 24):  # Up to the last cell's pixel.
         (r, rt), (c, ct) = divmod(h, 8), divmod(w, 8)

@@ -22,6 +22,9 @@ def seven(synthetic):
     return pipeline.read_split(synthetic.builder, "test[:7]")
 
 
+ZEROS = steps.zero_totals(CLASSES)
+
+
 @pytest.fixture(scope="module")
 def segmenter():
     module = MultiScale(CLASSES, widths=(3, 4, 4), hidden=8)
@@ -35,7 +38,7 @@ def totals(seven, segmenter):
     module, params = segmenter
     eval_step, params = steps.parallel_eval_step(segmenter=module), steps.replicate(params)
     return {
-        batch_size: evaluate.run(eval_step, params, seven, CLASSES, batch_size, CANVAS)
+        batch_size: evaluate.run(eval_step, params, seven, ZEROS, batch_size, CANVAS)
         for batch_size in (1, 5, 8)
     }
 
@@ -52,7 +55,7 @@ def test_every_image_of_an_odd_split_counts_once(totals, seven):
 def test_totals_depend_neither_on_batch_size_nor_on_the_number_of_devices(totals, seven, segmenter):
     module, params = segmenter
     single = jax.jit(lambda sums, batch: steps.eval_step(params, sums, batch, segmenter=module))
-    sums = steps.zero_totals(CLASSES)
+    sums = ZEROS
     for batch in pipeline.eval_batches(seven, batch_size=4, canvas=CANVAS):
         sums = single(sums, {name: value for name, value in batch.items() if name != "id"})
     for result in totals.values():
@@ -76,7 +79,7 @@ def test_counts_move_to_the_host_before_they_overflow(seven, segmenter, monkeypa
 
     monkeypatch.setattr(evaluate, "COUNTER_LIMIT", 2 * 4 * CANVAS[0] * CANVAS[1])
     many = pipeline.Split(*(list(field) * 4 for field in seven[:3]), np.tile(seven.sizes, (4, 1)))
-    result = evaluate.run(count_high, params, many, CLASSES, 4, CANVAS)
+    result = evaluate.run(count_high, params, many, ZEROS, 4, CANVAS)
     assert (result["confusion"] == 7 * 2**29).all()
 
 

@@ -13,6 +13,7 @@ PACKAGE = "segadv_jax"
 # What each part may import of the package, itself and VOID aside. A new part needs a line here,
 # which is where its place in the house is decided.
 BELOW_STEPS = {"alternation", "data.augment", "encodings", "errors", "losses", "models"}
+BELOW_STEPS |= {"prediction"}
 BELOW_STEPS |= {"metrics", "optimizers", "train_state"}
 BELOW_LOOPS = BELOW_STEPS | {"checkpoints", "data", "experiment", "history", "measures"}
 BELOW_LOOPS |= {"steps", "visualize", "weights"}
@@ -24,6 +25,7 @@ MAY_IMPORT = {
     "alternation": {"errors"},
     "optimizers": {"alternation", "errors"},
     "train_state": {"errors"},
+    "prediction": {"data.augment", "errors", "models"},
     "steps": BELOW_STEPS,
     "metrics": {"errors"},
     "weights": {"errors", "models"},

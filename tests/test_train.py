@@ -191,7 +191,8 @@ def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):
     eval_step = steps.parallel_eval_step(segmenter=parts.segmenter)
     measured = []
     for params in (state.average, state.params["segmenter"]):
-        totals = evaluate.run(eval_step, steps.replicate(params), split, 8, 4, split.canvas())
+        zeros = steps.zero_totals(8)
+        totals = evaluate.run(eval_step, steps.replicate(params), split, zeros, 4, split.canvas())
         measured.append(evaluate.summarize(totals, data_set.class_names)["mce"])
     assert measured[0] == pytest.approx(result["mce"], rel=1e-5)
     assert measured[1] != pytest.approx(result["mce"], rel=1e-5)

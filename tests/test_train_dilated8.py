@@ -4,13 +4,27 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import small
 
 from configs import voc_smallfov_light
-from segadv_jax import checkpoints, evaluate, experiment, history, steps, weights
+from segadv_jax import (
+    checkpoints,
+    evaluate,
+    experiment,
+    history,
+    losses,
+    prediction,
+    steps,
+    weights,
+)
+from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
+from segadv_jax.metrics import boundary
+from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.train import train
 from tools import convert_weights
 
@@ -33,6 +47,8 @@ SMALL = {
     "evaluate.batch_size": 4,
     "evaluate.train_images": 0,
     "evaluate.pictures": 1,
+    "evaluate.tile": 0,
+    "evaluate.split": "test[:7]",
 }
 
 
@@ -90,7 +106,9 @@ def test_an_exported_segmenter_is_what_another_run_begins_with(run, data_dir, tm
     jax.tree.map(np.testing.assert_array_equal, state.params["segmenter"], params)
     # Or what is evaluated without any training.
     result = evaluate.evaluate(fields, str(tmp_path / "nothing"))
-    assert result == evaluate.evaluate(fields, str(run)) | {"step": 0}
+    trained = evaluate.evaluate(fields, str(run))
+    assert result["step"] == 0 and result["mean_iou"] == trained["mean_iou"]
+    assert "accuracy_real" in trained and "accuracy_real" not in result
     # A classifier's layers only, and the rest as a seed draws it.
     front_end = {name: params[name] for name in params if name.startswith(("conv", "fc"))}
     weights.save(target, front_end)
@@ -100,6 +118,58 @@ def test_an_exported_segmenter_is_what_another_run_begins_with(run, data_dir, tm
     for name, layer in state.params["segmenter"].items():
         expected = front_end.get(name, drawn.params["segmenter"][name])
         np.testing.assert_array_equal(layer["kernel"], expected["kernel"])
+
+
+def test_evaluation_measures_boundaries_and_the_adversary(run, data_dir):
+    """Against the same measures of the predictions that the public functions give."""
+    fields = config(data_dir)
+    result = evaluate.evaluate(fields, str(run), "validation[:5]")
+    data_set = experiment.load_data(fields)
+    segmenter, params, step = evaluate.restore_best(fields, str(run), data_set)
+    split = pipeline.read_split(data_set.builder, "validation[:5]")
+    (batch,) = pipeline.eval_batches(split, batch_size=5, canvas=split.canvas())
+    image, label, size = (jnp.asarray(batch[name]) for name in ("image", "label", "size"))
+    predicted = jnp.argmax(prediction.predict(params, image, size, segmenter), -1)
+    smallest = boundary.smallest_diagonal(batch["size"])
+    for border, suffix in (("outside", ""), ("ignore", "_ignoring_border")):
+        f = boundary.boundary_f(
+            *(predicted, label, size),
+            **{"num_classes": CLASSES, "smallest": smallest, "radius": 5, "border": border},
+        )
+        means = np.nanmean(np.asarray(f), 1)
+        assert result[f"mean_bf{suffix}"] == pytest.approx(np.mean(means), abs=1e-3)
+        assert result[f"std_bf{suffix}"] == pytest.approx(np.std(means), abs=1e-3)
+        by_class = np.nanmean(np.where(np.isnan(f), np.nan, f)[:, 0])
+        assert result[f"bf{suffix}"]["sky"] == pytest.approx(by_class, abs=1e-3)
+    assert result["bf_theta"] * smallest**0.5 == pytest.approx(5)
+
+    # The adversary's verdicts on both maps of whole images.
+    parts = experiment.build(fields, CLASSES)
+    with checkpoints.open_manager(str(run)) as manager:
+        adversary = checkpoints.restore_adversary(manager, step)
+    cell_label = downsample_labels(label, 8, 0)
+    window = image.astype(jnp.float32)
+    logits = prediction.segment(params, image, size, segmenter)
+    colours = segmenter.apply({}, window, size, method="colours")
+    weights = losses.prediction_weights(cell_label, 4)
+    maps = parts.step["encode"](jax.nn.softmax(logits), cell_label, colours)
+    for kind, label_map in zip(("real", "synthetic"), maps, strict=True):
+        verdict = parts.adversary.apply({"params": adversary}, label_map, window, size)[..., 0]
+        right = np.sum(((verdict > 0) == (kind == "real")) * weights) / np.sum(weights)
+        assert result[f"accuracy_{kind}"] == pytest.approx(float(right), abs=0.02)
+    without = evaluate.evaluate(config(data_dir, **{"evaluate.bf_background": False}), str(run))
+    assert without["mean_bf"] != evaluate.evaluate(fields, str(run))["mean_bf"]
+
+
+def test_evaluation_refuses_what_it_cannot_do(run, data_dir):
+    for overrides, message in (
+        ({"evaluate.scales": (0.0,)}, r"config.evaluate.scales is \(0.0,\)"),
+        ({"evaluate.tile": -1}, "config.evaluate.tile is -1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate.evaluate(config(data_dir, **overrides), str(run))
+    with pytest.raises(InputError, match="config.evaluate.tile is 4, but this segmenter takes who"):
+        experiment.in_tiles(small.segmenter(), 4)
 
 
 def test_absent_weights_are_an_error_that_claims_no_workdir(data_dir, tmp_path):

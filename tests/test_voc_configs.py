@@ -21,7 +21,7 @@ from configs import (
     voc_smallfov,
     voc_smallfov_light,
 )
-from segadv_jax import experiment, steps
+from segadv_jax import experiment, prediction, steps
 from segadv_jax.data.arrays import Arrays, train_batches
 from segadv_jax.errors import InputError
 
@@ -213,7 +213,7 @@ def test_full_size_network_trains_and_predicts_a_whole_image(voc_archive):
         state, metrics = jax.block_until_ready(step(state, batch, key, turn, number))
         print(f"\n{turn}: {time.monotonic() - began:.1f} s, mce {metrics['mce']:.3f}", end="")
         assert np.isfinite(metrics["mce"])
-    segment = jax.jit(functools.partial(steps.predict, segmenter=parts.segmenter))
+    segment = jax.jit(functools.partial(prediction.predict, segmenter=parts.segmenter))
     image = arrays.images[0]
     size = np.array([image.shape[:2]], np.int32)
     for _ in range(2):

@@ -245,6 +245,22 @@ def run_all(options, planned):
     return pool.run_all(planned, options.processes, options.program, cache)
 
 
+def carry_out(options, planned):
+    """``run_all``, or nothing with --table_only; what failed, as [(run, why)].
+
+    Raises:
+        InputError: the workdir cannot be used, or holds runs that were made with other arguments.
+    """
+    if options.table_only and not os.path.isdir(options.workdir):
+        raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
+    make_folder(options.workdir)
+    if not options.table_only:
+        return run_all(options, planned)
+    for run in planned:
+        runs.check_arguments(run)
+    return []
+
+
 def report_failures(failures):
     """Says on stderr which runs failed, why, and what to do."""
     for run, why in failures:
@@ -296,15 +312,8 @@ def main(argv):
                 f"--arm={arm}=...: config.data.test is empty; name a split to evaluate"
             )
     pairs = check_pairs(options.compare, configs)
-    planned, failures = plan(options.workdir, arms, seeds), []
-    if options.table_only and not os.path.isdir(options.workdir):
-        raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
-    make_folder(options.workdir)
-    if options.table_only:
-        for run in planned:
-            runs.check_arguments(run)
-    else:
-        failures = run_all(options, planned)
+    planned = plan(options.workdir, arms, seeds)
+    failures = carry_out(options, planned)
     rows = runs.results(planned)
     summary = comparison.summarize(rows, list(arms), pairs)
     paths = write(options.workdir, rows, summary)

@@ -55,7 +55,7 @@ def bootstrap_interval(values, confidence=CONFIDENCE, resamples=RESAMPLES, seed=
     return float(low), float(high)
 
 
-def spread(rows):
+def spread(rows, measures=MEASURES):
     """Mean and standard deviation (n - 1 in the denominator) of one arm over its seeds.
 
     Returns:
@@ -64,7 +64,7 @@ def spread(rows):
     """
     result = {"split": ", ".join(sorted({row["split"] for row in rows}))}
     result["seeds"] = sorted(row["seed"] for row in rows)
-    for measure in MEASURES:
+    for measure in measures:
         values = [row[measure] for row in rows if row[measure] is not None]
         result[measure] = {
             "mean": statistics.mean(values) if values else None,

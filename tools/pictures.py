@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from segadv_jax import evaluate, experiment, steps, visualize
+from segadv_jax import evaluate, experiment, prediction, visualize
 from segadv_jax.data import pipeline
 from tools import comparison, results_files
 
@@ -29,7 +29,7 @@ def predict(runs, count):
     probabilities = {}
     for name, (config, workdir) in runs.items():
         segmenter, params, _ = evaluate.restore_best(config, workdir, data_set)
-        one = jax.jit(functools.partial(steps.predict, segmenter=segmenter))
+        one = jax.jit(functools.partial(prediction.predict, segmenter=segmenter))
         probabilities[name] = np.asarray(one(params, batch["image"], batch["size"]))
     return data_set, batch, probabilities
 

@@ -67,8 +67,8 @@ def results(runs):
     return rows
 
 
-def read_result(folder):
-    """What a run arrived at on its test split, or None as long as it is not done.
+def read_result(folder, split=""):
+    """What a run arrived at on a split, by default its test split; None as long as it is not done.
 
     Done is a run that was trained to the end and has its evaluation: one of a checkpoint on the way
     does not count.
@@ -80,7 +80,7 @@ def read_result(folder):
     try:
         with open(path) as file:
             config = json.load(file)
-        split, updates = config["data"]["test"], config["train"]["updates"]
+        split, updates = split or config["data"]["test"], config["train"]["updates"]
         path = os.path.join(folder, "history.csv")
         evaluation = os.path.join(folder, "eval", f"{split}.json")
         rows = history.read(path) if os.path.exists(path) else []

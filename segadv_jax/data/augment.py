@@ -70,7 +70,7 @@ def augment(
             None
         ]
         out_label = jnp.where(window_mask, out_label, VOID)
-    return _bilinear(image, rows, columns, size), out_label, window
+    return bilinear(image, rows, columns, size), out_label, window
 
 
 def reflect(index, length):
@@ -113,7 +113,8 @@ def _nearest(label, rows, columns, size):
     return jnp.where(within, picked, VOID)
 
 
-def _bilinear(image, rows, columns, size):
+def bilinear(image, rows, columns, size):
+    """The image [H,W,3] of true ``size`` at places f32[h,w], reflected beyond: f32[h,w,3]."""
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
 

@@ -19,6 +19,7 @@ from segadv_jax import VOID
 
 PIXELS = 5  # Theta in the smallest image of a data set.
 BORDERS = ("outside", "ignore")
+_SUMS = ("sum", "squares", "images", "class_sum", "class_images")
 _BITS = 32
 _OUTSIDE, _UNLABELLED = -1, -2
 
@@ -79,6 +80,49 @@ def boundary_f(prediction, label, size, *, num_classes, smallest, radius, border
         return jnp.where(there > 0, jnp.where(found > 0, f, 0.0), jnp.nan)
 
     return jax.vmap(one)(prediction, label, size)
+
+
+def image_sums(f, first=0):
+    """Sums over the images of a batch.
+
+    Args:
+      f: f32[n,C] of ``boundary_f``.
+      first: the first class that counts in an image's mean: 1 leaves the background out.
+
+    Returns:
+      {"sum", "squares", "images": f32[], of the means over an image's classes; "class_sum",
+      "class_images": f32[C]}.
+    """
+    known = ~jnp.isnan(f)
+    f = jnp.where(known, f, 0)
+    number = jnp.sum(known[:, first:], -1)
+    mean = jnp.sum(f[:, first:], -1) / jnp.maximum(number, 1)
+    return {
+        "sum": jnp.sum(mean),
+        "squares": jnp.sum(jnp.square(mean)),
+        "images": jnp.sum(number > 0, dtype=jnp.float32),
+        "class_sum": jnp.sum(f, 0),
+        "class_images": jnp.sum(known, 0, dtype=jnp.float32),
+    }
+
+
+def measures(totals, border="outside"):
+    """BF over a data set from the sums of its images.
+
+    Args:
+      totals: {"bf_<border>_<name of image_sums>": number or array}.
+      border: one of BORDERS.
+
+    Returns:
+      {"mean_bf", "std_bf": float, over images; "bf": f64[C], means over the images of a class}, NaN
+      where there is none.
+    """
+    sums = {k: np.asarray(totals[f"bf_{border}_{k}"], np.float64) for k in _SUMS}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums["sum"] / sums["images"]
+        variance = np.maximum(sums["squares"] / sums["images"] - mean**2, 0)
+        by_class = sums["class_sum"] / sums["class_images"]
+    return {"mean_bf": float(mean), "std_bf": float(np.sqrt(variance)), "bf": by_class}
 
 
 def _points(classes, border):

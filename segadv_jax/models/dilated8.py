@@ -75,9 +75,9 @@ class Dilated8(nn.Module):
     With ``padding="reflect"``, the published geometry, no convolution pads: the image comes with a
     reflected border of ``margin`` pixels (``data.augment.reflect_border``), the front end's maps
     are padded once with the 33 zero cells that the context module takes away, and cell i is pixel
-    8i of the image, although its field of view is centred at 8i + 3.5. The released program fills a
-    tile of 900x900 pixels by reflection and puts the zeros around that; here they begin where the
-    image ends, so that nothing depends on the canvas.
+    8i of the image, although its field of view is centred at 8i + 3.5. The zeros begin where the
+    image ends, so that nothing depends on the canvas. In the released program they begin where its
+    tiles of 66x66 cells end, which the reflected image fills: ``tile=66``, in evaluation.
 
     With ``padding="same"``, for training from scratch, each convolution pads with zeros at the true
     border of the image or of its map, and cell i is pixel 8i + 3.5.
@@ -94,6 +94,8 @@ class Dilated8(nn.Module):
       dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
       remat: compute the activations within a stage again in the backward pass instead of keeping
         them.
+      tile: cells on a side of the tiles that a whole image is cut into, each with its own margin of
+        the image and, around it, its own zeros; 0 for none.
       sampled_colours: the *product* encoding shows the pixel at each cell instead of the area mean.
     """
 
@@ -105,6 +107,7 @@ class Dilated8(nn.Module):
     dtype: str = "float32"
     remat: bool = False
     sampled_colours: bool = False
+    tile: int = 0
 
     def __post_init__(self):
         for field, known in (
@@ -119,6 +122,8 @@ class Dilated8(nn.Module):
             raise ValueError(f"width is {self.width}: set it above 0")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: set it from 0 to below 1")
+        if self.tile < 0 or (self.tile and self.padding == "same"):
+            raise ValueError(f"tile is {self.tile}: set it to 0, or more with padding 'reflect'")
         super().__post_init__()
 
     stride = 8
@@ -174,6 +179,10 @@ class Dilated8(nn.Module):
                 f"Dilated-8 takes images of 8k + {2 * self.margin} pixels, which hold a reflected "
                 f"border, and got {image.shape[1]}x{image.shape[2]}"
             )
+        tiles = ()
+        if self.tile:
+            image, tiles = _cut(image, self.tile * self.stride, self.margin)
+            size = jnp.full((len(image), 2), self.tile * self.stride)
         x = _centre(image).astype(DTYPES[self.dtype])
         step = nn.remat(_stage, static_argnums=(4, 5)) if self.remat else _stage
         for number, layers in enumerate(FRONT_END):
@@ -187,7 +196,7 @@ class Dilated8(nn.Module):
                 border = (CONTEXT_BORDER, CONTEXT_BORDER)
                 x = jnp.pad(zero_outside(x, size), [(0, 0), border, border, (0, 0)])
             x = (nn.remat(_refine) if self.remat else _refine)(self, x, size)
-        return x.astype(jnp.float32)
+        return (_join(x, *tiles) if tiles else x).astype(jnp.float32)
 
     def conv(self, name, kernel, dilation, features, **fields):
         """A convolution padded as this network is."""
@@ -198,6 +207,27 @@ class Dilated8(nn.Module):
 
 def _centre(image):
     return image - jnp.array(MEAN_RGB, image.dtype).reshape(1, 1, 1, 3)
+
+
+def _cut(image, side, margin):
+    """Tiles of [n,down*side+2*margin,across*side+2*margin,3]: ([n*down*across,...], counts)."""
+    down, across = (-(-(pixels - 2 * margin) // side) for pixels in image.shape[1:3])
+    if (down * side, across * side) != tuple(p - 2 * margin for p in image.shape[1:3]):
+        raise ValueError(f"an image of {image.shape[1:3]} pixels has no whole tiles of {side}")
+    reach = side + 2 * margin
+    tiles = [
+        image[:, i * side : i * side + reach, j * side : j * side + reach]
+        for i in range(down)
+        for j in range(across)
+    ]
+    return jnp.stack(tiles, 1).reshape(-1, reach, reach, image.shape[-1]), (down, across)
+
+
+def _join(tiles, down, across):
+    """The inverse, of maps f[n*down*across,t,t,C]: f[n,down*t,across*t,C]."""
+    side, channels = tiles.shape[1], tiles.shape[-1]
+    x = tiles.reshape(-1, down, across, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(-1, down * side, across * side, channels)
 
 
 def _stage(module, x, size, keys, layers, pooled):

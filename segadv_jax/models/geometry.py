@@ -118,7 +118,7 @@ def downsample_labels(label, stride, offset):
     return label
 
 
-def upsample(cell_map, size, shape, stride, offset):
+def upsample(cell_map, size, shape, stride, offset, scale=1.0):
     """Bilinear interpolation of a map over label cells at every pixel of the canvas.
 
     Pixel ``p`` lies at cell coordinate ``(p - offset) / stride``; before the first and after the
@@ -132,6 +132,8 @@ def upsample(cell_map, size, shape, stride, offset):
       shape: (H, W) of the canvas.
       stride: pixels from one cell to the next.
       offset: pixel of cell 0.
+      scale: stride, offset and size are in pixels of an image this many times as large as the one
+        at whose pixels the map is wanted.
 
     Returns:
       f32[n,H,W,C]; what lies outside the true size has no meaning.
@@ -139,7 +141,8 @@ def upsample(cell_map, size, shape, stride, offset):
 
     def along(x, pixels, true_pixels, axis):
         last = count_cells(true_pixels, stride) - 1
-        position = jnp.clip((jnp.arange(pixels) - offset) / stride, 0, last)
+        pixel = (np.arange(pixels) + 0.5) * scale - 0.5
+        position = jnp.clip(jnp.asarray(pixel - offset, jnp.float32) / stride, 0, last)
         low = jnp.floor(position).astype(jnp.int32)
         weight = (position - low).reshape([-1 if a == axis else 1 for a in range(3)])
         high = jnp.minimum(low + 1, last)

@@ -116,6 +116,7 @@ class MultiScale(nn.Module):
         super().__post_init__()
 
     margin = 0  # Pixels of border that the image must come with.
+    tile = 0  # Cells on a side of the tiles that a whole image is cut into; 0: none.
 
     # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
     @property

@@ -1,0 +1,131 @@
+"""Whole images to probabilities at their pixels: published tiles, flips and scales."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+from test_dilated8 import CLASSES, CONTEXT, FRONT_END, SMALL, parameters, photograph, reference
+
+from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8
+from segadv_jax.models.geometry import shrink
+from segadv_jax.prediction import mirror, predict, resize, segment, with_margin
+
+TILE = 4  # Cells on a side; the released program's is 66.
+
+
+def released(params, image):
+    """The released program on tiles of TILE cells: probabilities at the pixels 8i, beyond the
+    image too, where its tiles are filled by reflection."""
+    (height, width), side = image.shape[:2], 8 * TILE
+    down, across = -(-height // side), -(-width // side)
+    border = [(186, 186 + down * side - height), (186, 186 + across * side - width), (0, 0)]
+    x = np.pad(image.astype(np.float32), border, mode="reflect") - np.float32(MEAN_RGB)
+    rows = []
+    for i in range(down):
+        tiles = [
+            x[i * side : (i + 1) * side + 372, j * side : (j + 1) * side + 372]
+            for j in range(across)
+        ]
+        maps = reference(params, FRONT_END, np.stack(tiles))
+        maps = reference(params, CONTEXT, np.pad(maps, [(0, 0), (33, 33), (33, 33), (0, 0)]))
+        rows.append(np.concatenate(list(maps), 1))
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("shape", [(27, 20), (45, 59)])
+def test_tiles_are_those_of_the_released_program(shape):
+    """One of them and several; up to the image's last pixel, which lies between two cells."""
+    module = Dilated8(CLASSES, context="basic", tile=TILE, **SMALL)
+    params, image = parameters(module.clone(tile=0)), photograph(*shape)
+    params["ct_final"]["kernel"] /= 50  # Probabilities between 0 and 1.
+    canvas, size = np.zeros((1, 48, 64, 3), np.uint8), np.array([shape], np.int32)
+    canvas[0, : shape[0], : shape[1]] = image
+    logits = released(params, image)
+    got = np.asarray(segment(params, jnp.asarray(canvas), size, module))[0]
+    got = got[: logits.shape[0], : logits.shape[1]]
+    np.testing.assert_allclose(got, logits, atol=2e-5 * np.abs(logits).max())
+    cells = np.asarray(jax.nn.softmax(logits))
+    probabilities = np.asarray(predict(params, jnp.asarray(canvas), size, module))[0]
+    assert np.std(cells) > 0.05
+    for h, w in np.ndindex(shape):
+        (r, rt), (c, ct) = divmod(h, 8), divmod(w, 8)
+        below, right = min(r + 1, len(cells) - 1), min(c + 1, cells.shape[1] - 1)
+        rt, ct = rt / 8, ct / 8
+        left_side = rt * cells[below, c] + (1 - rt) * cells[r, c]
+        right_side = rt * cells[below, right] + (1 - rt) * cells[r, right]
+        expected = (1 - ct) * left_side + ct * right_side
+        np.testing.assert_allclose(probabilities[h, w], expected, atol=5e-4)
+
+
+def test_tiles_are_refused_where_they_have_no_meaning():
+    with pytest.raises(ValueError, match="tile is 66: set it to 0, or more with padding 'reflect'"):
+        Dilated8(CLASSES, padding="same", tile=66)
+
+
+def test_mirroring_stays_within_the_true_image():
+    sizes, canvas = np.array([(5, 7), (6, 4)], np.int32), (6, 9)
+    x = np.random.RandomState(0).normal(size=(2, *canvas, 2))
+    got = np.asarray(mirror(jnp.asarray(x), sizes))
+    for row, (height, width) in enumerate(sizes):
+        np.testing.assert_allclose(got[row, :height, :width], x[row, :height, :width][:, ::-1])
+
+
+class Ramp:
+    """A segmenter whose class probabilities are the image's first colour and what it lacks to 1."""
+
+    stride, offset, margin, tile = 4, 1.5, 0, 0
+
+    @staticmethod
+    def apply(variables, image, size):
+        del variables
+        cells, _ = shrink(image[..., :1] / 255, size, 4)
+        return jnp.log(jnp.concatenate([cells, 1 - cells], -1))
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5,), (2.0,), (0.75, 1.0, 1.5)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_views_of_a_ramp_agree(flip, scales):
+    """Neither flips nor scales shift what is seen; the border's half cell aside."""
+    sizes, canvas = np.array([(61, 90), (48, 37)], np.int32), (64, 96)
+    columns = np.broadcast_to(np.arange(canvas[1]) * 2 + 20, canvas)
+    rows = np.broadcast_to(np.arange(canvas[0])[:, None] + 20, canvas)
+    image = np.stack([np.stack([x] * 3, -1) for x in (columns, rows)]).astype(np.uint8)
+    got = np.asarray(predict({}, jnp.asarray(image), sizes, Ramp(), flip, scales))
+    reach = 8
+    for row, (height, width) in enumerate(sizes):
+        inner = row, slice(reach, height - reach), slice(reach, width - reach)
+        np.testing.assert_allclose(got[inner][..., 0], image[inner][..., 0] / 255, atol=2e-3)
+        np.testing.assert_allclose(got[inner].sum(-1), 1, atol=1e-5)
+
+
+def test_views_are_averaged():
+    """A network that is not symmetric: the mean of what it says of both sides round."""
+    module = small.segmenter(levels=1)
+    params = small.segmenter_parameters(module)
+    made = small.batch(small.SIZES[:2])
+    image, size = jnp.asarray(made["image"]), made["size"]
+    plain = np.asarray(predict(params, image, size, module))
+    turned = predict(params, mirror(image, size), size, module)
+    both = np.asarray(predict(params, image, size, module, flip=True))
+    expected = (plain + np.asarray(mirror(turned, size))) / 2
+    for row, (height, width) in enumerate(size):
+        part = row, slice(height), slice(width)
+        np.testing.assert_allclose(both[part], expected[part], atol=1e-5)
+    assert np.max(np.abs(both - plain)) > 1e-3
+
+
+def test_a_resized_image_has_the_size_that_it_is_said_to_have():
+    image = jnp.zeros((2, 64, 96, 3), jnp.uint8)
+    scaled, size = resize(image, np.array([(61, 90), (48, 37)], np.int32), 0.5)
+    assert scaled.shape == (2, 32, 48, 3)
+    np.testing.assert_array_equal(size, [(30, 45), (24, 18)])  # Half a pixel, to the even one.
+    same, size = resize(image, np.array([(61, 90), (48, 37)], np.int32), 1.0)
+    assert same is image
+
+
+def test_margin_comes_in_whole_cells_or_tiles():
+    module = Dilated8(CLASSES, **SMALL)
+    image, size = jnp.zeros((1, 45, 37, 3), jnp.uint8), np.array([(45, 37)], np.int32)
+    assert with_margin(image, size, module).shape == (1, 48 + 372, 40 + 372, 3)
+    assert with_margin(image, size, module.clone(tile=66)).shape == (1, 900, 900, 3)

@@ -1,0 +1,314 @@
+"""The paper's tables: what is printed there, and our figures beside it."""
+
+import csv
+import json
+
+import pytest
+from small_runs import start_process
+
+from configs import hyperparameters, stanford, synthetic, voc_baseline, voc_largefov, voc_smallfov
+from segadv_jax.data import stanford_splits
+from segadv_jax.errors import InputError
+from tools import paper_tables, results_page, tables
+
+SCALING = ("largefov", "scaling")
+
+
+def make_run(folder, config, *, seed=0, evaluations, updates=20, **fields):
+    """A run that is done, as main.py leaves it.
+
+    Args:
+        evaluations: {split: fields of its evaluation}, the measures being 0.5 unless given.
+    """
+    config.seed = seed
+    config.update_from_flattened_dict({"train.updates": 20} | fields)
+    (folder / "eval").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    history = "step,segmenter_updates,validation_mean_iou\n10,10,0.5\n"
+    history += "20,20,0.6\n" if updates == 20 else ""
+    (folder / "history.csv").write_text(history)
+    for split, given in evaluations.items():
+        result = {"pixel_accuracy": 0.5, "class_accuracy": 0.5, "mean_iou": 0.5, "step": 20}
+        (folder / "eval" / f"{split}.json").write_text(json.dumps(result | {"mce": 1.0} | given))
+    return folder
+
+
+def cells(out, name):
+    """{(row, column): row of the CSV file}."""
+    with open(out / f"{name}.csv", newline="") as file:
+        return {(row["row"], row["column"]): row for row in csv.DictReader(file)}
+
+
+def line(out, start):
+    """The line of the page that starts so."""
+    (found,) = (x for x in (out / "tables.md").read_text().splitlines() if x.startswith(start))
+    return found
+
+
+def test_printed_figures_agree_between_the_tables():
+    assert set(paper_tables.TABLE_2) == {"baseline", *hyperparameters.SELECTED}
+    for key, (iou, bf) in paper_tables.TABLE_2.items():
+        exact = hyperparameters.SELECTED.get(key, hyperparameters.BASELINE)
+        for printed, value in ((iou, exact.mean_iou), (bf, exact.mean_bf)):
+            assert abs(float(printed) - value) < 0.05 + 1e-9, key
+
+
+def test_the_numbers_of_images_and_the_classes_are_those_of_the_data():
+    from segadv_jax.data import voc_sbd  # Not above: it takes TensorFlow.
+
+    for split, number in (
+        paper_tables.VOC_VAL,
+        paper_tables.VOC_VAL_FULL,
+        paper_tables.VOC_TEST,
+    ):
+        assert voc_sbd.IMAGES[split] == number
+    assert paper_tables.TABLE_3_CLASSES == voc_sbd.CLASS_NAMES
+    assert ("test", len(stanford_splits.read()["test"])) == paper_tables.STANFORD_TEST
+
+
+def test_misprinted_parameters_are_those_that_the_layers_do_not_have():
+    expected = {
+        "largefov_light": (871_490, 907_778),
+        "largefov": (2_351_170, 2_387_458),
+        "smallfov_light": (490_434, 526_722),
+        "smallfov": (1_572_802, 1_609_090),
+    }
+    wrong = set()
+    for name, printed in paper_tables.PARAMETERS.items():
+        for i, channels in enumerate((21, 63)):
+            ours = paper_tables.count_parameters(name, channels)
+            assert ours == expected[name][i]
+            if float(f"{ours:.1e}") != float(printed[i]):
+                wrong.add((name, i))
+    assert wrong == set(paper_tables.MISPRINTED_PARAMETERS)
+    assert wrong == {("smallfov", 0), ("smallfov", 1), ("smallfov_light", 1)}
+
+
+def test_one_row_of_table_3_does_not_have_its_printed_mean():
+    for key, printed in paper_tables.TABLE_3.items():
+        assert len(printed) == len(paper_tables.TABLE_3_CLASSES) == 21
+        agrees = f"{paper_tables.mean_of_row(key):.1f}" == paper_tables.TABLE_3_MEAN[key]
+        assert agrees == (key != SCALING)
+    for background in (92.9, 93.0):
+        assert f"{paper_tables.mean_of_row(SCALING, background):.1f}" == "73.2"
+
+
+def test_without_runs_there_are_the_papers_figures(tmp_path, capsys):
+    assert tables.main([f"--out={tmp_path / 'out'}"]) == 0
+    assert capsys.readouterr().err == ""
+    assert line(tmp_path / "out", "| standard") == "| standard | 66.5 | - | 73.3 | - | 51.3 | - |"
+    assert line(tmp_path / "out", "| adversarial").startswith("| adversarial | 68.7 | - | 75.2")
+    assert "| SmallFOV | 2.4e6 [2] | 1,572,802 | 2.4e6 [3] |" in line(
+        tmp_path / "out", "| SmallFOV |"
+    )
+    assert line(tmp_path / "out", "| background").endswith("| 94.9 [1] | - |")
+    page = (tmp_path / "out" / "tables.md").read_text()
+    assert "mean of 73.267" in page and "it is 73.176" in page and "A misprint: the cell" in page
+    assert (
+        "| LargeFOV, scaling | 71.99 | - | 47.85 | - | 22.25 | - | 1e-05 | - | 0.1 | - | 1 | - |"
+        in page
+    )
+    assert page.count("- Ours: no run was given.") == 4
+    assert not (tmp_path / "out" / "other_runs.csv").exists()
+    notes = cells(tmp_path / "out", "supplement_table3")
+    assert {k for k, row in notes.items() if row["note"]} == {("background", "LargeFOV, scaling")}
+
+
+def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
+    for arm, variant, gain in (("a", "standard", 0.0), ("b", "printed", 0.02)):
+        for seed in (0, 3):
+            measures = {"class_accuracy": 0.6 + seed / 100, "pixel_accuracy": 0.7 + gain}
+            make_run(
+                tmp_path / "w" / arm / f"seed_{seed}",
+                stanford.get_config(variant),
+                seed=seed,
+                evaluations={"test": measures | {"mean_iou": 0.5 + gain, "images": 142}},
+            )
+    # One that is still being trained, or was not evaluated, does not count.
+    test = {"test": {"images": 142}}
+    make_run(tmp_path / "w/a/seed_4", stanford.get_config("standard"), updates=10, evaluations=test)
+    make_run(tmp_path / "w/a/seed_5", stanford.get_config("standard"), evaluations={})
+    out = tmp_path / "out"
+    assert tables.main([f"--out={out}", f"camp={tmp_path / 'w'}"]) == 0
+    output = capsys.readouterr()
+    assert output.err == "" and f"Tables: {out / 'tables.md'}" in output.out
+    cell = "61.5 ± 2.1"
+    assert line(out, "| standard") == (
+        f"| standard | 66.5 | {cell} | 73.3 | 70.0 ± 0.0 | 51.3 | 50.0 ± 0.0 |"
+    )
+    assert "| 75.2 | 72.0 ± 0.0 | 54.3 | 52.0" in line(out, "| adversarial")
+    folder = tmp_path / "w" / "a"
+    expected = f"- Ours, camp/a: {folder}: seeds 0, 3; split test, 142 images"
+    assert line(out, "- Ours, camp/a") == expected
+    assert "Warning" not in (out / "tables.md").read_text()
+    found = cells(out, "table1")["standard", "class accuracy"]
+    assert (float(found["ours"]), found["paper"]) == (pytest.approx(61.5), "66.5")
+    assert float(found["std"]) == pytest.approx(100 * 0.03 / 2**0.5)
+    # An arm's folder and a run's alone.
+    named = [f"s={tmp_path / 'w' / 'a'}", f"p={tmp_path / 'w' / 'b' / 'seed_3'}"]
+    assert tables.main([f"--out={out}", *named]) == 0
+    assert line(out, "| standard").split(" | ")[2] == cell
+    assert "| 68.7 | 63.0 | 75.2 | 72.0 |" in line(out, "| adversarial")
+
+
+def voc_run(folder, config, **fields):
+    """On all images of val; BF of val_full."""
+    iou = {name: 0.5 + i / 100 for i, name in enumerate(paper_tables.TABLE_3_CLASSES)}
+    val = {"mean_iou": 0.71234, "images": 1449, "mean_bf": 0.1, "std_bf": 0.1}
+    val["iou"] = iou | {"sofa": None}
+    full = {"mean_iou": 0.9, "mean_bf": 0.45678, "std_bf": 0.2222, "images": 1103}
+    return make_run(folder, config, evaluations={"val": val, "val_full": full}, **fields)
+
+
+def test_pascal_voc(tmp_path, capsys):
+    base = voc_run(tmp_path / "base", voc_baseline.get_config())
+    light = {"loss.lam": 0.5, "loss.reduction": "sum"}
+    ours = voc_run(tmp_path / "ours", voc_largefov.get_config("scaling"))
+    small = voc_run(tmp_path / "small", voc_smallfov.get_config("basic"), **light)
+    out = tmp_path / "out"
+    named = [f"base={base}", f"ours={ours}", f"small={small}"]
+    assert tables.main([f"--out={out}", *named]) == 0
+    second = cells(out, "table2")
+    assert {row for (row, _), cell in second.items() if cell["ours"]} == {
+        "baseline",
+        "LargeFOV, scaling",
+        "SmallFOV, basic",
+    }
+    page = (out / "tables.md").read_text()
+    assert "| LargeFOV, scaling | 72.0 | 71.2 | 47.9 | 45.7 |" in page
+    selected = "| LargeFOV, scaling | 71.99 | 71.23 | 47.85 | 45.68 | 22.25 | 22.22 |"
+    assert f"{selected} 1e-05 | 1e-05 | 0.1 | 0.1 | 1 | 1 |" in page
+    # Between sums lambda is as it was given.
+    assert "| 0.2 | 0.2 | 1 | 0.5 |" in page
+    assert "| 1e-06 | 1e-06 | - | - | - | - |" in page  # The baseline.
+    assert f"{ours}: seeds 0; split val, 1,449 images; BF on split val_full, 1,103 images" in page
+    third = cells(out, "supplement_table3")
+    assert float(third["aeroplane", "LargeFOV, scaling"]["ours"]) == pytest.approx(51)
+    assert third["sofa", "baseline"]["ours"] == ""
+    assert third["dog", "LargeFOV, product"]["ours"] == ""
+    assert line(out, "| background") == "| background | 92.9 | 50.0 | 93.0 | - | 94.9 [1] | 50.0 |"
+    assert float(third["mIoU", "baseline"]["ours"]) == pytest.approx(71.234)
+    # Only where the paper's figures are of the test set is there something to warn of.
+    warned = [x for x in page.splitlines() if x.startswith("- **Warning:**")]
+    assert warned == [
+        f"- **Warning:** {name} is no reproduction: split val, 1,449 images, the paper's on split "
+        "test, 1,456 images"
+        for name in ("base", "ours")
+    ]
+    assert capsys.readouterr().err.count("warning: Supplement, Table 3") == 2
+
+
+def test_a_part_of_the_images_is_no_reproduction(tmp_path, capsys):
+    part = {"images": 1448, "mean_bf": 0.4, "std_bf": 0.2}
+    config = voc_baseline.get_config()
+    make_run(tmp_path / "part", config, evaluations={"val": part}, **{"data.fraction": 0.5})
+    out = tmp_path / "out"
+    assert tables.main([f"--out={out}", f"part={tmp_path / 'part'}"]) == 0
+    warning = cells(out, "table2")["baseline", "mIoU"]["warning"]
+    assert warning == (
+        "part is no reproduction: split val, 1,448 images, the paper's on split val, 1,449 images; "
+        "BF on split val, 1,448 images, the paper's on split val_full, 1,103 images; trained on "
+        "0.5 of the training images"
+    )
+    assert f"- **Warning:** {warning}\n" in (out / "tables.md").read_text()
+    assert (
+        f"warning: Table 2: PASCAL VOC 2012, validation set, %: {warning}\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_another_split(tmp_path):
+    run = voc_run(tmp_path / "w", voc_baseline.get_config())
+    out = tmp_path / "out"
+    assert tables.main([f"--out={out}", "--split=val_full", f"w={run}"]) == 0
+    cell = cells(out, "table2")["baseline", "mIoU"]
+    assert float(cell["ours"]) == 90 and "split val_full, 1,103 images, the p" in cell["warning"]
+
+
+def test_runs_without_a_cell_have_a_table_of_their_own(tmp_path):
+    other = {"evaluations": {"test": {"mean_iou": 0.25, "images": 9}}}
+    make_run(tmp_path / "a", synthetic.get_config("standard"), **other)
+    config = voc_largefov.get_config("basic")
+    make_run(tmp_path / "b", config, encoding="basic_rgb", **{"data.test": "test"}, **other)
+    out = tmp_path / "out"
+    assert tables.main([f"--out={out}", f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"]) == 0
+    found = cells(out, "other_runs")
+    assert {row for row, _ in found} == {"a", "b"}
+    assert float(found["b", "mean IoU"]["ours"]) == 25 and found["a", "mean BF"]["ours"] == ""
+    assert line(out, "| a |") == "| a | 50.0 | 50.0 | 25.0 | - |"
+    assert not any(cell["ours"] for cell in cells(out, "table2").values())
+    assert set(results_page.PAPER) == {row for row, _ in cells(out, "table1")}
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_cannot_be_a_table_is_refused(tmp_path):
+    test = {"test": {"images": 142}}
+
+    def run(name, seed=0, variant="standard", **more):
+        more = {"evaluations": test} | more
+        return make_run(tmp_path / name, stanford.get_config(variant), seed=seed, **more)
+
+    def refused(message, *arguments):
+        with pytest.raises(InputError, match=message) as error:
+            tables.main([f"--out={tmp_path / 'out'}", *map(str, arguments)])
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+    one = run("one")
+    refused("one: give NAME=WORKDIR", one)
+    refused("a=none: give NAME=WORKDIR", "a=none")
+    refused("there are two of that name", f"a={one}", f"a={one}")
+    refused("one and .*two fill the same cell; name one", f"a={one}", f"b={run('two', seed=1)}")
+    refused("no run is done with its evaluation on val; let", "--split=val", f"a={one}")
+    (tmp_path / "empty").mkdir()
+    refused("empty: no run is in this folder", f"a={tmp_path / 'empty'}")
+    early = run("early", updates=10)
+    refused("no run is done with its evaluation on its test split", f"a={early}")
+
+    run("mixed/seed_0")
+    run("mixed/seed_1", seed=1, **{"loss.lam": 3.0})
+    refused("a: .*seed_0 and .*seed_1 differ in more than their seed", f"a={tmp_path / 'mixed'}")
+    run("images/seed_0")
+    run("images/seed_1", seed=1, evaluations={"test": {"images": 141}})
+    refused("evaluated on different images", f"a={tmp_path / 'images'}")
+    run("twice/seed_0")
+    run("twice/seed_1")
+    refused("or two have the same seed", f"a={tmp_path / 'twice'}")
+
+    stale = voc_run(tmp_path / "stale", voc_baseline.get_config())
+    edit(stale / "eval" / "val_full.json", lambda content: content.update(step=10))
+    refused("val and val_full are of steps 20 and 10; evaluate the older", f"a={stale}")
+    edit(one / "config.json", lambda content: content.pop("encoding"))
+    refused("one: config.json or an evaluation is damaged .KeyError: 'encoding'", f"a={one}")
+    (tmp_path / "two" / "eval" / "test.json").write_text("{")
+    refused("test.json is damaged", f"a={tmp_path / 'two'}")
+    (tmp_path / "empty" / "grid.csv").write_text("point,best\nlam1,\n")
+    refused("no point is done with all seeds", f"a={tmp_path / 'empty'}")
+    (tmp_path / "empty" / "grid.csv").write_text("point\nlam1\n")
+    refused("grid.csv is damaged", f"a={tmp_path / 'empty'}")
+
+
+def test_the_folders_of_the_data_may_differ(tmp_path):
+    for seed in (0, 1):
+        make_run(
+            tmp_path / "w" / f"seed_{seed}",
+            stanford.get_config("standard"),
+            seed=seed,
+            evaluations={"test": {"images": 142}},
+            **{"data.archives": f"here{seed}"},
+        )
+    arms, others = tables.read_all({"w": str(tmp_path / "w")})
+    assert arms["standard"].seeds == [0, 1] and not others
+
+
+def test_an_error_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "file").touch()
+    done = start_process(["-m", "tools.tables", f"--out={tmp_path / 'file'}"])
+    _, errors = done.communicate(timeout=60)
+    assert done.returncode == 2
+    assert errors == f"error: --out={tmp_path / 'file'}: File exists; choose another folder\n"
