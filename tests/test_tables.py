@@ -230,13 +230,16 @@ def test_runs_without_a_cell_have_a_table_of_their_own(tmp_path):
     make_run(tmp_path / "a", synthetic.get_config("standard"), **other)
     config = voc_largefov.get_config("basic")
     make_run(tmp_path / "b", config, encoding="basic_rgb", **{"data.test": "test"}, **other)
+    config = stanford.get_config("printed")
+    make_run(tmp_path / "c", config, **{"adversary.name": "smallfov_light"}, **other)
     out = tmp_path / "out"
-    assert tables.main([f"--out={out}", f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"]) == 0
+    assert tables.main([f"--out={out}", *(f"{x}={tmp_path / x}" for x in "abc")]) == 0
     found = cells(out, "other_runs")
-    assert {row for row, _ in found} == {"a", "b"}
+    assert {row for row, _ in found} == {"a", "b", "c"}
     assert float(found["b", "mean IoU"]["ours"]) == 25 and found["a", "mean BF"]["ours"] == ""
     assert line(out, "| a |") == "| a | 50.0 | 50.0 | 25.0 | - |"
-    assert not any(cell["ours"] for cell in cells(out, "table2").values())
+    for name in ("table1", "table2"):
+        assert not any(cell["ours"] for cell in cells(out, name).values())
     assert set(results_page.PAPER) == {row for row, _ in cells(out, "table1")}
 
 
