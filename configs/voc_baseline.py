@@ -16,8 +16,10 @@ import ml_collections
 from configs import common, hyperparameters
 
 
-def get_config():
-    """The baseline's configuration, on which those with an adversary build."""
+def get_config(variant=""):
+    """The baseline's configuration, on which those with an adversary build; it has no variants."""
+    if variant:
+        raise ValueError(f"configs/voc_baseline.py:{variant}: it has no variants, nor an adversary")
     config = common.get_config()
     config.init = ""  # Nothing that one should choose without noticing.
     config.data.name = "voc_sbd"
@@ -32,8 +34,8 @@ def get_config():
     config.segmenter.width = 1.0  # Multiplies the numbers of maps.
     config.segmenter.dropout = 0.5
     config.segmenter.dtype = "float32"  # Or "bfloat16".
-    config.segmenter.remat = False
-    config.segmenter.sampled_colours = False
+    config.segmenter.remat = False  # Compute activations again instead of keeping them.
+    config.segmenter.sampled_colours = False  # "product" shows a pixel, not the cell's mean.
 
     config.adversary = ml_collections.ConfigDict()
     config.adversary.name = "largefov"

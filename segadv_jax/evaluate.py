@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from segadv_jax import checkpoints, experiment, measures, steps, weights
+from segadv_jax import checkpoints, experiment, measures, steps
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
 from segadv_jax.metrics import boundary, confusion
@@ -109,21 +109,35 @@ def restore_best(config, workdir, data_set):
     """
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
     shapes = experiment.shapes(segmenter)
-    if not os.path.isdir(os.path.join(workdir, "checkpoints")):
-        if config.init in ("", "scratch") or config.init.startswith("vgg:"):
-            raise InputError(
-                f"--workdir={workdir} holds no checkpoint; train first, with --mode=train, or set "
-                "config.init to the path of weights to evaluate"
-            )
-        return segmenter, weights.load(config.init, shapes), 0
-    checkpoints.record_config(workdir, config.to_dict(), experiment.IDENTITY, experiment.ADDED)
+    is_path = config.init not in ("", "scratch") and not config.init.startswith("vgg:")
+    fresh = not checkpoints.are_in(workdir)
+    if fresh and not is_path:
+        raise InputError(
+            f"--workdir={workdir} holds no checkpoint; train first, with --mode=train, or set "
+            "config.init to the path of a whole network's weights"
+        )
+    if fresh:
+        experiment.check_init(config.init)
+        params = experiment.pretrained(config.init, shapes, getattr(segmenter, "padding", None))
+        checkpoints.make_workdir(workdir)
+    recorded = config.to_dict(), experiment.IDENTITY, experiment.ADDED
+    changed = checkpoints.record_config(workdir, *recorded)
+    if fresh:
+        return segmenter, params, 0
+    if is_path and "init" in changed:
+        raise InputError(
+            f"config.init is {config.init!r}, but --workdir={workdir} holds checkpoints of its "
+            "own, which would be evaluated: name another --workdir for these weights"
+        )
     with checkpoints.open_manager(workdir) as manager:
         step = manager.best_step()
-        if step is None:
-            raise InputError(
-                f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
-            )
-        params = checkpoints.restore_segmenter(manager, shapes, step)
+        if step is not None:
+            params = checkpoints.restore_segmenter(manager, shapes, step)
+    # Raised within, it would leave the manager's thread behind.
+    if step is None:
+        raise InputError(
+            f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
+        )
     return segmenter, params, step
 
 

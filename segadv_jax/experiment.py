@@ -5,12 +5,14 @@ value is reported by the name of its field.
 """
 
 import dataclasses
+import json
 import math
 import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from segadv_jax import VOID, alternation, data, encodings, losses, optimizers, weights
 from segadv_jax.errors import InputError
@@ -236,7 +238,7 @@ def initialize(experiment, seed, canvas, num_classes, init="scratch"):
     init_segmenter = jax.jit(experiment.segmenter.init)
     arguments = example(experiment.segmenter, canvas)
     segmenter = init_segmenter(jax.random.fold_in(key, 0), *arguments)["params"]
-    segmenter = pretrained(init, segmenter)
+    segmenter = pretrained(init, segmenter, getattr(experiment.segmenter, "padding", None))
     adversary = {}
     if experiment.adversary is not None:
         cells = (count_cells(pixels, experiment.segmenter.stride) for pixels in canvas)
@@ -261,7 +263,7 @@ def initialize(experiment, seed, canvas, num_classes, init="scratch"):
 
 
 def check_init(init):
-    """Raises an InputError, before anything long is done, if ``config.init`` names no weights."""
+    """Raises an InputError, before anything long is done, if ``config.init`` names no file."""
     if not init:
         raise InputError(
             "config.init is not set: this network is fine-tuned. Set it to the path of pretrained "
@@ -270,16 +272,22 @@ def check_init(init):
             "dilated8.safetensors'; to vgg:PATH, those of a VGG-16 classifier; or to scratch"
         )
     if init != "scratch":
-        weights.check(init.removeprefix("vgg:"))
+        try:
+            weights.check(init.removeprefix("vgg:"))
+        except InputError as error:
+            raise InputError(
+                f"config.init is {init!r}: {error}; it is a path, vgg:PATH or scratch"
+            ) from error
 
 
-def pretrained(init, params):
+def pretrained(init, params, padding=None):
     """The segmenter's parameters that ``config.init`` names.
 
     Args:
         init: "scratch"; the path of weights for the whole network, converted or original; or
             "vgg:" and the path of those of a VGG-16 classifier, for Dilated-8's front end.
-        params: freshly initialised.
+        params: freshly initialised, or their shapes.
+        padding: the segmenter's; a warning says if the weights were trained with another.
 
     Raises:
         InputError: ``init`` is empty, or the weights cannot be read or are another network's.
@@ -294,7 +302,19 @@ def pretrained(init, params):
                 "a VGG-16 fits"
             )
         return weights.load_vgg(init.removeprefix("vgg:"), params)
-    return weights.load(init, params)
+    said = weights.metadata(init)
+    if said.get("player", "segmenter") != "segmenter":
+        raise InputError(f"config.init: {init} is an adversary; export the segmenter")
+    loaded = weights.load(init, params)
+    trained_as = json.loads(said.get("segmenter", "{}")).get("padding", padding)
+    if trained_as != padding:
+        logging.warning(
+            "config.init: these weights were trained with config.segmenter.padding=%s, this "
+            "segmenter pads with %r",
+            trained_as,
+            padding,
+        )
+    return loaded
 
 
 def _augmentation(train):
@@ -316,7 +336,16 @@ def _choice(field, choices, value):
 def _module(field, modules, fields, **arguments):
     """The module that ``fields.name`` names, made with the other fields that it has."""
     fields = dict(fields)
-    make = modules[_choice(f"{field}.name", modules, fields.pop("name"))]
+    name = _choice(f"{field}.name", modules, fields.pop("name"))
+    make = modules[name]
+    known = {each.name for each in dataclasses.fields(getattr(make, "func", make))}
+    strange = sorted(fields.keys() - known)
+    if strange:
+        raise InputError(
+            f"config.{field}.name is {name!r}, which has no {', '.join(strange)}: begin with a "
+            "configuration that was made for it, as configs/stanford.py is for multiscale and "
+            "two_branch, configs/voc_baseline.py for dilated8 and the other adversaries"
+        )
     return _checked(field, make, fields, **arguments)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import save_file
 from small_runs import ROOT
 from weight_files import (
     DILATED8,
@@ -116,7 +117,7 @@ def test_a_network_that_is_not_complete(tmp_path):
     weights.save(tmp_path / "front.safetensors", {"conv1_1": ours(VGG)["conv1_1"]})
     with pytest.raises(InputError, match=r"no complete VGG-16: missing conv1_2/kernel, .*fc7/bias"):
         convert_weights.main([str(tmp_path / "front.safetensors"), str(tmp_path / "b.safetensors")])
-    weights.save(tmp_path / "other.safetensors", {"a": {"scale": np.ones(3)}})
+    save_file({"a/scale": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"other.safetensors is no file of ours: a/scale"):
         convert_weights.main([str(tmp_path / "other.safetensors"), str(tmp_path / "b.safetensors")])
     assert not (tmp_path / "a.safetensors").exists() and not (tmp_path / "b.safetensors").exists()

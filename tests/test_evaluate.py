@@ -100,5 +100,5 @@ def test_without_a_checkpoint_there_is_one_clear_error(tmp_path, synthetic):
     with pytest.raises(InputError, match="holds no checkpoint; train first"):
         evaluate.restore_best(config, str(tmp_path / "none"), synthetic)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(InputError, match="no validated checkpoint"):
+    with pytest.raises(InputError, match="holds no checkpoint; train first"):
         evaluate.restore_best(config, str(tmp_path / "run"), synthetic)

@@ -106,7 +106,7 @@ def test_an_exported_segmenter_is_what_another_run_begins_with(run, data_dir, tm
     jax.tree.map(np.testing.assert_array_equal, state.params["segmenter"], params)
     # Or what is evaluated without any training.
     result = evaluate.evaluate(fields, str(tmp_path / "nothing"))
-    trained = evaluate.evaluate(fields, str(run))
+    trained = evaluate.evaluate(config(data_dir), str(run))
     assert result["step"] == 0 and result["mean_iou"] == trained["mean_iou"]
     assert "accuracy_real" in trained and "accuracy_real" not in result
     # A classifier's layers only, and the rest as a seed draws it.
@@ -159,6 +159,28 @@ def test_evaluation_measures_boundaries_and_the_adversary(run, data_dir):
         assert result[f"accuracy_{kind}"] == pytest.approx(float(right), abs=0.02)
     without = evaluate.evaluate(config(data_dir, **{"evaluate.bf_background": False}), str(run))
     assert without["mean_bf"] != evaluate.evaluate(fields, str(run))["mean_bf"]
+
+
+def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_dir, tmp_path):
+    path = str(tmp_path / "weights.safetensors")
+    convert_weights.main([str(run), path])
+    with pytest.raises(InputError, match="holds checkpoints of its own, which would be evaluated"):
+        evaluate.evaluate(config(data_dir, init=path), str(run))
+    evaluate.evaluate(config(data_dir, init=""), str(run))  # As one who trained from scratch may.
+    # Weights know how they were padded.
+    padded = config(data_dir, init=path, **{"segmenter.padding": "same"})
+    with pytest.MonkeyPatch.context() as patch:
+        said = []
+        patch.setattr(experiment.logging, "warning", lambda *text: said.append(text[0] % text[1:]))
+        evaluate.evaluate(padded, str(tmp_path / "evaluated"))
+    assert said == [
+        "config.init: these weights were trained with config.segmenter.padding=reflect, this "
+        "segmenter pads with 'same'"
+    ]
+    convert_weights.main([str(run), path, "--player=adversary"])
+    with pytest.raises(InputError, match="weights.safetensors is an adversary; export the segment"):
+        evaluate.evaluate(config(data_dir, init=path), str(tmp_path / "adversary"))
+    assert not (tmp_path / "adversary").exists()
 
 
 def test_evaluation_refuses_what_it_cannot_do(run, data_dir):

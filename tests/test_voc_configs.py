@@ -101,7 +101,8 @@ def test_weights_to_begin_with_are_nobodys_silent_choice(tmp_path):
         ({"train.crop": 264, "adversary.padding": "valid"}, "264, but without padding .* 272 pix"),
         ({"segmenter.context": "full"}, "config.segmenter: context is 'full'; known: large"),
         ({"adversary.width": 0.0}, "config.adversary: width is 0.0: set it above 0"),
-        ({"segmenter.name": "multiscale"}, "config.segmenter: .*unexpected keyword"),
+        ({"segmenter.name": "multiscale"}, "'multiscale', which has no context, dropout, .*begin"),
+        ({"adversary.name": "two_branch"}, "'two_branch', which has no dtype, .*configs/stanford"),
     ],
 )
 def test_wrong_values_are_reported_with_their_fields(fields, message):

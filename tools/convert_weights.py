@@ -18,6 +18,7 @@ The exit status is 0, or 2 if there is nothing to convert.
 """
 
 import argparse
+import json
 import os
 import sys
 
@@ -40,10 +41,9 @@ def convert(source, target):
     """
     kind, flat, metadata = weights.read_any(source)
     if kind == "other":
-        strange = [name for name in flat if name.rpartition("/")[2] not in ("kernel", "bias")]
-        if strange:
+        if metadata.get("format") != files.FORMAT:
             raise InputError(
-                f"{source} is no file of ours: {', '.join(strange)}; give one that this wrote"
+                f"{source} is no file of ours: {', '.join(flat)}; give one that this wrote"
             )
     else:
         weights.check_complete(source, kind, flat)
@@ -82,7 +82,13 @@ def export(workdir, target, player):
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"the checkpoint {folder} cannot be read ({reason})") from error
     params = jax.device_get(params if player == "segmenter" else params["adversary"])
-    weights.save(target, params, {"source": workdir, "player": player, "step": str(step)})
+    metadata = {"source": workdir, "player": player, "step": str(step)}
+    recorded = os.path.join(workdir, "config.json")
+    if os.path.exists(recorded):
+        # What it was trained as: parameters of the same shapes may mean something else.
+        with open(recorded) as file:
+            metadata[player] = json.dumps(json.load(file)[player])
+    weights.save(target, params, metadata)
     chosen = "the latest, none was validated" if best is None else "the best"
     return f"{player} of step {step}, {chosen}: {describe(files.flatten(params))}"
 

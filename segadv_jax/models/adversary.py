@@ -1,6 +1,7 @@
 """Adversaries: networks that tell ground-truth label maps from a segmenter's (Section 3.2)."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -182,8 +183,8 @@ class FieldOfView(nn.Module):
             value = getattr(self, field)
             if value not in known:
                 raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
-        if not self.width > 0:
-            raise ValueError(f"width is {self.width}: set it above 0")
+        if not 0 < self.width < math.inf:
+            raise ValueError(f"width is {self.width}: set it above 0, to a finite number")
         super().__post_init__()
 
     @property

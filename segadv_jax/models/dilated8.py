@@ -7,6 +7,7 @@ dilations that grow to 16, and refines them. Layers have the names of the publis
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -118,8 +119,8 @@ class Dilated8(nn.Module):
             if getattr(self, field) not in known:
                 value = getattr(self, field)
                 raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
-        if not self.width > 0:
-            raise ValueError(f"width is {self.width}: set it above 0")
+        if not 0 < self.width < math.inf:
+            raise ValueError(f"width is {self.width}: set it above 0, to a finite number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: set it from 0 to below 1")
         if self.tile < 0 or (self.tile and self.padding == "same"):

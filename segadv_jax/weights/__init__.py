@@ -17,9 +17,9 @@ import numpy as np
 
 from segadv_jax.errors import InputError
 from segadv_jax.weights import caffemodel, dilated8, files, vgg
-from segadv_jax.weights.files import check, read, save
+from segadv_jax.weights.files import check, metadata, read, save
 
-__all__ = ["check", "check_complete", "load", "load_vgg", "read", "read_any", "save"]
+__all__ = ["check", "check_complete", "load", "load_vgg", "metadata", "read", "read_any", "save"]
 
 
 def load(path, shapes):
@@ -39,7 +39,8 @@ def load(path, shapes):
     kind, flat, _ = read_any(path)
     if kind == "front_end":
         raise InputError(
-            f"{path} is a VGG-16 classifier, which has no more than the front end: use vgg:{path}"
+            f"{path} is a VGG-16 classifier, which has no more than the front end: to train from "
+            f"it, use vgg:{path}"
         )
     return _fit(path, flat, shapes)
 
@@ -158,7 +159,8 @@ def _fit(path, flat, shapes):
     ]
     if lines:
         raise InputError(
-            f"{path} does not fit this network: {'; '.join(lines)}. Set the segmenter, its widths "
-            "and the number of classes as the file has them, or give another file"
+            f"{path} does not fit this network: {'; '.join(lines)}. Set config.segmenter (width, "
+            "widths, context) and the data set's classes as the file has them, or give another "
+            "file; a classifier needs its fully connected layers"
         )
     return files.unflatten(flat)

@@ -80,6 +80,17 @@ def read_tensors(path):
     return tensors, metadata
 
 
+def metadata(path):
+    """What a safetensors file says of itself, {str: str}; nothing of any other file."""
+    if os.path.splitext(path)[1].lower() != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, "a safetensors file", error) from error
+
+
 def read(path):
     """Reads a file that ``save`` wrote.
 
