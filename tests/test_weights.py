@@ -114,7 +114,7 @@ def test_the_released_program_and_ours_agree(tmp_path):
 
 def test_the_wrong_one_of_two_networks(tmp_path):
     path = write_vgg(tmp_path / "vgg.caffemodel", VGG)
-    with pytest.raises(InputError, match=rf"{path} is a VGG-16 classifier.*: use vgg:{path}$"):
+    with pytest.raises(InputError, match=rf"{path} is a VGG-16 classifier.*, use vgg:{path}$"):
         weights.load(path, SHAPES)
     path = write_dilated8(tmp_path / "dilated8.caffemodel", DILATED)
     with pytest.raises(InputError, match=rf"{path} is a whole network, no VGG-16.*: use {path},"):
