@@ -11,19 +11,16 @@ and, from the files there alone, ``docs/ablations.md``; without --workdir it wri
 ``notes.md`` there is what people say about it.
 """
 
-import argparse
 import json
 import os
 import statistics
-import sys
 from pathlib import Path
 
 from configs import ablations as arms_config
 from segadv_jax import evaluate, history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, percent, title
-from tools import campaign, comparison, pool, provenance, results_files, runs
-from tools.export_voc_test import read_config
+from tools import campaign, command_line, comparison, pool, provenance, results_files, runs
 
 PROGRAM = "tools.ablations"
 FOLDER = provenance.ROOT / "docs" / "ablations"
@@ -96,7 +93,7 @@ def train(options):
 
 def measure(folder):
     """Evaluates a finished run on its validation images, unless that is done."""
-    config = read_config(folder)
+    config = runs.read_config(folder)
     path = Path(folder) / "eval" / f"{config.data.validation}.json"
     # A run of an older version has the evaluation, but no verdicts.
     if path.is_file():
@@ -111,7 +108,7 @@ def row_of(run):
     result = runs.read_result(run.folder)
     if result is None:
         return None
-    config = read_config(run.folder)
+    config = runs.read_config(run.folder)
     path = os.path.join(run.folder, "eval", f"{config.data.validation}.json")
     try:
         with open(path) as file:
@@ -231,12 +228,7 @@ def render(folder):
 
 def main(argv):
     """Runs the command line ``argv``, without the program's name; returns the exit status."""
-    parser = campaign.Parser(
-        prog=f"python -m {PROGRAM}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser(PROGRAM, __doc__)
     parser.add_argument("stage", choices=("train", "report"))
     parser.add_argument("--workdir", default="", help="folder of the runs")
     parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
@@ -255,8 +247,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

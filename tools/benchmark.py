@@ -32,6 +32,7 @@ from PIL import Image
 
 from segadv_jax.data import arrays, scenes
 from segadv_jax.errors import InputError
+from tools import command_line
 from tools.contenders import IMAGE, KINDS, NETWORKS, Ours, Peer, check_same, noise
 
 
@@ -284,8 +285,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

@@ -19,7 +19,6 @@ WORKDIR/summary.json. The exit status is 0, 1 if a run failed, 2 if the command 
 nothing was started), or 128 + signal.
 """
 
-import argparse
 import csv
 import errno
 import importlib.machinery
@@ -36,7 +35,7 @@ from ml_collections import config_flags
 
 from segadv_jax import console
 from segadv_jax.errors import InputError
-from tools import comparison, pool, runs
+from tools import command_line, comparison, pool, runs
 
 RESULTS, SUMMARY = "results.csv", "summary.json"
 
@@ -269,21 +268,9 @@ def report_failures(failures):
         print("the same command tries the failed runs again", file=sys.stderr)
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports what is wrong as an InputError."""
-
-    def error(self, message):
-        raise InputError(message)
-
-
 def _parse(argv):
     """(options, arguments after "--")."""
-    parser = Parser(
-        prog="python -m tools.campaign",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.campaign", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of the campaign")
     parser.add_argument("--seeds", required=True, help="as 0,1,2: a run of each arm with each")
     parser.add_argument(
@@ -323,8 +310,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

@@ -17,10 +17,8 @@ Kernels are f32[kh,kw,I,O], the input is RGB in 0..255 minus the mean that the s
 The exit status is 0, or 2 if there is nothing to convert.
 """
 
-import argparse
 import json
 import os
-import sys
 
 import jax
 import orbax.checkpoint as ocp
@@ -28,7 +26,7 @@ import orbax.checkpoint as ocp
 from segadv_jax import checkpoints, weights
 from segadv_jax.errors import InputError
 from segadv_jax.weights import files
-from tools import campaign
+from tools import command_line
 
 PLAYERS = ("segmenter", "adversary")
 
@@ -101,12 +99,7 @@ def describe(flat):
 
 def main(argv):
     """Runs the command line ``argv``, without the program's name."""
-    parser = campaign.Parser(
-        prog="python -m tools.convert_weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.convert_weights", __doc__)
     parser.add_argument("source", help="file of weights, or workdir of a run")
     parser.add_argument("target", help="file to write, .safetensors")
     parser.add_argument("--player", choices=PLAYERS, help="of a run; the segmenter if not given")
@@ -128,8 +121,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

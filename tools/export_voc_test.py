@@ -9,47 +9,20 @@ Predictions are those of the best checkpoint, on the tiles, flips and scales of 
 The exit status is 0, or 2 if there is nothing to export.
 """
 
-import argparse
 import functools
-import json
 import os
-import sys
 import tarfile
 
 import jax
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from segadv_jax import evaluate, experiment, prediction
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
-from tools import campaign
+from tools import command_line, runs
 
 FOLDER = "results/VOC2012/Segmentation/comp6_{}_cls"  # comp6: trained on more than VOC's images.
-
-
-def read_config(workdir):
-    """The configuration of a run, as it was recorded.
-
-    Raises:
-        InputError: the folder is no run's, or the file is damaged.
-    """
-    path = os.path.join(workdir, "config.json")
-
-    def frozen(value):
-        """Tuples, which modules take, for JSON's lists."""
-        if isinstance(value, dict):
-            return {name: frozen(item) for name, item in value.items()}
-        return tuple(map(frozen, value)) if isinstance(value, list) else value
-
-    try:
-        with open(path) as file:
-            return ml_collections.ConfigDict(frozen(json.load(file)))
-    except FileNotFoundError as error:
-        raise InputError(f"--workdir={workdir}: no config.json is there; name a run") from error
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error
 
 
 def export(config, workdir, split, out):
@@ -92,19 +65,14 @@ def export(config, workdir, split, out):
 
 def main(argv):
     """Runs the command line ``argv``, without the program's name."""
-    parser = campaign.Parser(
-        prog="python -m tools.export_voc_test",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.export_voc_test", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--split", default="test", help="of the data set; test if not given")
     parser.add_argument("--archives", help="folder of the archives, if not the run's")
     parser.add_argument("--data_dir", help="folder of prepared data, if not the run's")
     options = parser.parse_args(argv)
-    config = read_config(options.workdir)
+    config = runs.read_config(options.workdir)
     if config.data.name != "voc_sbd":
         raise InputError(
             f"--workdir={options.workdir} is a run on {config.data.name}: the server evaluates "
@@ -118,8 +86,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

@@ -20,7 +20,6 @@ WORKDIR/grid.csv; WORKDIR/results.csv with a row per run; and the best point wit
 it. The exit status is 0, 1 if a run failed, 2 if the command is wrong, or 128 + signal.
 """
 
-import argparse
 import csv
 import itertools
 import math
@@ -30,7 +29,7 @@ import sys
 
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, percent, title
-from tools import campaign, comparison, pool, results_files, runs
+from tools import campaign, command_line, comparison, pool, results_files, runs
 
 GRID = "grid.csv"
 FIELDS = {
@@ -192,12 +191,7 @@ def table(ranked, split):
 
 def _parse(argv):
     """(options, arguments after "--")."""
-    parser = campaign.Parser(
-        prog="python -m tools.grid_search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.grid_search", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of the grid")
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]")
     for axis, field in FIELDS.items():
@@ -243,8 +237,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

@@ -26,7 +26,6 @@ What follows "--" are fields of main.py for all runs, before the settings of the
 resolution; ``tune`` records them with its choices, the other stages take them from there.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -36,6 +35,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES, describe, percent
 from tools import (
     campaign,
+    command_line,
     comparison,
     pictures,
     pool,
@@ -306,12 +306,7 @@ def repeat(options, choices, place):
 
 def _parse(argv):
     """(options, arguments after "--")."""
-    parser = campaign.Parser(
-        prog="python -m tools.reproduce_table1",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.reproduce_table1", __doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--workdir", default="", help="folder of the runs")
     parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
@@ -393,8 +388,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)

@@ -17,6 +17,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import ml_collections
+
 from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES
@@ -110,6 +112,29 @@ def read_result(folder, split=""):
             "make the run anew"
         ) from error
     return result
+
+
+def read_config(workdir):
+    """The configuration of a run, as it was recorded.
+
+    Raises:
+        InputError: the folder is no run's, or the file is damaged.
+    """
+    path = os.path.join(workdir, "config.json")
+
+    def frozen(value):
+        """Tuples, which modules take, for JSON's lists."""
+        if isinstance(value, dict):
+            return {name: frozen(item) for name, item in value.items()}
+        return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+    try:
+        with open(path) as file:
+            return ml_collections.ConfigDict(frozen(json.load(file)))
+    except FileNotFoundError as error:
+        raise InputError(f"--workdir={workdir}: no config.json is there; name a run") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error})") from error
 
 
 def progress(folder):

@@ -13,7 +13,6 @@ on PASCAL VOC is that of val_full, where the run has its evaluation (python main
 --config.evaluate.split=val_full ...), otherwise that of SPLIT.
 """
 
-import argparse
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from typing import NamedTuple
 from configs import hyperparameters
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES
-from tools import campaign, comparison, grid_search, paper_tables, results_files, runs
+from tools import command_line, comparison, grid_search, paper_tables, results_files, runs
 
 PAGE = "tables.md"
 COLUMNS = ("row", "column", "paper", "ours", "std", "note", "from", "warning")
@@ -299,12 +298,7 @@ def write(folder, tables):
 
 def main(argv):
     """Runs the command line ``argv``, without the program's name; returns the exit status."""
-    parser = campaign.Parser(
-        prog="python -m tools.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser("tools.tables", __doc__)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--split", default="", help="instead of each run's config.data.test")
     parser.add_argument("named", nargs="*", metavar="NAME=WORKDIR")
@@ -327,8 +321,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        sys.exit(2)
+    command_line.run(main)
