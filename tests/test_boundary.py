@@ -10,7 +10,13 @@ import pytest
 from scipy import ndimage
 
 from segadv_jax import VOID
-from segadv_jax.metrics.boundary import boundary_f, largest_radius, smallest_diagonal
+from segadv_jax.metrics.boundary import (
+    boundary_f,
+    image_sums,
+    largest_radius,
+    measures,
+    smallest_diagonal,
+)
 
 
 def reference(prediction, label, num_classes, theta, border="outside"):
@@ -46,6 +52,11 @@ def regions(random, shape, classes, scale):
     return ndimage.gaussian_filter(noise, (0, scale, scale)).argmax(0).astype(np.uint8)
 
 
+@functools.cache
+def jitted(**fields):
+    return jax.jit(functools.partial(boundary_f, **fields))
+
+
 def random_pair(seed, classes, canvas):
     """(prediction i32[H,W], label u8[H,W], size) on a canvas full of garbage: some void, some
     classes missing in either."""
@@ -70,14 +81,9 @@ def compare(pairs, classes, border="outside"):
     prediction, label, sizes = (np.stack(part) for part in zip(*pairs, strict=True))
     sizes = sizes.astype(np.int32)
     smallest = smallest_diagonal(sizes)
-    measure = functools.partial(
-        boundary_f,
-        num_classes=classes,
-        smallest=smallest,
-        radius=largest_radius(sizes, smallest),
-        border=border,
-    )
-    got = np.asarray(jax.jit(measure)(prediction, label, sizes))
+    radius = largest_radius(sizes, smallest)
+    measure = jitted(num_classes=classes, smallest=smallest, radius=radius, border=border)
+    got = np.asarray(measure(prediction, label, sizes))
     assert got.shape == (len(pairs), classes)
     for row, (high, wide) in enumerate(sizes):
         theta = 5 * math.sqrt((int(high) ** 2 + int(wide) ** 2) / smallest)
@@ -105,17 +111,15 @@ def test_the_same_map_has_a_measure_of_one_and_a_far_one_of_zero():
     label = np.zeros((1, 40, 50), np.uint8)
     label[0, 10:20, 10:20] = 1
     size = np.array([(40, 50)], np.int32)
-    measure = functools.partial(
-        boundary_f, size=size, num_classes=3, smallest=smallest_diagonal(size), radius=5
-    )
-    for border, background in (("outside", 1), ("ignore", 1)):
-        got = measure(label.astype(np.int32), label, border=border)[0]
-        np.testing.assert_allclose(got, [background, 1, np.nan])
+    fields = {"num_classes": 3, "smallest": smallest_diagonal(size), "radius": 5}
+    for border in ("outside", "ignore"):
+        got = jitted(border=border, **fields)(label.astype(np.int32), label, size)[0]
+        np.testing.assert_allclose(got, [1, 1, np.nan])
     # Exactly 5 pixels off is not nearer than theta, which is 5 in the smallest image.
     for shift, expected in ((4, 1), (5, 0)):
         line = np.zeros((2, 1, 40, 50), np.uint8)
         line[0, 0, 20], line[1, 0, 20 + shift] = 1, 1
-        got = measure(line[0].astype(np.int32), line[1], border="ignore")[0]
+        got = jitted(border="ignore", **fields)(line[0].astype(np.int32), line[1], size)[0]
         assert got[1] == expected
 
 
@@ -127,10 +131,8 @@ def test_tolerance_is_a_part_of_the_diagonal_and_exact():
     for shift, expected in ((9, 1), (10, 0)):
         line = np.zeros((2, 1, 60, 80), np.uint8)
         line[0, 0, :, 20], line[1, 0, :, 20 + shift] = 1, 1
-        got = boundary_f(
-            *(line[0].astype(np.int32), line[1], sizes[1:]),
-            **{"num_classes": 2, "smallest": smallest, "radius": 9, "border": "ignore"},
-        )[0]
+        measure = jitted(num_classes=2, smallest=smallest, radius=9, border="ignore")
+        got = measure(line[0].astype(np.int32), line[1], sizes[1:])[0]
         assert got[1] == expected
 
 
@@ -143,7 +145,7 @@ def test_points_beside_void_do_not_count():
     prediction[0, 12:28, 12:20] = 1
     size = np.array([(40, 40)], np.int32)
     fields = {"num_classes": 2, "smallest": 3200, "radius": 5, "border": "ignore"}
-    got = boundary_f(prediction, label, size, **fields)[0]
+    got = jitted(**fields)(prediction, label, size)[0]
     assert np.all(np.isnan(got))
 
 
@@ -171,6 +173,20 @@ def test_real_label_maps(voc_archive):
     compare(pairs, 21)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_measures_are_means_over_images_and_over_the_images_of_a_class(first):
+    """An image without any class counts nowhere; with ``first`` 1 the background neither."""
+    f = np.array([[0.5, np.nan, 1.0], [0.25, 0.75, np.nan], [np.nan] * 3, [0.5, np.nan, np.nan]])
+    f = f.astype(np.float32)
+    totals = {f"bf_outside_{k}": v for k, v in image_sums(f, first).items()}
+    got = measures(totals)
+    known = f[:3, first:] if first else f
+    means = [np.nanmean(row) for row in known if not np.all(np.isnan(row))]
+    assert got["mean_bf"] == pytest.approx(np.mean(means), abs=1e-6)
+    assert got["std_bf"] == pytest.approx(np.std(means), abs=1e-6)
+    np.testing.assert_allclose(got["bf"], np.nanmean(f, 0), atol=1e-6)
+
+
 @pytest.mark.slow
 def test_it_is_ten_times_faster_than_the_reference():
     random = np.random.RandomState(0)
@@ -179,9 +195,7 @@ def test_it_is_ten_times_faster_than_the_reference():
     smallest = smallest_diagonal([(213, 320)])
     size = np.array([(500, 500)], np.int32)
     radius = largest_radius(size, smallest)
-    measure = jax.jit(
-        functools.partial(boundary_f, num_classes=21, smallest=smallest, radius=radius)
-    )
+    measure = jitted(num_classes=21, smallest=smallest, radius=radius)
     theta = 5 * math.sqrt(2 * 500**2 / smallest)
 
     def seconds(function):
