@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import ml_collections
 
+from configs import common
 from segadv_jax import history
 from segadv_jax.errors import InputError
 from segadv_jax.measures import MEASURES
@@ -115,7 +116,7 @@ def read_result(folder, split=""):
 
 
 def read_config(workdir):
-    """The configuration of a run, as it was recorded.
+    """The configuration of a run, as it was recorded; fields that came later have their defaults.
 
     Raises:
         InputError: the folder is no run's, or the file is damaged.
@@ -130,7 +131,13 @@ def read_config(workdir):
 
     try:
         with open(path) as file:
-            return ml_collections.ConfigDict(frozen(json.load(file)))
+            recorded = frozen(json.load(file))
+        defaults = common.get_config().to_dict()
+        for name, value in recorded.items():
+            # Networks have fields of their own.
+            if isinstance(value, dict) and name not in ("segmenter", "adversary"):
+                recorded[name] = defaults.get(name, {}) | value
+        return ml_collections.ConfigDict(defaults | recorded)
     except FileNotFoundError as error:
         raise InputError(f"--workdir={workdir}: no config.json is there; name a run") from error
     except ValueError as error:
