@@ -197,8 +197,8 @@ def render(folder):
         "In %, mean and standard deviation over the seeds. The adversary's accuracies are on real "
         "and on synthetic maps of whole validation images at the selected checkpoint (50 is a "
         "fooled one); *push* is the norm of the adversarial gradient at the logits, lambda in it, "
-        "relative to the cross-entropy's, mean over the validations; *lost* is how far the last validation's mean IoU lies "
-        "below the best one's.",
+        "relative to the cross-entropy's, a mean over the validations; *lost* is how far the last "
+        "validation's mean IoU lies below the best one's.",
         "",
     ]
     columns = ("mean_iou", "class_accuracy", "pixel_accuracy", *VERDICTS, "push", "lost")
