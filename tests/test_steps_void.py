@@ -26,6 +26,7 @@ class Logits:
     stride = 4
     offset = 1.5
     margin = 0
+    tile = 0
 
     @staticmethod
     def apply(variables, image, size, keys=None, method=None):
