@@ -19,6 +19,9 @@ COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 def evaluate(config, workdir, split=None):
     """Evaluates the checkpoint that the validation selected, and writes ``eval/<split>.json``.
 
+    Averages over flips and scales go to a file of their own, as ``eval/<split>_flip.json``;
+    cross-entropy and certainty are those of the image as it is.
+
     Args:
         config: of a run that was trained in ``workdir``.
         workdir: folder of the run.
@@ -66,7 +69,10 @@ def evaluate(config, workdir, split=None):
     result |= judge(config, workdir, step, segmenter, params, examples, num_classes)
     result |= {"step": step, "images": len(examples.ids)}
     if jax.process_index() == 0:
-        path = write_result(workdir, split, result)
+        views = [f"scale_{scale:g}" for scale in config.evaluate.scales]
+        views = ["flip"] * config.evaluate.flip + (views if views != ["scale_1"] else [])
+        # Other views of the images are another measurement.
+        path = write_result(workdir, "_".join([split, *views]), result)
         logging.info("%s, in %%: %s", path, measures.describe(result))
     return result
 

@@ -56,6 +56,8 @@ def train(config, workdir):
 
     # Data.
     data_set = experiment.load_data(config)
+    for field in ("train", "validation", "test"):  # The last is only needed when all is done.
+        pipeline.check_split(data_set.builder, config.data[field], f"data.{field}")
     training = pipeline.read_split(data_set.builder, config.data.train)
     training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
     order.check_batch_size(len(training.ids), batch_size)

@@ -114,6 +114,7 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
     content = io.BytesIO()
     Image.fromarray(np.zeros((15, 12), np.uint8)).save(content, "png")
     (folder / "labels" / f"{NAMES[5]}.png").write_bytes(content.getvalue()[:-30])
+    Image.fromarray(np.zeros((16, 12, 3), np.uint8)).save(folder / "images" / f"{NAMES[6]}.jpg")
     with pytest.raises(InputError) as error:
         load(folder, tmp_path)
     for problem in (
@@ -123,6 +124,7 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
         f"labels/{NAMES[3]}.png has a class 9, but classes.txt names 3",
         f"labels/{NAMES[4]}.png is of mode RGB: save class indices",
         f"labels/{NAMES[5]}.png is not a readable image",
+        f"images/ has {NAMES[6]} twice",
     ):
         assert problem in str(error.value)
     assert "\n" not in str(error.value)
@@ -137,7 +139,8 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
             r"images/a.\* is in a list, but not there; im",
         ),
         ({"train": NAMES[:2], "validation": []}, "validation.txt names no image"),
-        ({"train": NAMES[:1] * 2, "validation": NAMES[:1]}, "train.txt names picture_0 twice"),
+        ({"train": NAMES[:1] * 2, "validation": NAMES[1:2]}, "train.txt names picture_0 twice"),
+        ({"train": NAMES[:3], "validation": NAMES[2:]}, "picture_2 is in train.txt and in valida"),
     ],
 )
 def test_wrong_lists_are_refused(lists, message, tmp_path):
@@ -152,3 +155,37 @@ def test_a_folder_without_images_is_refused(tmp_path):
     for folder in ("", str(tmp_path)):
         with pytest.raises(InputError, match="set it to a folder with images/ and labels/"):
             data.load("image_folder", archives=folder, data_dir=str(tmp_path))
+
+
+def test_values_that_no_class_can_mean_are_questioned(tmp_path):
+    """254 for void, say, would make 255 classes."""
+    folder = tmp_path / "mine"
+    _, labels = write(folder)
+    stray = labels[NAMES[0]].copy()
+    stray[0, 0] = 254
+    Image.fromarray(stray).save(folder / "labels" / f"{NAMES[0]}.png")
+    with pytest.raises(InputError, match="up to 254, but none of 3, 4, 5, 6, 7, ...: is a value"):
+        load(folder, tmp_path)
+    for name, label in labels.items():
+        label = np.where(label == 255, 255, 0).astype(np.uint8)
+        Image.fromarray(label).save(folder / "labels" / f"{name}.png")
+    with pytest.raises(InputError, match="fewer than two classes"):
+        load(folder, tmp_path)
+    (folder / "classes.txt").write_bytes(b"sky\n\xff\xea\n")
+    with pytest.raises(InputError, match="classes.txt cannot be read .*save it as UTF-8"):
+        load(folder, tmp_path)
+
+
+def test_what_other_systems_leave_does_no_harm(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder)
+    (folder / "images" / "._picture_0.png").write_bytes(b"of macOS")
+    lists = {"train": NAMES[:5], "validation": NAMES[5:]}
+    for split, names in lists.items():
+        (folder / f"{split}.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    data_set = load(folder, tmp_path)
+    assert pipeline.read_split(data_set.builder, "train").ids == NAMES[:5]
+    (folder / "images" / "picture_0.png").unlink()
+    (folder / "images" / "picture_0.png").symlink_to(folder / "gone")
+    with pytest.raises(InputError, match="images/picture_0.png is not a readable image"):
+        load(folder, tmp_path)

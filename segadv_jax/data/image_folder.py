@@ -114,7 +114,9 @@ def check(folder):
     """
     images = _files(folder / "images", SUFFIXES)
     splits, problems = _splits(folder, images)
-    class_names, largest = _class_names(folder), -1
+    names = [path.stem for path in _paths(folder / "images", SUFFIXES)]
+    problems += [f"images/ has {n} twice" for n in sorted(images) if names.count(n) > 1]
+    class_names, found = _class_names(folder), set()
     for name in sorted({name for names in splits.values() for name in names}):
         if name not in images:
             problems.append(f"images/{name}.* is in a list, but not there")
@@ -131,32 +133,35 @@ def check(folder):
                 f"image {size[0]}x{size[1]}"
             )
         known = label[label != VOID].astype(int)
-        largest = max(largest, int(known.max(initial=-1)))
+        found |= set(np.unique(known).tolist())
         if class_names and known.size and known.max() >= len(class_names):
             problems.append(
                 f"labels/{name}.png has a class {known.max()}, but classes.txt names "
                 f"{len(class_names)}, from 0"
             )
-    if not problems and largest < 0:
-        problems.append("no label has a class: all pixels are void")
+    missing = sorted(set(range(max(found, default=-1) + 1)) - found)
+    if not problems and len(class_names or found) < 2:
+        problems.append("the labels have fewer than two classes")
+    elif not problems and not class_names and missing:
+        problems.append(
+            f"the labels have classes up to {max(found)}, but none of {_few(missing)}: is a value "
+            f"meant for void, which is {VOID}? Otherwise name the classes in classes.txt"
+        )
     if problems:
         more = len(problems) - REPORTED
         listed = "; ".join(problems[:REPORTED]) + (f"; and {more} more" if more > 0 else "")
         raise InputError(f"{folder}: {listed}")
-    return splits, class_names or [f"class {index}" for index in range(largest + 1)]
+    return splits, class_names or [f"class {index}" for index in sorted(found)]
 
 
 def _splits(folder, images):
     """({split: names}, problems) of the lists, or drawn."""
     lists = {split: folder / f"{split}.txt" for split in SPLITS}
-    given = {
-        split: [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        for split, path in lists.items()
-        if path.is_file()
-    }
+    given = {split: _lines(path) for split, path in lists.items() if path.is_file()}
     if not given:
         if len(images) < len(SPLITS):
-            return {}, [f"images/ holds {len(images)} images: three are the least"]
+            known = ", ".join(SUFFIXES)
+            return {}, [f"images/ itself holds {len(images)} images ({known}): three are the least"]
         # By a digest of the name: a new image does not move the others to other splits.
         order = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
         begin, end = (round(share * len(order)) for share in SHARES)
@@ -169,31 +174,53 @@ def _splits(folder, images):
     for split, names in given.items():
         twice = sorted({name for name in names if names.count(name) > 1})
         problems += [f"{split}.txt names {name} twice" for name in twice]
+        for other in SPLITS[: SPLITS.index(split)]:
+            both = sorted(set(names) & set(given.get(other, ())))
+            problems += [f"{name} is in {other}.txt and in {split}.txt" for name in both]
     return given, problems
+
+
+def _lines(path):
+    """The lines of a text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows writes a mark first.
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); save it as UTF-8 text") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _few(numbers):
+    """The first of some numbers, as text."""
+    return ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
 
 
 def _class_names(folder):
     path = folder / "classes.txt"
     if not path.is_file():
         return []
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not 0 < len(names) < VOID:
-        raise InputError(f"{path} names {len(names)} classes: give 1 to {VOID - 1}, a line each")
+    names = _lines(path)
+    if not 2 <= len(names) < VOID:
+        raise InputError(f"{path} names {len(names)} classes: give 2 to {VOID - 1}, a line each")
     if len(set(names)) < len(names):
         raise InputError(f"{path} has a name twice")
     return names
 
 
-def _files(folder, suffixes):
-    """{name without suffix: path} of the files with one of the suffixes."""
+def _paths(folder, suffixes):
+    """The files of a folder with one of the suffixes, sorted."""
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes]
-    return {path.stem: path for path in paths}
+    return [path for path in paths if not path.name.startswith(".")]  # macOS leaves such files.
+
+
+def _files(folder, suffixes):
+    """{name without suffix: path} of ``_paths``."""
+    return {path.stem: path for path in _paths(folder, suffixes)}
 
 
 def _read_image(path):
     """(the image as JPEG or PNG bytes, (height, width)), the way up that its file says."""
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
             upright = ImageOps.exif_transpose(opened)

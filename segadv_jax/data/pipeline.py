@@ -41,6 +41,18 @@ class Split(NamedTuple):
         return Split(ids, images, labels, self.sizes[rows])
 
 
+def check_split(builder, split, field=""):
+    """Raises an InputError that names the ``field`` if a prepared data set has no such split."""
+    known = list(builder.info.splits)
+    for part in split.split("+"):
+        if part.split("[")[0].strip() not in known:
+            where = f"config.{field}: " if field else ""
+            raise InputError(
+                f"{where}the data set {builder.name} has no split {part.strip()!r};"
+                f" known: {', '.join(known)} (join several with +)"
+            )
+
+
 def read_split(builder, split):
     """Reads a split of a prepared TFDS builder into memory, in its stored order.
 
@@ -51,13 +63,7 @@ def read_split(builder, split):
     Raises:
       InputError: a split that the data set does not have, or an empty one.
     """
-    known = list(builder.info.splits)
-    for part in split.split("+"):
-        if part.split("[")[0].strip() not in known:
-            raise InputError(
-                f"the data set {builder.name} has no split {part.strip()!r};"
-                f" known: {', '.join(known)} (join several with +)"
-            )
+    check_split(builder, split)
     skip = tfds.decode.SkipDecoding()
     try:
         examples = builder.as_dataset(
