@@ -13,7 +13,7 @@ Images are seen at half size and training is short: what a longer one would do i
 
 import ml_collections
 
-from configs import stanford
+from segadv_jax.configs import stanford
 
 # Fields that differ from those of "simultaneous".
 ARMS = {
@@ -38,7 +38,7 @@ ARMS = {
 
 
 def get_config(arm="simultaneous"):
-    """Args: arm: one of ``ARMS``."""
+    """Args: arm: one of `ARMS`."""
     if arm not in ARMS:
         known = "', '".join(ARMS)
         raise ValueError(f"configs/ablations.py:{arm}: the arm is one of '{known}'")

@@ -67,6 +67,7 @@ def get_config():
     config.train.rotation = 8.0  # Degrees either way.
     config.train.scale = (0.9, 1.1)
     config.train.log_every = 50  # Steps, whichever player's.
+    config.train.profile = 0  # Steps to profile for TensorBoard, from the tenth on.
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
 
     config.optimizer = ml_collections.ConfigDict()

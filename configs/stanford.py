@@ -20,7 +20,7 @@ lost. Patches of 240 pixels, only flipped, were well ahead of patches of 160, ro
 one try of each on the validation subset; over a training this short, that is.
 """
 
-from configs import common
+from segadv_jax.configs import common
 
 
 def get_config(arm="adversarial"):

@@ -11,7 +11,7 @@ and one of them alone:
     python main.py --config=configs/synthetic.py:adversarial --workdir=runs/adversarial
 """
 
-from configs import common
+from segadv_jax.configs import common
 
 
 def get_config(arm="adversarial"):

@@ -13,7 +13,7 @@ two CPU cores, 9 GiB of memory (python -m pytest -m slow -s tests/test_voc_confi
 
 import ml_collections
 
-from configs import common, hyperparameters
+from segadv_jax.configs import common, hyperparameters
 
 
 def get_config(variant=""):

@@ -9,7 +9,7 @@ and mean BF on the validation set of basic 71.88, 47.22; product 71.91, 47.38; s
 (baseline 71.79, 47.36). See configs/voc_baseline.py for the weights to begin with.
 """
 
-from configs import voc_baseline
+from segadv_jax.configs import voc_baseline
 
 
 def get_config(encoding="product"):

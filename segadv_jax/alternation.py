@@ -1,14 +1,17 @@
 """Whose turn it is: the schedules of Section 4 as functions of the step, and their inverse.
 
-Everything that is counted in a run, epochs and validations among it, is counted in updates of the
-*segmenter*; the adversary's own turns come on top. That makes arms comparable.
+A run counts everything, epochs and validations too, in updates of the *segmenter*; the adversary's
+own turns come on top. That makes arms comparable.
 """
 
 import dataclasses
+from typing import Final, Literal
 
-SEGMENTER, ADVERSARY = "segmenter", "adversary"
+Turn = Literal["standard", "segmenter", "adversary", "both"]
+SEGMENTER: Final = "segmenter"
+ADVERSARY: Final = "adversary"
 # The players that each turn updates. A "standard" turn does not even evaluate the adversary.
-PLAYERS = {
+PLAYERS: dict[str, tuple[str, ...]] = {
     "standard": (SEGMENTER,),
     "segmenter": (SEGMENTER,),
     "adversary": (ADVERSARY,),
@@ -22,19 +25,19 @@ class Alternation:
     """A schedule of turns.
 
     Attributes:
-      schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast"
-        (segmenter and adversary take turns at every step) or "slow" (they change after ``period``
-        steps each). Both alternating ones begin with the segmenter, in the order in which the paper
-        names them.
-      period: steps of each player before the other's turn; the paper's slow scheme has 500.
-      pretrain: adversary-only steps before the first turn (the paper's pre-training).
+        schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast"
+            (segmenter and adversary take turns at every step) or "slow" (they take turns every
+            `period` steps). "fast" and "slow" begin with the segmenter, which the paper names
+            first.
+        period: steps of each player before the other's turn; 500 in the paper's slow scheme.
+        pretrain: adversary-only steps before the first turn (the paper's pre-training).
     """
 
     schedule: str
     period: int = 500
     pretrain: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
         if self.period < 1:
@@ -45,22 +48,22 @@ class Alternation:
             raise ValueError("the standard schedule has no adversary to pre-train")
 
     @property
-    def _length(self):
+    def _length(self) -> int:
         """Steps of one player in a row."""
         return self.period if self.schedule == "slow" else 1
 
-    def turn(self, step):
-        """The turn of step ``step`` >= 0: "standard", "segmenter", "adversary" or "both"."""
+    def turn(self, step: int) -> Turn:
+        """The turn of step `step`, counted from 0."""
         if step < self.pretrain:
             return "adversary"
         if self.schedule == "standard":
             return "standard"
         if self.schedule == "simultaneous":
             return "both"
-        return (SEGMENTER, ADVERSARY)[(step - self.pretrain) // self._length % 2]
+        return ADVERSARY if (step - self.pretrain) // self._length % 2 else SEGMENTER
 
-    def updates(self, step):
-        """Each player's updates before ``step``: {"segmenter": int, "adversary": int}."""
+    def updates(self, step: int) -> dict[str, int]:
+        """Each player's updates before `step`: {"segmenter": int, "adversary": int}."""
         pretrained, step = min(step, self.pretrain), max(step - self.pretrain, 0)
         if self.schedule == "standard":
             return {SEGMENTER: step, ADVERSARY: 0}
@@ -70,17 +73,17 @@ class Alternation:
         segmenter = rounds * self._length + min(rest, self._length)
         return {SEGMENTER: segmenter, ADVERSARY: pretrained + step - segmenter}
 
-    def batches(self, step):
-        """How many batches each player's stream has given before ``step``.
+    def batches(self, step: int) -> dict[str, int]:
+        """How many batches each player's stream has given before `step`.
 
         A step that updates the segmenter takes the segmenter's next batch, an adversary-only step
-        the adversary's: what the segmenter sees at its u-th update depends on u alone.
+        the adversary's. What the segmenter sees at its u-th update depends on u alone.
         """
         segmenter = self.updates(step)[SEGMENTER]
         return {SEGMENTER: segmenter, ADVERSARY: step - segmenter}
 
-    def steps(self, segmenter_updates):
-        """The fewest steps that hold this many updates of the segmenter."""
+    def steps(self, segmenter_updates: int) -> int:
+        """The least number of steps in which the segmenter is updated this many times."""
         if segmenter_updates == 0:
             return 0
         steps = self.pretrain + segmenter_updates

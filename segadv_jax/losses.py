@@ -1,31 +1,130 @@
 """The losses of Section 3.1, as sums beside the counts that they are to be divided by.
 
-Eq. 1 sums over cells and images. Here each loss comes as ``(sum, count)``, so that shards are
-merged before anything is divided: a mean of the shards' means is wrong as soon as void is uneven.
-With ``reduction="mean"`` each is divided by its own count, over all devices; ``"sum"`` is Eq. 1 to
-the letter. The adversary makes ``block**2`` = 16 times fewer predictions than there are label
-cells, so lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
+Eq. 1 sums over cells and images. Here each loss comes as `(sum, count)`, so that shards are merged
+before anything is divided: a mean of the shards' means is wrong as soon as void is uneven. With
+`reduction="mean"` each is divided by its own count, over all devices; `"sum"` is Eq. 1 to the
+letter. The adversary makes `block**2` = 16 times fewer predictions than there are label cells, so
+lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
 """
+
+import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, UInt8
 
 from segadv_jax import VOID
 
 REDUCTIONS = ("mean", "sum")
 GAMES = ("bce", "hinge", "least_squares")
 
+# A sum and the number of what was summed.
+SumAndCount = tuple[Float[Array, ""], Float[Array, ""]]
+Logits = Float[ArrayLike, "n h w C"]
+Labels = UInt8[ArrayLike, "n h w"]
+Verdicts = Float[ArrayLike, "n h w 1"]
+Weights = Float[ArrayLike, "n h w"]
 
-def mce(logits, label):
-    """Multi-class cross-entropy of Eq. 1, ``-sum_i sum_c y_ic ln s_ic`` over labelled cells.
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What both players are trained for: Eqs. 1 to 3 and the ways to keep the game alive.
+
+    Attributes:
+        lam: lambda of Eq. 1, between losses reduced by `reduction`.
+        reduction: "mean" or "sum", see above.
+        saturating: keep the second term of Eq. 3 instead of its non-saturating replacement.
+        start: updates of the segmenter before the adversarial term begins. The adversary learns
+            from the beginning.
+        ramp: further updates over which lambda then rises linearly.
+        game: the adversary's loss, see `adversary_loss`.
+        smoothing: real maps count as ground truth to 1 - smoothing only (one-sided label smoothing,
+            Salimans et al., Improved techniques for training GANs, NIPS 2016, Section 3.4).
+        noise: standard deviation of Gaussian noise on both encoded maps (instance noise, Sonderby
+            et al., Amortised MAP inference for image super-resolution, ICLR 2017, Section 3.2).
+        r1: gamma of the R1 penalty on the adversary, gamma / 2 times the squared norm of its
+            gradient at the real map (Mescheder et al., Which training methods for GANs do actually
+            converge?, ICML 2018, Eq. 9), here of the sum of a map's logits and reduced as they are.
+    """
+
+    lam: float = 0.0
+    reduction: str = "mean"
+    saturating: bool = False
+    start: int = 0
+    ramp: int = 0
+    game: str = "bce"
+    smoothing: float = 0.0
+    noise: float = 0.0
+    r1: float = 0.0
+
+    def __post_init__(self):
+        for field in ("lam", "start", "ramp", "noise", "r1"):
+            value = getattr(self, field)
+            if not value >= 0:  # NaN is no good either.
+                raise ValueError(f"{field} is {value}: set it to 0 or more")
+            if not math.isfinite(value):
+                raise ValueError(f"{field} is {value}: set it to a finite number")
+        for field, known in (("reduction", REDUCTIONS), ("game", GAMES)):
+            value = getattr(self, field)
+            if value not in known:
+                raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
+        # With half of the labels turned round, ground truth would count as synthetic.
+        if not 0 <= self.smoothing < 0.5:
+            raise ValueError(f"smoothing is {self.smoothing}: set it from 0 to below 0.5")
+        if self.saturating and self.game != "bce":
+            raise ValueError(f"saturating belongs to the game 'bce', not to {self.game!r}")
+        if self.smoothing and self.game == "hinge":
+            raise ValueError("smoothing has no meaning in the game 'hinge': set it to 0")
+
+    def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
+        """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""
+        return total if self.reduction == "sum" else total / jnp.maximum(count, 1)
+
+    def lam_at(self, updates: Integer[ArrayLike, ""]) -> Float[Array, ""]:
+        """Lambda at the segmenter's update number `updates`, counted from 0."""
+        since = jnp.asarray(updates, jnp.float32) - self.start
+        rise = jnp.clip((since + 1) / max(self.ramp, 1), 0.0, 1.0)
+        return self.lam * jnp.where(since < 0, 0.0, rise)
+
+    def adversary_loss(self, logits: Verdicts, is_real: bool, weights: Weights) -> SumAndCount:
+        """One of the two terms of the adversary's loss, on real or on synthetic maps (Eq. 2).
+
+        Args:
+            logits: the adversary's. Above 0 says "ground truth" in every game.
+            is_real: whether the maps are.
+            weights: of `prediction_weights`.
+        """
+        target = (1 - self.smoothing) if is_real else 0.0
+        losses = {"bce": bce, "hinge": hinge, "least_squares": least_squares}[self.game]
+        return _weighted(losses(logits, target), weights)
+
+    def adversarial_term(self, logits: Verdicts, weights: Weights) -> SumAndCount:
+        """What lambda multiplies in the segmenter's loss, from the adversary's logits on its maps.
+
+        By default `bce(a(x, s(x)), 1)`, the non-saturating replacement that the paper uses; with
+        `saturating` the term `-bce(a(x, s(x)), 0)` of Eq. 3 itself. In the game "hinge" it is the
+        negative logit, in "least_squares" half of its square: a fooled adversary's logit is 0 (the
+        references are those of `hinge` and `least_squares`).
+        """
+        if self.game == "bce":
+            losses = -bce(logits, 0.0) if self.saturating else bce(logits, 1.0)
+        else:
+            losses = -logits if self.game == "hinge" else optax.l2_loss(logits)
+        return _weighted(losses, weights)
+
+
+def mce(logits: Logits, label: Labels) -> SumAndCount:
+    """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells.
 
     Args:
-      logits: f32[n,h,w,C], before the softmax.
-      label: u8[n,h,w], 255 = void.
+        logits: before the softmax.
+        label: 255 = void.
 
     Returns:
-      (sum f32[], number of labelled cells f32[]).
+        (sum, number of labelled cells).
     """
     labelled = label != VOID
     safe = jnp.where(labelled, label, 0).astype(jnp.int32)
@@ -33,30 +132,30 @@ def mce(logits, label):
     return jnp.sum(jnp.where(labelled, losses, 0)), jnp.sum(labelled, dtype=jnp.float32)
 
 
-def correct_cells(logits, label):
-    """Label cells whose most probable class is the true one, and all labelled: (f32[], f32[])."""
+def correct_cells(logits: Logits, label: Labels) -> SumAndCount:
+    """Labelled cells whose most probable class is the true one, and all labelled ones."""
     labelled = label != VOID
     right = (jnp.argmax(logits, -1) == label) & labelled
     return jnp.sum(right, dtype=jnp.float32), jnp.sum(labelled, dtype=jnp.float32)
 
 
-def certainty(logits, label):
-    """Sum over the labelled cells of the highest class probability: f32[]."""
+def certainty(logits: Logits, label: Labels) -> Float[Array, ""]:
+    """Sum over the labelled cells of the highest class probability."""
     return jnp.sum(jnp.where(label != VOID, jnp.max(jax.nn.softmax(logits), -1), 0))
 
 
-def prediction_weights(label, block):
+def prediction_weights(label: Labels, block: int) -> Float[Array, "n p q"]:
     """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
 
     Blocks without a labelled cell look the same in both maps and would add a constant ln 2,
     diluting lambda with the amount of void and padding.
 
     Args:
-      label: u8[n,h,w] cell labels.
-      block: side in cells of what is pooled into one prediction.
+        label: cell labels.
+        block: side in cells of what is pooled into one prediction.
 
     Returns:
-      f32[n,ceil(h/block),ceil(w/block)].
+        f32[n,ceil(h/block),ceil(w/block)].
     """
     labelled = label != VOID
     window, padding = (1, block, block), [(0, 0), *((0, -s % block) for s in label.shape[1:])]
@@ -64,81 +163,37 @@ def prediction_weights(label, block):
     return pooled.astype(jnp.float32)
 
 
-def bce(logits, z, weights):
-    """Binary cross-entropy of Eq. 1 over the weighted predictions: ``-[z ln a + (1-z) ln(1-a)]``.
+def bce(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+    """Binary cross-entropy of Eq. 1, `-[z ln a + (1 - z) ln(1 - a)]`, of each prediction.
 
     Args:
-      logits: f32[n,h',w',1], the adversary's, for "this is ground truth".
-      z: the truth of that, True or False; a number between for a smoothed label.
-      weights: f32[n,h',w'] of ``prediction_weights``.
-
-    Returns:
-      (sum f32[], sum of the weights f32[]).
+        logits: the adversary's, for "this is ground truth".
+        z: the truth of that, 0 or 1, or a number between for a smoothed label.
     """
-    # -ln sigmoid(x) = softplus(-x) and -ln(1 - sigmoid(x)) = softplus(x), finite for any logit.
-    if z in (False, True):
-        losses = jax.nn.softplus(-logits if z else logits)
-    else:
-        losses = z * jax.nn.softplus(-logits) + (1 - z) * jax.nn.softplus(logits)
-    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
+    return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, z))
 
 
-def adversary_loss(logits, is_real, weights, game="bce", smoothing=0.0):
-    """One of the two terms of the adversary's loss, on real or on synthetic maps (Eq. 2).
+def hinge(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+    """max(0, 1 -+ logit) of each prediction.
 
-    Args:
-      logits, weights: as in ``bce``. A logit above 0 says "ground truth" in every game.
-      is_real: whether the maps are.
-      game: "bce", the paper's; "hinge", max(0, 1 -+ logit) (Miyato et al., Spectral normalization
-        for generative adversarial networks, ICLR 2018, Eq. 16); "least_squares", half the squared
-        distance to 1 or -1 (Mao et al., Least squares generative adversarial networks, ICCV 2017,
-        Eq. 8).
-      smoothing: real maps count as ground truth to 1 - smoothing only (one-sided label smoothing,
-        Salimans et al., Improved techniques for training GANs, NIPS 2016, Section 3.4).
-
-    Returns:
-      (sum f32[], count f32[]).
+    Miyato et al., Spectral normalization for generative adversarial networks, ICLR 2018, Eq. 16.
     """
-    if game == "bce":
-        return bce(logits, 1 - smoothing if is_real else False, weights)
-    sign = 1 if is_real else -1
-    if game == "hinge":
-        losses = jax.nn.relu(1 - sign * logits)
-    else:
-        target = sign * (1 - 2 * smoothing * is_real)
-        losses = jnp.square(logits - target) / 2
-    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
+    return optax.hinge_loss(logits, jnp.full_like(logits, 2 * z - 1))
 
 
-def adversarial_term(logits, weights, saturating=False, game="bce"):
-    """What lambda multiplies in the segmenter's loss, given the adversary's logits on its maps.
+def least_squares(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+    """Half the squared distance of each prediction to 1 for z = 1 and to -1 for z = 0.
 
-    By default ``bce(a(x, s(x)), 1)``, the non-saturating replacement that the paper uses; with
-    ``saturating`` the term ``-bce(a(x, s(x)), 0)`` of Eq. 3 itself. In the game "hinge" it is the
-    negative logit, in "least_squares" half of its square: of a fooled adversary the logit is 0
-    (the references are those of ``adversary_loss``).
-
-    Returns:
-      (sum f32[], count f32[]).
+    Mao et al., Least squares generative adversarial networks, ICCV 2017, Eq. 8.
     """
-    if game == "bce":
-        total, count = bce(logits, not saturating, weights)
-        return (-total if saturating else total), count
-    losses = -logits if game == "hinge" else jnp.square(logits) / 2
-    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)
+    return optax.l2_loss(logits, jnp.full_like(logits, 2 * z - 1))
 
 
-def lam_at(updates, lam, start=0, ramp=0):
-    """Lambda at the segmenter's update number ``updates`` (from 0 on): f32[].
-
-    It is 0 up to update ``start`` and rises linearly to ``lam`` over the next ``ramp``; the
-    adversary learns from the beginning.
-    """
-    since = jnp.asarray(updates, jnp.float32) - start
-    return lam * jnp.where(since < 0, 0.0, jnp.clip((since + 1) / max(ramp, 1), 0.0, 1.0))
-
-
-def correct_predictions(logits, is_real, weights):
-    """The adversary's right ones among its weighted predictions: (number f32[], count f32[])."""
+def correct_predictions(logits: Verdicts, is_real: bool, weights: Weights) -> SumAndCount:
+    """How many of the adversary's weighted predictions are right, and how many there are."""
     right = (logits[..., 0] > 0) == is_real
     return jnp.sum(right * weights), jnp.sum(weights)
+
+
+def _weighted(losses: Verdicts, weights: Weights) -> SumAndCount:
+    return jnp.sum(losses[..., 0] * weights), jnp.sum(weights)

@@ -5,19 +5,20 @@ import optax
 from segadv_jax.alternation import PLAYERS
 
 
-def alternate(segmenter, adversary):
+def alternate(
+    segmenter: optax.GradientTransformation, adversary: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
     """Applies each player's optimizer in that player's turns only.
 
-    A waiting player's weights, momentum and schedule count all stand still; ``update`` therefore
-    takes the static keyword ``turn``. (Zeroed gradients would not do: momentum still moves
-    weights.)
+    A waiting player's weights, momentum and schedule count all stand still: `update` takes the
+    static keyword `turn`. (Gradients of zero would not be enough: momentum still moves weights.)
 
     Args:
-      segmenter: optax transformation for ``params["segmenter"]``.
-      adversary: optax transformation for ``params["adversary"]``.
+        segmenter: for `params["segmenter"]`.
+        adversary: for `params["adversary"]`.
 
     Returns:
-      optax transformation over {"segmenter": tree, "adversary": tree}.
+        A transformation of {"segmenter": tree, "adversary": tree}.
     """
 
     def in_turns_of(player, inner):
@@ -33,13 +34,16 @@ def alternate(segmenter, adversary):
     )
 
 
-def schedule(learning_rate, decay="constant", updates=1):
+def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) -> optax.Schedule:
     """A player's learning rate as a function of the number of its own updates.
 
     Args:
         learning_rate: the initial one.
         decay: "constant", "cosine" (to 0) or "poly" (to 0, with power 0.9).
         updates: over how many updates of this player it decays.
+
+    Raises:
+        ValueError: `decay` is none of these.
     """
     updates = max(updates, 1)
     if decay == "constant":
@@ -51,13 +55,18 @@ def schedule(learning_rate, decay="constant", updates=1):
     raise ValueError(f"decay is {decay!r}; known: constant, cosine, poly")
 
 
-def sgd(learning_rate, momentum=0.0, clip=0.0, weight_decay=0.0):
+def sgd(
+    learning_rate: float | optax.Schedule,
+    momentum: float = 0.0,
+    clip: float = 0.0,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
     """Stochastic gradient descent for one player.
 
     Args:
-        learning_rate: a number or a ``schedule``.
+        learning_rate: a number or a `schedule`.
         momentum: of the heavy-ball kind; 0 for none.
-        clip: largest global norm of this player's gradient; 0 for any.
+        clip: largest global norm of this player's gradient; 0 for no limit.
         weight_decay: coefficient of the L2 penalty's gradient, added after clipping.
     """
     return optax.chain(

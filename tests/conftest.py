@@ -47,12 +47,14 @@ def stanford(stanford_archives, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def synthetic(tmp_path_factory):
-    """The synthetic data set, prepared once for all tests."""
-    return data.load("synthetic", data_dir=str(tmp_path_factory.mktemp("synthetic")))
+def data_dir(tmp_path_factory):
+    """The folder in which the synthetic data set is prepared, once for all tests."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    data.load("synthetic", data_dir=str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def data_dir(synthetic):
-    """The folder in which ``synthetic`` is prepared, for runs of their own."""
-    return Path(synthetic.builder.data_dir).parents[1]
+def synthetic(data_dir):
+    """The synthetic data set."""
+    return data.load("synthetic", data_dir=str(data_dir))

@@ -39,14 +39,14 @@ def mce(logits, cells, reduction="mean"):
 
 
 def bce(verdict, z, cells, reduction="mean"):
-    """``verdict`` is the adversary's logit; a its sigmoid."""
+    """`verdict` is the adversary's logit; a its sigmoid."""
     a, weights = 1 / (1 + jnp.exp(-verdict[..., 0])), block_weights(cells)
     total = -jnp.sum(weights * (z * jnp.log(a) + (1 - z) * jnp.log(1 - a)))
     return total / (1 if reduction == "sum" else np.sum(weights))
 
 
 def adversary_loss(judge, logits, cells, reduction="mean"):
-    """Eq. 2, of ``judge``, which maps label maps to verdicts; the segmenter is a constant."""
+    """Eq. 2, of `judge`, which maps label maps to verdicts; the segmenter is a constant."""
     y, s = maps(jax.lax.stop_gradient(logits), cells)
     return bce(judge(y), 1, cells, reduction) + bce(judge(s), 0, cells, reduction)
 

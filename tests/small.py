@@ -50,7 +50,7 @@ def adversary_parameters(module, seed=1):
 
 
 def cells(pixels, stride=4):
-    """(h, w) of the label cells of ``pixels`` (H, W)."""
+    """(h, w) of the label cells of `pixels` (H, W)."""
     return tuple(int(count_cells(p, stride)) for p in pixels)
 
 
@@ -98,7 +98,7 @@ def state(segmenter, adversary, optimizer, seed=0):
 
 
 def momentum(state, player):
-    """The momentum of a player; after one step from ``state``, its gradient."""
+    """The momentum of a player; after one step from `state`, its gradient."""
     return optax.tree.get(state.opt_state.inner_states[player], "trace")[player]
 
 

@@ -1,10 +1,13 @@
 """Batches of arrays in memory: byte for byte those that tf.data makes of the same images."""
 
 import itertools
+import sys
+import types
 
 import numpy as np
 import pytest
 
+from segadv_jax import data
 from segadv_jax.data import arrays, pipeline
 from segadv_jax.data.builders import png
 from segadv_jax.errors import InputError
@@ -26,7 +29,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def encoded(images):
-    return pipeline.Split(
+    return pipeline.Encoded(
         images.ids, [png(x) for x in images.images], [png(x) for x in images.labels], images.sizes
     )
 
@@ -48,8 +51,7 @@ def test_training_batches_equal_those_of_tf_data(images, encoded, start, process
     settings = {"batch_size": 4, "canvas": CANVAS, "seed": 3, "stream": 1, "start": start}
     settings |= {"process_index": process, "process_count": processes}
     ours, theirs = (
-        itertools.islice(make(data, **settings), 8)
-        for make, data in ((arrays.train_batches, images), (pipeline.train_batches, encoded))
+        itertools.islice(split.train_batches(**settings), 8) for split in (images, encoded)
     )
     assert_equal(ours, theirs, 8)
 
@@ -59,19 +61,26 @@ def test_training_batches_equal_those_of_tf_data(images, encoded, start, process
 def test_evaluation_batches_equal_those_of_tf_data(images, encoded, batch_size, process, processes):
     settings = {"batch_size": batch_size, "canvas": CANVAS}
     settings |= {"process_index": process, "process_count": processes}
-    ours = arrays.eval_batches(images, **settings)
-    assert_equal(ours, pipeline.eval_batches(encoded, **settings), -(-13 // batch_size))
+    ours, theirs = images.eval_batches(**settings), encoded.eval_batches(**settings)
+    assert_equal(ours, theirs, -(-13 // batch_size))
 
 
-def test_canvas_and_first_are_those_of_a_split(images, encoded):
+def test_the_canvas_is_that_of_encoded_images(images, encoded):
     assert images.canvas() == encoded.canvas() == (16, 32)
     assert images.canvas(multiple=5) == encoded.canvas(multiple=5)
-    assert images.first(3).ids == encoded.first(3).ids == images.ids[:3]
+
+
+@pytest.mark.parametrize("rows", [range(3), np.array([7, 2, 7])])
+def test_take_picks_the_same_examples(images, encoded, rows):
+    ours, theirs = images.take(rows), encoded.take(rows)
+    assert ours.ids == theirs.ids == [images.ids[row] for row in rows]
+    settings = {"batch_size": 2, "canvas": CANVAS}
+    assert_equal(ours.eval_batches(**settings), theirs.eval_batches(**settings), 2)
 
 
 def test_an_image_larger_than_the_canvas_is_named(images):
     with pytest.raises(InputError, match=r"image_\d+ is .*larger than the canvas 12x32"):
-        arrays.train_batches(images, batch_size=4, canvas=(12, 32), seed=0)
+        images.train_batches(batch_size=4, canvas=(12, 32), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +92,65 @@ def test_an_image_larger_than_the_canvas_is_named(images):
         (np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)),
     ],
 )
-def test_images_that_are_none_are_refused_by_name(image, label):
-    wrong = arrays.Arrays(["a"], [image], [label])
+def test_arrays_that_are_no_images_are_refused_by_name(image, label):
     with pytest.raises(InputError, match=r"the image a is .* give uint8\[H,W,3\]"):
-        arrays.eval_batches(wrong, batch_size=1, canvas=(8, 8))
+        arrays.Arrays(["a"], [image], [label])
 
 
 def test_a_batch_is_no_view_of_the_images(images):
-    batch = next(arrays.train_batches(images, batch_size=4, canvas=CANVAS, seed=0))
+    batch = next(images.train_batches(batch_size=4, canvas=CANVAS, seed=0))
     row = images.ids.index(batch["id"][0])
     height, width = images.labels[row].shape
     before = images.images[row].copy()
     batch["image"][0, :height, :width] += 1
     np.testing.assert_array_equal(images.images[row], before)
+
+
+@pytest.fixture
+def in_memory(images):
+    """A data set of arrays."""
+    splits = {"train": images.take(range(9)), "test": images.take(range(9, 13))}
+    palette = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+    return arrays.data_set("drawings", splits, ("ground", "sky"), palette)
+
+
+def test_a_data_set_of_arrays_joins_its_splits(in_memory, images):
+    assert in_memory.name == "drawings" and in_memory.splits == ("train", "test")
+    both = in_memory.read("test+train")
+    assert both.ids == images.ids[9:] + images.ids[:9]
+    first = next(both.eval_batches(batch_size=1, canvas=CANVAS))
+    height, width = images.labels[9].shape
+    np.testing.assert_array_equal(first["image"][0, :height, :width], images.images[9])
+    with pytest.raises(InputError, match="drawings has no split 'tset'; known: train, test"):
+        in_memory.read("train+tset")
+    with pytest.raises(InputError, match=r"no slices such as 'train\[:3\]'; name a split"):
+        in_memory.read("train[:3]")
+
+
+def test_a_data_set_is_registered_with_one_line_and_says_which_options_it_takes(
+    in_memory, monkeypatch
+):
+    """A module with a function `prepare` is all that a data set needs; here, without TensorFlow."""
+    asked = []
+
+    def prepare(*, archives="", data_dir="", fence=0):
+        asked.append((archives, data_dir, fence))
+        return in_memory
+
+    module = types.ModuleType("drawings")
+    module.prepare = prepare
+    monkeypatch.setitem(sys.modules, "drawings", module)
+    monkeypatch.setitem(data.DATA_SETS, "drawings", "drawings")
+    assert data.load("drawings", archives="a", fence=2, allow_partial=False) is in_memory
+    assert data.load("drawings", data_dir="b", allow_partial=None) is in_memory
+    assert asked == [("a", "", 2), ("", "b", 0)]
+    message = "--config.data.allow_partial is not an option of the data set drawings; leave it out"
+    with pytest.raises(InputError, match=message):
+        data.load("drawings", allow_partial=True)
+
+
+def test_an_unknown_split_is_refused_with_the_field(in_memory):
+    in_memory.check_split("train+test", "data.train")
+    message = r"config.data.train: the data set drawings has no split 'tst'; known: train, test"
+    with pytest.raises(InputError, match=message):
+        in_memory.check_split("train+tst", "data.train")

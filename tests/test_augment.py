@@ -28,7 +28,7 @@ def compiled(**settings):
 
 
 def draws(image, label, size, count=DRAWS, **settings):
-    """``count`` augmentations of one example, as NumPy arrays."""
+    """`count` augmentations of one example, as NumPy arrays."""
     image, label, size = compiled(**settings)(np.arange(count), image, label, size)
     return np.asarray(image), np.asarray(label), np.asarray(size)
 

@@ -1,33 +1,40 @@
 """Campaigns: the command line, and a real one that is stopped and killed on the way."""
 
-import csv
 import json
 import signal
 
 import pytest
+from processes import end_of
 from small_runs import ROOT, SMALL, start_process
 
+from segadv_jax import cli, files
+from segadv_jax.campaign import arms, pool, runs
 from segadv_jax.errors import InputError
-from tools import campaign, comparison, pool, runs
+from segadv_jax.metrics.names import PAPER_MEASURES
 
 STAND_IN = f"--program={ROOT / 'tests' / 'stand_in.py'}"
 CONFIG = "--config=configs/synthetic.py"
 
 
+def campaign(*arguments):
+    """The exit status of a command line."""
+    return cli.run("segadv_jax.commands.campaign", "segadv_jax campaign", arguments)
+
+
 def test_arms_and_what_holds_for_all():
-    arms = campaign.parse_arms(
+    parsed = arms.parse_arms(
         [f"a={CONFIG}:x --config.loss.lam=0.1 '--config.train.scale=(1, 2)'", "b=--noconfig.flip"],
         [CONFIG, "--config.loss.lam=0.5", "--config.flip"],
     )
     scale = "--config.train.scale=(1, 2)"
-    assert arms == {
+    assert parsed == {
         "a": (f"{CONFIG}:x", "--config.loss.lam=0.1", "--config.flip", scale),
         "b": (CONFIG, "--config.loss.lam=0.5", "--noconfig.flip"),
     }
 
 
-def test_the_configuration_is_that_of_main():
-    config = campaign.load_config(
+def test_the_configuration_is_that_of_the_run():
+    config = arms.load_config(
         [f"{CONFIG}:standard", "--config.train.scale=(0.5,2)", "--noconfig.train.flip"]
     )
     assert config.alternation.schedule == "standard"
@@ -35,7 +42,7 @@ def test_the_configuration_is_that_of_main():
 
 
 def test_runs_are_planned_seed_by_seed():
-    planned = campaign.plan("w", {"a": ("--x=1",), "b": ()}, [0, 7])
+    planned = arms.plan("w", {"a": ("--x=1",), "b": ()}, [0, 7])
     assert [run.name for run in planned] == ["a/seed_0", "b/seed_0", "a/seed_7", "b/seed_7"]
     assert planned[2] == runs.Run("a", 7, "w/a/seed_7", ("--x=1",))
 
@@ -50,7 +57,7 @@ OTHER = f"--arm=b={CONFIG} --config.data.test=validation"
         (["--seeds=0"], "required: --arm"),
         ([ARM], "required: --seeds"),
         (["--seeds=0", ARM, "--sedes=1"], "--sedes=1"),
-        (["--seeds=0", ARM, "--processes=0"], "--processes=0: set it to 1 or more"),
+        (["--seeds=0", ARM, "--processes=0"], "--processes: 0 is not a number from 1 on"),
         (["--seeds=", ARM], "--seeds=: give numbers from 0 on"),
         (["--seeds=0,x", ARM], "--seeds=0,x: give numbers"),
         (["--seeds=-1", ARM], "--seeds=-1: give numbers"),
@@ -64,10 +71,10 @@ OTHER = f"--arm=b={CONFIG} --config.data.test=validation"
         (["--seeds=0", "--arm=a=--config.loss.lam=1"], "--arm=a: give it a configuration"),
         (["--seeds=0", f"--arm=a={CONFIG} --workdir=w"], "--workdir=w of --arm=a: a run takes"),
         (["--seeds=0", ARM, "--", "updates=3"], "updates=3 after --: a run takes"),
-        (["--seeds=0", "--arm=a=--config=no.py"], "--config=no.py: .*No such file"),
+        (["--seeds=0", "--arm=a=--config=no.py"], "--config=no.py: there is no file no.py"),
         (["--seeds=0", f"--arm=a={CONFIG}:odd"], "odd: the arm is 'standard' or 'adversarial'"),
-        (["--seeds=0", ARM, "--", "--config.train.updaets=3"], "updaets; did you mean updates"),
-        (["--seeds=0", ARM, "--", "--config.trian.updates=3"], "no field trian; did you mean"),
+        (["--seeds=0", ARM, "--", "--config.train.updaets=3"], "updaets: .*; did you mean updates"),
+        (["--seeds=0", ARM, "--", "--config.trian.updates=3"], "no such field; did you mean train"),
         (["--seeds=0", ARM, "--", "--config.train.updates=x"], "--config.train.updates=x: invalid"),
         (["--seeds=0", ARM, "--compare=a,c"], "--compare=a,c: there is no arm c; known: a"),
         (["--seeds=0", ARM, "--compare=a"], "--compare=a: name two arms"),
@@ -81,7 +88,7 @@ def test_wrong_commands_are_refused_before_anything_starts(
     monkeypatch.chdir(ROOT)
     workdir = tmp_path / "w"
     with pytest.raises(InputError, match=message) as error:
-        campaign.main([f"--workdir={workdir}", STAND_IN, *arguments])
+        campaign(f"--workdir={workdir}", STAND_IN, *arguments)
     assert "\n" not in str(error.value)
     assert not workdir.exists()
 
@@ -89,14 +96,14 @@ def test_wrong_commands_are_refused_before_anything_starts(
 def test_a_file_in_place_of_the_workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "w").touch()
-    with pytest.raises(InputError, match=r"--workdir=.*w: File exists"):
-        campaign.main([f"--workdir={tmp_path / 'w'}", STAND_IN, "--seeds=0", ARM])
+    with pytest.raises(InputError, match=r"--workdir=.*w is not a folder .*File exists"):
+        campaign(f"--workdir={tmp_path / 'w'}", STAND_IN, "--seeds=0", ARM)
 
 
 def test_an_error_is_one_line_and_status_2(tmp_path):
-    done = start_process(["-m", "tools.campaign", f"--workdir={tmp_path}", "--seeds=", ARM])
-    _, errors = done.communicate(timeout=60)
-    assert done.returncode == 2
+    command = ["-m", "segadv_jax", "campaign", f"--workdir={tmp_path}", "--seeds=", ARM]
+    status, _, errors = end_of(start_process(command))
+    assert status == 2
     assert errors == "error: --seeds=: give numbers from 0 on, as --seeds=0,1,2\n"
 
 
@@ -109,18 +116,17 @@ def test_a_campaign_from_the_command_line(tmp_path, monkeypatch, capsys):
     command[5] += " --config.loss.lam=1"
     command += ["--", "--config.data.test=test[:7]", "--config.train.updates=3"]
     with pytest.raises(InputError, match="no such folder; there is no table"):
-        campaign.main(["--table_only", *command])
+        campaign("--table_only", *command)
     workdir.mkdir()
-    assert campaign.main(["--table_only", *command]) == 0
+    assert campaign("--table_only", *command) == 0
     assert not (workdir / "a").exists()
-    assert "a                   -          0            - +- -" in capsys.readouterr().out
-    assert campaign.main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["a", "-", "0", *["-", "+-", "-"] * 3] for line in lines)
+    assert campaign(*command) == 0
     table = capsys.readouterr().out.splitlines()
     assert any(line.split()[:6] == ["b", "test[:7]", "2", "16.00", "+-", "7.07"] for line in table)
-    assert "mean IoU by seed   1: +1.00, 2: +1.00" in table
-    with open(workdir / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == runs.COLUMNS
+    assert "mean IoU by seed: 1: +1.00, 2: +1.00" in table
+    rows = files.read_csv(workdir / "results.csv", "", runs.COLUMNS)
     assert [(r["arm"], r["seed"]) for r in rows] == [(a, s) for s in "12" for a in "ab"]
     expected = {"split": "test[:7]", "class_accuracy": "0.11", "mce": "1.5", "step": "30"}
     expected |= {"segmenter_updates": "3", "validation_mean_iou": "0.3", "images": "7"}
@@ -129,47 +135,35 @@ def test_a_campaign_from_the_command_line(tmp_path, monkeypatch, capsys):
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["comparisons"][0]["mean_iou"]["mean"] == pytest.approx(0.01)
     # Done: the same command starts nothing and shows the same.
-    assert campaign.main(command) == 0
+    assert campaign(*command) == 0
     assert capsys.readouterr().out.splitlines() == table
     counts = [len(path.read_text().splitlines()) for path in workdir.glob("*/*/starts")]
     assert counts == [1] * 4
 
 
-# main.py, but that two runs, at their third update, send their campaign a signal: SIGTERM, when the
-# other arm is done, and SIGKILL, to die as well when a new campaign has found them at work.
+# The program, but that two runs, at their third update, send their campaign a signal: SIGTERM, when
+# the other arm is done, and SIGKILL, to die as well when a new campaign has found them at work.
 STOPPING = """
-import os, pathlib, runpy, signal, sys, time
+import os, pathlib, signal, sys
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # As in conftest.py.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-sys.path.insert(0, {root!r})
-from segadv_jax import steps
+sys.path[:0] = {paths!r}
+from processes import train_until, wait_until
 folder = pathlib.Path(sys.argv[-1].removeprefix("--workdir="))
-shard, calls = steps.shard, []
-def wait_for(condition):
-    end = time.monotonic() + 120  # A test that fails leaves nobody behind.
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 def stop():
+    if folder.parent.name != "a" or (folder / "was_here").exists():
+        return
+    (folder / "was_here").touch()
     if folder.name == "seed_0":
         other = folder.parents[1] / "b" / "seed_0" / "eval"
-        wait_for(lambda: list(other.glob("*.json")))
+        wait_until(lambda: list(other.glob("*.json")))
         os.kill(os.getppid(), signal.SIGTERM)
-        wait_for(lambda: signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)  # It has come back.
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)  # It has come back.
     else:
         os.kill(os.getppid(), signal.SIGKILL)
-        wait_for((folder / "found").exists)
+        wait_until((folder / "found").exists)
         os.kill(os.getpid(), signal.SIGKILL)
-def counted(batch):
-    calls.append(0)
-    # Two updates, the two batches of a validation, and the next one.
-    if len(calls) == 5 and folder.parent.name == "a" and not (folder / "was_here").exists():
-        (folder / "was_here").touch()
-        stop()
-    return shard(batch)
-steps.shard = counted
-sys.argv[0] = "main.py"
-runpy.run_path({main!r}, run_name="__main__")
+train_until(5, stop)  # Two updates, the two batches of a validation, and the next one.
 """
 
 
@@ -177,42 +171,39 @@ def test_a_campaign_stopped_and_killed_ends_as_one_left_alone(data_dir, tmp_path
     # The two arms are the same, and so have the same results, unless it matters that "a" was
     # stopped and killed, and "b" never.
     program, workdir = tmp_path / "stopping.py", tmp_path / "w"
-    program.write_text(STOPPING.format(root=str(ROOT), main=pool.MAIN))
+    program.write_text(STOPPING.format(paths=[str(ROOT), str(ROOT / "tests")]))
     settings = SMALL | {"train.updates": 6, "evaluate.every": 2, "data.data_dir": data_dir}
     settings |= {"evaluate.train_images": 0, "evaluate.pictures": 1}
-    command = ["-m", "tools.campaign", f"--workdir={workdir}", f"--program={program}"]
+    command = ["-m", "segadv_jax", "campaign", f"--workdir={workdir}", f"--program={program}"]
     command += ["--seeds=0,1", "--processes=2", "--compare=a,b"]
     command += [f"--arm={name}={CONFIG}:standard" for name in "ab"]
     command += ["--", *(f"--config.{name}={value}" for name, value in settings.items())]
 
-    process = start_process(command)
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    status, _, errors = end_of(start_process(command))
+    assert status == 128 + signal.SIGTERM, errors
     assert "b/seed_0: done" in errors and "a/seed_0: stopped" in errors
     assert "stopped at step 3" in (workdir / "a" / "seed_0" / "log.txt").read_text()
 
-    process = start_process(command)
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == -signal.SIGKILL, errors
-    assert "a/seed_0: goes on, 2 of 6 updates" in errors
+    status, _, errors = end_of(start_process(command))
+    assert status == -signal.SIGKILL, errors
+    assert "a/seed_0: resumes, 2 of 6 updates" in errors
 
     process, killed = start_process(command), workdir / "a" / "seed_1"
     found = f"a/seed_1: waits for process {runs.worker(killed)}, which is at work in {killed}"
     while found not in (line := process.stderr.readline()):
         assert line, "it ended without waiting"
     (killed / "found").touch()
-    output, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-    assert "a/seed_1: goes on, 2 of 6 updates" in errors
+    status, output, errors = end_of(process)
+    assert status == 0, errors
+    assert "a/seed_1: resumes, 2 of 6 updates" in errors
     assert "going on from step 2 of 6" in (killed / "log.txt").read_text()
 
     for seed in ("seed_0", "seed_1"):
         for name in ("history.csv", "eval/test[:7].json"):
             stopped, alone = ((workdir / arm / seed / name).read_bytes() for arm in "ab")
             assert stopped == alone
-    with open(workdir / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = files.read_csv(workdir / "results.csv", "")
     assert [(row["arm"], row["seed"]) for row in rows] == [(a, s) for s in "01" for a in "ab"]
     assert rows[0]["mean_iou"] != rows[2]["mean_iou"]
-    assert all(0 < float(row[name]) < 1 for row in rows for name in comparison.MEASURES)
+    assert all(0 < float(row[name]) < 1 for row in rows for name in PAPER_MEASURES)
     assert output.count("+0.00 to +0.00") == 6  # Two intervals of three measures.

@@ -1,4 +1,4 @@
-"""Means, spreads, paired differences and their intervals, against SciPy and by hand."""
+"""Means, spreads, paired differences and their intervals, by hand; tables as text."""
 
 import json
 
@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tools import comparison
+from segadv_jax import cli
+from segadv_jax.campaign import comparison, text
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import PAPER_MEASURES
 
 
 def row(arm, seed, value, split="test"):
-    return {"arm": arm, "seed": seed, "split": split} | dict.fromkeys(comparison.MEASURES, value)
+    return {"arm": arm, "seed": seed, "split": split} | dict.fromkeys(PAPER_MEASURES, value)
 
 
 def test_t_interval():
@@ -23,14 +26,13 @@ def test_t_interval():
 
 
 def test_bootstrap_interval():
-    values = [0.3, -0.1, 0.4, 0.15, 0.8, 0.2, 0.5]
-    expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
-    ).confidence_interval
-    interval = comparison.bootstrap_interval(values)
-    assert interval == pytest.approx(expected, abs=0.01)
-    assert interval == comparison.bootstrap_interval(values)
-    assert interval != comparison.bootstrap_interval(values, seed=1)
+    values = np.array([0.3, -0.1, 0.4, 0.15, 0.8, 0.2, 0.5])
+    # By the definition: the means of as many draws with replacement, and their percentiles.
+    means = np.random.default_rng(5).choice(values, size=(20_000, 7)).mean(axis=1)
+    interval = comparison.bootstrap_interval(list(values))
+    assert interval == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.01)
+    assert interval == comparison.bootstrap_interval(list(values))
+    assert interval != comparison.bootstrap_interval(list(values), seed=1)
     # Two values: the mean of both in half of the resamples, each of them in a quarter.
     assert comparison.bootstrap_interval([1.0, 3.0]) == (1, 3)
     assert comparison.bootstrap_interval([1.0, 3.0], confidence=0.4) == (2, 2)
@@ -90,3 +92,20 @@ def test_table_of_too_few_seeds_has_dashes(seeds):
     student = next(line for line in lines if "Student" in line)
     assert student.split()[-3:] == ["-", "-", "-"]
     assert "nan" not in "".join(lines)
+
+
+def test_text_is_aligned():
+    rows = [("name", "on", "n"), ("a", "split", "10"), (), ("a line of its own",), ("bcdef", "")]
+    assert text.table(rows, left=2).splitlines() == [
+        "name   on      n",
+        "a      split  10",
+        "",
+        "a line of its own",
+        "bcdef",
+    ]
+    assert text.table([]) == ""
+
+
+def test_compare_takes_a_configuration_without_variant():
+    with pytest.raises(InputError, match="--config=synthetic:standard: give it without a variant"):
+        cli.run("segadv_jax.commands.compare", "compare", ["--config=synthetic:standard"])

@@ -10,7 +10,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from segadv_jax.models import MultiScale
-from segadv_jax.models.convolution import TILE, convolve, native, prefers_tiles, tiled, transforms
+from segadv_jax.models.convolution import (
+    TILE,
+    convolve,
+    prefers_tiles,
+    tiled,
+    transforms,
+    xla_convolve,
+)
 
 # A layer for which a CPU prefers tiles, and a smaller one for which it does not.
 LARGE = (2, 40, 40, 64), (7, 7, 64, 64)
@@ -54,7 +61,7 @@ def convolutions(draw):
     kernel = draw(sides), draw(sides), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     dilation = draw(st.integers(1, 4))
     reach = [dilation * (side - 1) + 1 for side in kernel[:2]]
-    # Not wider than the kernel: there XLA's own gradient reads what lies beside its input.
+    # Not wider than the kernel: XLA's own gradient then reads beside its input.
     pads = [st.tuples(st.integers(0, r - 1), st.integers(0, r - 1)) for r in reach]
     padding = draw(st.sampled_from(["SAME", "VALID"]) | st.tuples(*pads))
     least = [1, 1]
@@ -70,39 +77,40 @@ def explicit(x_shape, kernel_shape, dilation, padding):
     if not isinstance(padding, str):
         return padding
     reach = [dilation * (side - 1) + 1 for side in kernel_shape[:2]]
-    return jax.lax.padtype_to_pads(x_shape[1:3], reach, (1, 1), padding)
+    pads = jax.lax.padtype_to_pads(x_shape[1:3], reach, (1, 1), padding)
+    return [(int(before), int(after)) for before, after in pads]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("bfloat16", 2**-8)])
 # No shrinking: each example is compiled, and a failing one is small enough to read.
 @settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(case=convolutions())
-def test_tiles_give_what_the_native_convolution_gives(dtype, tolerance, case):
-    """The latter in float32, as bfloat16's own sums are no reference."""
+def test_tiles_give_what_the_convolution_of_xla_gives(dtype, tolerance, case):
+    """XLA's in float32: the sums of bfloat16 are no reference."""
     *shapes, dilation, padding = case
     arguments = {"dilation": dilation, "padding": explicit(*shapes, dilation, padding)}
     x, kernel = layer(shapes, jnp.dtype(dtype))
     ours = with_gradients(functools.partial(tiled, **arguments), x, kernel)
     assert all(result.dtype == x.dtype for result in ours)
     x, kernel = (a.astype(jnp.float32) for a in (x, kernel))
-    theirs = with_gradients(functools.partial(native, **arguments), x, kernel)
+    theirs = with_gradients(functools.partial(xla_convolve, **arguments), x, kernel)
     assert_close(ours, theirs, tolerance)
 
 
 @pytest.mark.parametrize("shapes", [LARGE, SMALL])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 9), (2, 1))])
-def test_convolve_is_the_native_convolution_whichever_is_chosen(shapes, padding):
+def test_convolve_is_the_convolution_of_xla_whichever_is_chosen(shapes, padding):
     x, kernel = layer(shapes)
     pads = explicit(*shapes, 1, padding)
     ours = with_gradients(functools.partial(convolve, padding=padding), x, kernel)
-    theirs = with_gradients(functools.partial(native, dilation=1, padding=pads), x, kernel)
+    theirs = with_gradients(functools.partial(xla_convolve, dilation=1, padding=pads), x, kernel)
     assert_close(ours, theirs, 3e-6)
 
 
 def test_bfloat16_is_summed_in_float32():
-    """Rounded once, at the end: nearer to the truth than a bfloat16 in the spectrum would be."""
+    """It is rounded once, at the end, which is nearer to the truth than a bfloat16 spectrum."""
     x, kernel = layer(LARGE, jnp.bfloat16)
-    exact = native(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, EXPLICIT)
+    exact = xla_convolve(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, EXPLICIT)
     result = convolve(x, kernel)
     assert result.dtype == jnp.bfloat16
     np.testing.assert_allclose(result.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
@@ -121,7 +129,7 @@ def test_tiles_are_for_large_kernels_between_many_maps():
     assert prefers_tiles((1, 90, 90, 512), (7, 7, 512, 4096), 4, ((0, 0), (0, 0)))
 
 
-def test_kernels_too_large_for_a_tile_take_the_native_convolution():
+def test_kernels_too_large_for_a_tile_take_the_convolution_of_xla():
     side = TILE // 2 + 1
     x, kernel = draw(1, 20, 20, 64), draw(side, side, 64, 64)
     assert not prefers_tiles(x.shape, kernel.shape, 1, ((4, 4), (4, 4)))
@@ -129,7 +137,7 @@ def test_kernels_too_large_for_a_tile_take_the_native_convolution():
 
 
 @pytest.mark.parametrize("side", [3, 7])
-def test_two_products_of_complex_numbers_as_real_ones_are_all_that_a_frequency_takes(side):
+def test_a_tile_is_convolved_by_two_real_products_per_frequency(side):
     of_image, *parts = transforms(side, side)
     outputs = (TILE + 1 - side) ** 2
     assert of_image.shape == (260, TILE**2)
@@ -182,7 +190,7 @@ def test_gradients_have_gradients():
         return jnp.sum(jnp.square(gradient))
 
     x, kernel = layer(LARGE)
-    plain = functools.partial(native, dilation=1, padding=EXPLICIT)
+    plain = functools.partial(xla_convolve, dilation=1, padding=EXPLICIT)
     ours, theirs = (
         jax.grad(functools.partial(penalty, f), (0, 1))(x, kernel) for f in (convolve, plain)
     )
@@ -195,7 +203,7 @@ def lowered(function, platform, *args):
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_get_the_native_convolution_and_nothing_else(platform):
+def test_accelerators_get_the_convolution_of_xla_and_nothing_else(platform):
     text = lowered(jax.grad(loss, (0, 1)), platform, *layer(LARGE))
     assert text.count("stablehlo.convolution") == 3  # The output and both gradients.
     assert "dot_general" not in text

@@ -12,9 +12,9 @@ import small
 import tensorflow as tf
 
 from segadv_jax import prediction
-from segadv_jax.data.augment import reflect_border
 from segadv_jax.models import dilated8
 from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8, identity_init
+from segadv_jax.resampling import reflect_border
 
 CLASSES = 3
 SMALL = {"width": 1 / 32, "dropout": 0.0}

@@ -35,7 +35,7 @@ TABLE_1 = {
 }
 # The paper prints 8.7e5, 2.4e6, 4.9e5 for the first three with C channels, and 9.1e5, 2.4e6 for
 # LargeFOV's with 3C. What it prints for SmallFOV (2.4e6) and for the SmallFOVs with 3C repeats
-# LargeFOV's and cannot be right: with every kernel 3x3 SmallFOV would have 2.20e6.
+# LargeFOV's numbers and cannot be right: even with all kernels 3x3 SmallFOV would have 2.20e6.
 PARAMETERS = {
     ("largefov_light", 21): 871_490,
     ("largefov", 21): 2_351_170,
@@ -55,9 +55,12 @@ STRIDE = 8
 
 
 def inputs(cells, channels, n=1):
-    """(label map f32[n,h,w,C'], no image, sizes i32[n,2]) of maps whose cells are all true."""
+    """(label map f32[n,h,w,C'], an image, sizes i32[n,2]) of maps whose cells are all true.
+
+    The image has a single pixel: these adversaries do not look at it.
+    """
     label_map = np.random.RandomState(0).normal(size=(n, *cells, channels)).astype(np.float32)
-    return label_map, None, np.tile(np.int32(cells) * STRIDE, (n, 1))
+    return label_map, np.zeros((n, 1, 1, 3), np.float32), np.tile(np.int32(cells) * STRIDE, (n, 1))
 
 
 def few(name, **fields):
@@ -65,7 +68,8 @@ def few(name, **fields):
 
 
 def predict(module, params, label_map, size):
-    return jax.jit(module.apply)({"params": params}, label_map, None, size)
+    image = np.zeros((len(label_map), 1, 1, 3), np.float32)
+    return jax.jit(module.apply)({"params": params}, label_map, image, size)
 
 
 @pytest.mark.parametrize("name", sorted(TABLE_1))
@@ -89,7 +93,7 @@ def test_networks_are_those_of_the_table(name, channels):
 
 @pytest.mark.parametrize("name", sorted(TABLE_1))
 def test_field_of_view_grows_layer_by_layer(name):
-    """Without padding as many cells as a layer sees leave one value of it, and one less none."""
+    """Without padding as many cells as a layer sees give one value of it, and one cell less none."""
     layers = ADVERSARIES[name].args[0]
     for number, view in enumerate(VIEWS[name], 1):
         module = FieldOfView(layers[:number], padding="valid", width=1 / 16)
@@ -111,8 +115,8 @@ def test_field_of_view_grows_layer_by_layer(name):
 def test_field_of_view_is_that_of_the_name(name, view, axis):
     side, prediction = 52, 6
     module = few(name)
-    label_map, _, size = inputs((side, side), 3)
-    params = small.parameters(module, label_map, None, size)
+    label_map, image, size = inputs((side, side), 3)
+    params = small.parameters(module, label_map, image, size)
     changed = label_map.repeat(side + 1, 0)
     # Map p has another row (or column) of cells p; the last one is as it was.
     lines = np.moveaxis(changed, 1 + axis, 1)
@@ -145,8 +149,8 @@ def reference(name, params, label_map, padding):
 @pytest.mark.parametrize("name", sorted(TABLE_1))
 def test_logits_are_those_of_an_independent_network(name, padding, cells):
     module = few(name, padding=padding)
-    label_map, _, size = inputs(cells, 5)
-    params = small.parameters(module, label_map, None, size)
+    label_map, image, size = inputs(cells, 5)
+    params = small.parameters(module, label_map, image, size)
     got = predict(module, params, label_map, size)
     expected = reference(name, params, label_map, padding.upper())
     assert got.shape == (*expected.shape, 1)
@@ -163,14 +167,14 @@ def test_predictions_do_not_depend_on_the_canvas(padding):
     label[:, ::9] = VOID
     label_map = random.normal(0, 9, (2, *canvas, 3)).astype(np.float32)
     size = np.int32(sizes) * STRIDE - [[3, 0]]
-    params = small.parameters(module, label_map[:1], None, size[:1])
+    params = small.parameters(module, *inputs(canvas, 3))
     for row, (high, wide) in enumerate(sizes):
         label[row, high:], label[row, :, wide:] = VOID, VOID
 
     def judge(label_map, label, size):
         logits = predict(module, params, label_map, size)
-        judged = module.apply({}, jnp.asarray(label), size, method="judged")
-        return np.asarray(logits), np.asarray(losses.prediction_weights(judged, module.block))
+        labels = module.apply({}, jnp.asarray(label), size, method="block_labels")
+        return np.asarray(logits), np.asarray(losses.prediction_weights(labels, module.block))
 
     all_logits, all_weights = judge(label_map, label, size)
     assert all_weights.shape == all_logits.shape[:3]
@@ -186,28 +190,27 @@ def test_predictions_do_not_depend_on_the_canvas(padding):
 
 
 def test_without_padding_a_prediction_is_weighed_by_the_block_that_it_pools():
-    """Of 34 cells LargeFOV makes one prediction, of the four cells in their middle."""
+    """LargeFOV makes one prediction of 34 cells, for the block of 4 in their middle."""
     module = ADVERSARIES["largefov"](padding="valid")
     size = np.array([(34 * STRIDE, 34 * STRIDE)], np.int32)
-    for inside, expected in ((True, 1), (False, 0)):
-        label = np.full((1, 34, 34), 0 if not inside else VOID, np.uint8)
-        label[:, 15:19, 15:19] = VOID if not inside else 0
-        judged = module.judged(jnp.asarray(label), size)
-        weights = losses.prediction_weights(judged, module.block)
+    for outside, inside, expected in ((VOID, 0, 1), (0, VOID, 0)):
+        label = np.full((1, 34, 34), outside, np.uint8)
+        label[:, 15:19, 15:19] = inside
+        labels = module.block_labels(jnp.asarray(label), size)
+        weights = losses.prediction_weights(labels, module.block)
         assert weights.shape == (1, 1, 1) and weights[0, 0, 0] == expected
 
 
 def test_options_leave_the_network_as_it_is():
-    label_map, _, size = inputs((24, 24), 3)
-    params = small.parameters(few("largefov"), label_map, None, size)
+    label_map, image, size = inputs((24, 24), 3)
+    params = small.parameters(few("largefov"), label_map, image, size)
     logits = predict(few("largefov"), params, label_map, size)
     rough = predict(few("largefov", dtype="bfloat16"), params, label_map, size)
     assert rough.dtype == jnp.float32
     assert 0 < np.max(np.abs(rough - logits)) < 0.1 * np.max(np.abs(logits))
     normed = few("largefov", spectral_norm=True)
-    assert jax.tree.structure(
-        small.parameters(normed, label_map, None, size)
-    ) == jax.tree.structure(params)
+    its_params = small.parameters(normed, label_map, image, size)
+    assert jax.tree.structure(its_params) == jax.tree.structure(params)
     assert np.max(np.abs(predict(normed, params, label_map, size) - logits)) > 1e-3
 
 

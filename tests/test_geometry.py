@@ -17,7 +17,7 @@ from segadv_jax.models.geometry import (
     upsample,
 )
 
-GEOMETRIES = [(4, 1.5), (8, 0)]  # MultiScale's and Dilated-8's (stride, offset).
+GEOMETRIES = [(4, 1.5), (8, 0.0)]  # MultiScale's and Dilated-8's (stride, offset).
 
 
 def ramps(height, width):
@@ -67,7 +67,7 @@ def test_a_void_pixel_makes_its_cell_void_and_only_that():
     np.testing.assert_array_equal(void, [(0, 1, 2)])
 
 
-@pytest.mark.parametrize("offset", [1.5, 0])
+@pytest.mark.parametrize("offset", [1.5, 0.0])
 def test_cells_are_void_where_the_padding_is(offset):
     batch = small.batch([(22, 29)], (32, 48), void=0)
     cells = np.asarray(downsample_labels(jnp.asarray(batch["label"]), 4, offset))[0]

@@ -1,28 +1,29 @@
-"""Grids: which points, measured on what, in what order, and one that is killed on the way."""
+"""Grids from the command line, one of which is killed on the way."""
 
-import csv
 import json
 import signal
 
 import pytest
+from processes import end_of
 from small_runs import ROOT, SMALL, start_process
 
+from segadv_jax import cli, files
+from segadv_jax.campaign import pool
+from segadv_jax.campaign.arms import load_config
 from segadv_jax.errors import InputError
-from tools import campaign, grid_search, pool, tables
 
-STAND_IN = ROOT / "tests" / "stand_in.py"
+TESTS = str(ROOT / "tests")
 VOC, STANFORD = "configs/voc_largefov.py:product", "configs/stanford.py:adversarial"
-AXES = {"slr": [1e-6, 1e-5], "alr": [0.1, 0.5], "lam": [0.1, 1.0]}
 FLAGS = ["--slr=1e-6,1e-5", "--alr=0.1,0.5", "--lam=0.1,1"]
 
 # The stand-in with a configuration that says what it is of, and measures that grow with slr, fall
 # with alr and grow a little with lambda. At the first update of one run it kills its grid and
 # itself, once; a run of another fails.
 PROGRAM = """
-import importlib.util, json, os, pathlib, signal, sys
-spec = importlib.util.spec_from_file_location("stand_in", {stand_in!r})
-stand_in = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(stand_in)
+import json, pathlib, sys
+sys.path.insert(0, {tests!r})
+import stand_in
+from processes import kill_with_parent
 fields, train = stand_in.FIELDS, stand_in.train
 folder = pathlib.Path(fields["workdir"])
 lam = float(fields["config.loss.lam"])
@@ -40,23 +41,21 @@ config = {{
     "loss": {{"lam": lam, "reduction": "mean"}},
     "optimizer": {{player: {{"learning_rate": rate}} for player, rate in rates.items()}},
 }}
-def known(updates):
+def train_one(updates):
     (folder / "config.json").write_text(json.dumps(config))
     if (folder.parent.name, folder.name) == {fails!r}:
         sys.exit("error: this one fails")
     if (folder.parent.name, folder.name) == {dies!r} and not (folder / "history.csv").exists():
         train(1)
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill_with_parent()
     train(3)
 def evaluate(split, updates):
     score = 0.5 + config["seed"] / 50 + lam / 1000
     score += (rates["segmenter"] > 5e-6) / 25 - (rates["adversary"] > 0.3) / 100
     result = {{"class_accuracy": 0.6, "pixel_accuracy": 0.7, "mean_iou": score, "mean_bf": 0.45}}
     result |= {{"std_bf": 0.2, "iou": {{"dog": 0.8}}, "mce": 1.5, "step": 30, "images": 7}}
-    (folder / "eval").mkdir()
-    (folder / "eval" / f"{{split}}.json").write_text(json.dumps(result))
-stand_in.train, stand_in.evaluate = known, evaluate
+    stand_in.write_json(f"eval/{{split}}.json", result)
+stand_in.train, stand_in.evaluate = train_one, evaluate
 stand_in.main()
 """
 
@@ -64,78 +63,28 @@ stand_in.main()
 def program(folder, dies=None, fails=None):
     """The flag for it."""
     path = folder / "program.py"
-    path.write_text(PROGRAM.format(stand_in=str(STAND_IN), dies=dies, fails=fails))
+    path.write_text(PROGRAM.format(tests=TESTS, dies=dies, fails=fails))
     return f"--program={path}"
 
 
+def grid_search(*arguments):
+    """The exit status of a command line."""
+    return cli.run("segadv_jax.commands.grid_search", "segadv_jax grid_search", arguments)
+
+
+def start_grid_search(*arguments):
+    """The same in a process of its own: (exit status, what it wrote to stdout, and to stderr)."""
+    return end_of(start_process(["-m", "segadv_jax", "grid_search", *arguments]))
+
+
+def tables(workdir, out):
+    """Writes the paper's tables with the best point of a grid."""
+    arguments = [f"--out={out}", f"grid={workdir}"]
+    assert not cli.run("segadv_jax.commands.tables", "segadv_jax tables", arguments)
+
+
 def read_csv(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_points_are_all_combinations_with_readable_names():
-    grid = grid_search.points(AXES)
-    assert len(grid) == 8
-    assert list(grid)[:3] == [
-        "slr1e-06_alr0.1_lam0.1",
-        "slr1e-06_alr0.1_lam1",
-        "slr1e-06_alr0.5_lam0.1",
-    ]
-    assert grid["slr1e-05_alr0.5_lam1"] == {"slr": 1e-5, "alr": 0.5, "lam": 1.0}
-    # No two numbers share a folder.
-    assert len(grid_search.points({"lam": [0.1234567, 0.1234568, 1e-16, 1e16]})) == 4
-
-
-def test_fields_are_set_exactly_as_given(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    grid = grid_search.points(AXES)
-    arms, split = grid_search.arms(VOC, grid, ["--config.train.updates=7"])
-    assert split == "val" and list(arms) == list(grid)
-    for name, point in grid.items():
-        config = campaign.load_config(arms[name])
-        assert config.optimizer.segmenter.learning_rate == point["slr"]
-        assert config.optimizer.adversary.learning_rate == point["alr"]
-        assert config.loss.lam == point["lam"]
-        assert (config.encoding, config.train.updates) == ("product", 7)
-
-
-def test_what_is_left_out_stays(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    arms, _ = grid_search.arms(VOC, grid_search.points({"alr": [0.3]}), [])
-    config = campaign.load_config(arms["alr0.3"])
-    assert config.optimizer.adversary.learning_rate == 0.3
-    assert (config.optimizer.segmenter.learning_rate, config.loss.lam) == (1e-6, 1 / 16)
-
-
-def test_the_test_split_is_not_read(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    grid = grid_search.points({"lam": [0.1, 1.0]})
-    for shared, expected in (([], "subset_7"), (["--config.data.validation=subset_6"], "subset_6")):
-        arms, split = grid_search.arms(STANFORD, grid, shared)
-        assert split == expected
-        for arguments in arms.values():
-            config = campaign.load_config(arguments)
-            assert config.data.test == config.data.validation == expected
-
-
-def row(point, seed, mean_iou):
-    result = {"arm": point, "seed": seed, "split": "v", "mean_iou": mean_iou, "mean_bf": None}
-    return result | {"class_accuracy": 0.5, "pixel_accuracy": 0.6}
-
-
-def test_points_with_all_seeds_come_first_by_mean_iou():
-    grid = grid_search.points({"lam": [1.0, 2.0, 3.0, 4.0]})
-    rows = [row("lam1", 0, 0.3), row("lam1", 1, 0.5), row("lam2", 0, 0.9)]
-    rows += [row("lam3", 1, 0.6), row("lam3", 0, 0.4)]
-    ranked = grid_search.rank(grid, rows, [1, 0])
-    assert [line["point"] for line in ranked] == ["lam3", "lam1", "lam2", "lam4"]
-    assert [line["best"] for line in ranked] == ["yes", "", "", ""]
-    assert [line["seeds"] for line in ranked] == ["0 1", "0 1", "0", ""]
-    assert ranked[0]["mean_iou"] == pytest.approx(0.5)
-    assert ranked[0]["mean_iou_std"] == pytest.approx(0.02**0.5)
-    assert ranked[2]["mean_iou_std"] is None and ranked[0]["slr"] is None
-    assert "BF" not in grid_search.table(ranked, "v")
-    assert not grid_search.rank(grid, rows[2:3], [0, 1])[0]["best"]
+    return files.read_csv(path, "")
 
 
 @pytest.mark.parametrize(
@@ -151,8 +100,8 @@ def test_points_with_all_seeds_come_first_by_mean_iou():
         (["--slr=1e-5,0.00001"], "--slr=1e-5,0.00001: 1e-05 comes twice"),
         (["--lam=1", "--seeds="], "--seeds=: give numbers"),
         (["--lam=1", "--seeds=1,1"], "--seeds=1,1: 1 comes twice"),
-        (["--lam=1", "--processes=0"], "--processes=0: set it to 1 or more"),
-        (["--lam=1", "--config=configs/none.py"], "none.py: .*No such file"),
+        (["--lam=1", "--processes=0"], "--processes: 0 is not a number from 1 on"),
+        (["--lam=1", "--config=configs/none.py"], "none.py: there is no file"),
         (["--lam=1", "--config=configs/stanford.py:odd"], "odd: the arm is"),
         (["--lam=1", "--lamb=2"], "--lamb=2"),
         (["--lam=1", "--config=configs/stanford.py:standard"], "--lam: .*without adversary"),
@@ -163,7 +112,7 @@ def test_points_with_all_seeds_come_first_by_mean_iou():
         (["--lam=1", "--", "--config.data.validation="], "config.data.validation is empty"),
         (["--lam=1", "--", f"--config={VOC}"], "give the configuration before --"),
         (["--lam=1", "--", "--config.seed=1"], "give the seeds of all arms in --seeds"),
-        (["--lam=1", "--", "--config.train.updaets=3"], "updaets; did you mean updates"),
+        (["--lam=1", "--", "--config.train.updaets=3"], "updaets: .*; did you mean updates"),
         (["--lam=1", "--", "updates=3"], "updates=3 after --: a run takes"),
         (["--lam=1", "--table_only"], "no such folder; there is no table"),
     ],
@@ -175,22 +124,15 @@ def test_wrong_commands_are_refused_before_anything_starts(
     workdir = tmp_path / "w"
     given = [f"--workdir={workdir}", program(tmp_path), f"--config={STANFORD}", "--seeds=0"]
     with pytest.raises(InputError, match=message) as error:
-        grid_search.main([*given, *arguments])
+        grid_search(*given, *arguments)
     assert "\n" not in str(error.value)
     assert not workdir.exists()
 
 
-def test_the_configuration_without_adversary_has_a_learning_rate(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    arms, _ = grid_search.arms("configs/voc_baseline.py", grid_search.points({"slr": [1e-7]}), [])
-    assert campaign.load_config(arms["slr1e-07"]).optimizer.segmenter.learning_rate == 1e-7
-
-
 def test_an_error_is_one_line_and_status_2(tmp_path):
-    command = ["-m", "tools.grid_search", f"--workdir={tmp_path}", f"--config={VOC}", "--seeds=0"]
-    done = start_process([*command, "--lam=x"])
-    _, errors = done.communicate(timeout=60)
-    assert done.returncode == 2
+    command = [f"--workdir={tmp_path}", f"--config={VOC}", "--seeds=0", "--lam=x"]
+    status, _, errors = start_grid_search(*command)
+    assert status == 2
     assert errors == "error: --lam=x: give numbers from 0 on, as --lam=0.1,1\n"
 
 
@@ -200,7 +142,7 @@ def test_a_failed_run_keeps_its_point_from_being_the_best(tmp_path, monkeypatch,
     workdir, command = tmp_path / "w", [f"--config={STANFORD}", "--lam=1,2", "--seeds=0,1"]
     failing = program(tmp_path, fails=("lam2", "seed_0"))  # Seed 1 has the larger measures.
     command += [f"--workdir={workdir}", failing, "--processes=2", "--", "--config.train.crop=80"]
-    assert grid_search.main(command) == 1
+    assert grid_search(*command) == 1
     output, errors = capsys.readouterr()
     assert "failed: lam2/seed_0, exit status 1: error: this one fails" in errors
     assert "the same command tries the failed runs again" in errors
@@ -209,30 +151,28 @@ def test_a_failed_run_keeps_its_point_from_being_the_best(tmp_path, monkeypatch,
         ("lam2", "1"),
     ]
     assert "Best: lam1," in output
-    best = f"python main.py --config={STANFORD} --config.train.crop=80 --config.loss.lam=1 "
+    best = f"segadv_jax train --config={STANFORD} --config.train.crop=80 --config.loss.lam=1 "
     assert sorted(best.split()) == sorted(output.split("\n  ")[1].split()[:-1])  # No data.test.
     # Of the four runs none has read another split, and the table alone starts none.
     assert [path.name for path in workdir.glob("*/*/eval/*")] == ["subset_7.json"] * 3
-    assert grid_search.main(["--table_only", *command]) == 0
+    assert grid_search("--table_only", *command) == 0
     assert capsys.readouterr().out == output
     program(tmp_path)
-    assert grid_search.main(command) == 0
+    assert grid_search(*command) == 0
     assert "Best: lam2," in capsys.readouterr().out
 
 
-def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, capsys, monkeypatch):
+def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     workdir, killed = tmp_path / "w", ("slr1e-06_alr0.5_lam0.1", "seed_0")
     command = [f"--workdir={workdir}", program(tmp_path, dies=killed), f"--config={VOC}", *FLAGS]
     command += ["--seeds=0,1", "--processes=2"]
-    process = start_process(["-m", "tools.grid_search", *command])
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors
+    status, _, errors = start_grid_search(*command)
+    assert status == -signal.SIGKILL, errors
     assert not (workdir / "grid.csv").exists()
-    process = start_process(["-m", "tools.grid_search", *command])
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert f"{'/'.join(killed)}: goes on, 1 of 3 updates" in errors
+    status, output, errors = start_grid_search(*command)
+    assert status == 0, errors
+    assert f"{'/'.join(killed)}: resumes, 1 of 3 updates" in errors
 
     lines = read_csv(workdir / "grid.csv")
     # slr counts most, then alr, then lambda.
@@ -252,8 +192,8 @@ def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, capsys, mo
         "slr1e-05_alr0.1_lam1",
         *"0 1 55.10 +- 1.41".split(),
     ]
-    best = next(line for line in output.splitlines() if line.startswith("  python main.py"))
-    config = campaign.load_config(best.split()[2:-1])
+    best = next(line for line in output.splitlines() if line.startswith("  segadv_jax train"))
+    config = load_config(best.split()[2:-1])
     assert config.optimizer.segmenter.learning_rate == 1e-5
     assert (config.optimizer.adversary.learning_rate, config.loss.lam) == (0.1, 1)
     starts = {p.parts[-3:-1]: len(p.read_text().splitlines()) for p in workdir.glob("*/*/starts")}
@@ -262,7 +202,7 @@ def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, capsys, mo
     assert len(read_csv(workdir / "results.csv")) == 16
 
     out = tmp_path / "tables"
-    assert tables.main([f"--out={out}", f"grid={workdir}"]) == 0
+    tables(workdir, out)
     cells = {(r["row"], r["column"]): r for r in read_csv(out / "supplement_table2.csv")}
     found = {c: cells["LargeFOV, product", c] for c in ("mIoU", "mBF", "slr", "alr", "lambda")}
     ours = {column: float(cell["ours"]) for column, cell in found.items()}
@@ -272,49 +212,39 @@ def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, capsys, mo
     assert sum(bool(cell["ours"]) for cell in cells.values()) == 6
 
 
-# main.py, but that one run, at its third update, kills its grid and itself, once.
+# The program, but that one run, at its third update, kills its grid and itself, once.
 KILLING = """
-import os, pathlib, runpy, signal, sys
+import os, pathlib, sys
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # As in conftest.py.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-sys.path.insert(0, {root!r})
-from segadv_jax import steps
+sys.path[:0] = {paths!r}
+from processes import kill_with_parent, train_until
 folder = pathlib.Path(sys.argv[-1].removeprefix("--workdir="))
-shard, calls = steps.shard, []
-def counted(batch):
-    calls.append(0)
-    # Two updates, the two batches of a validation, and the next one.
-    here = folder.parts[-3:-1] == {killed!r} and not (folder / "was_here").exists()
-    if len(calls) == 5 and here:
+def stop():
+    if folder.parts[-3:-1] == {killed!r} and not (folder / "was_here").exists():
         (folder / "was_here").touch()
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return shard(batch)
-steps.shard = counted
-sys.argv[0] = "main.py"
-runpy.run_path({main!r}, run_name="__main__")
+        kill_with_parent()
+train_until(5, stop)  # Two updates, the two batches of a validation, and the next one.
 """
 
 
 @pytest.mark.slow
-def test_a_real_grid_killed_on_the_way(data_dir, tmp_path, capsys):
+def test_a_real_grid_killed_on_the_way(data_dir, tmp_path):
     workdir, point = tmp_path / "w", "slr0.01_alr0.01_lam1"
     path = tmp_path / "killing.py"
-    path.write_text(KILLING.format(root=str(ROOT), main=pool.MAIN, killed=("w", point)))
+    path.write_text(KILLING.format(paths=[str(ROOT), TESTS], killed=("w", point)))
     settings = SMALL | {"train.updates": 6, "evaluate.every": 2, "data.data_dir": data_dir}
     settings |= {"evaluate.train_images": 0, "evaluate.pictures": 1}
     del settings["data.test"]
     fields = [f"--config.{name}={value}" for name, value in settings.items()]
     shared = [f"--program={path}", "--config=configs/synthetic.py", "--processes=2", "--seeds=0"]
-    command = ["-m", "tools.grid_search", *shared, f"--workdir={workdir}"]
+    command = [*shared, f"--workdir={workdir}"]
     command += ["--slr=0.01,0.02", "--alr=0.001,0.01", "--lam=0.1,1", "--", *fields]
-    process = start_process(command)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGKILL, errors
-    process = start_process(command)
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    assert f"{point}/seed_0: goes on, 2 of 6 updates" in errors
+    status, _, errors = start_grid_search(*command)
+    assert status == -signal.SIGKILL, errors
+    status, output, errors = start_grid_search(*command)
+    assert status == 0, errors
+    assert f"{point}/seed_0: resumes, 2 of 6 updates" in errors
     lines = read_csv(workdir / "grid.csv")
     results = {
         line["point"]: json.loads(
@@ -329,16 +259,15 @@ def test_a_real_grid_killed_on_the_way(data_dir, tmp_path, capsys):
 
     # Killed it ended as one left alone: that point in a grid of its own.
     alone = tmp_path / "alone"
-    command = ["-m", "tools.grid_search", *shared, f"--workdir={alone}"]
-    process = start_process([*command, "--slr=0.01", "--alr=0.01", "--lam=1", "--", *fields])
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    command = [*shared, f"--workdir={alone}", "--slr=0.01", "--alr=0.01", "--lam=1"]
+    status, _, errors = start_grid_search(*command, "--", *fields)
+    assert status == 0, errors
     for name in ("history.csv", "eval/validation[:5].json"):
         killed, left = ((w / point / "seed_0" / name).read_bytes() for w in (workdir, alone))
         assert killed == left
 
     out = tmp_path / "tables"
-    assert tables.main([f"--out={out}", f"grid={workdir}"]) == 0
+    tables(workdir, out)
     cells = {cell["column"]: cell for cell in read_csv(out / "other_runs.csv")}
     assert float(cells["mean IoU"]["ours"]) == pytest.approx(100 * scores[0])
     assert "seeds 0; split validation[:5], 5 images" in cells["mean IoU"]["from"]

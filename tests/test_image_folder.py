@@ -1,4 +1,4 @@
-"""One's own images in a folder: what is read, and what is refused before anything is written."""
+"""Your own images in a folder: what is read, and what is refused before anything is written."""
 
 import io
 
@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from segadv_jax import data
-from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
 
 NAMES = [f"picture_{i}" for i in range(8)]
@@ -40,9 +39,9 @@ def examples(data_set, splits=("train", "validation", "test")):
     """{name: (image, label)} of all splits, decoded."""
     found = {}
     for split in splits:
-        part = pipeline.read_split(data_set.builder, split)
+        part = data_set.read(split)
         canvas = part.canvas()
-        for batch in pipeline.eval_batches(part, batch_size=1, canvas=canvas):
+        for batch in part.eval_batches(batch_size=1, canvas=canvas):
             high, wide = batch["size"][0]
             assert batch["id"][0] not in found
             found[batch["id"][0]] = batch["image"][0, :high, :wide], batch["label"][0, :high, :wide]
@@ -70,7 +69,7 @@ def test_lists_and_class_names_are_taken(tmp_path):
     data_set = load(tmp_path / "mine", tmp_path)
     assert data_set.class_names == ("sky", "ground", "tree", "car")
     for split, names in lists.items():
-        assert pipeline.read_split(data_set.builder, split).ids == names
+        assert data_set.read(split).ids == names
 
 
 def test_a_changed_mask_is_seen(tmp_path):
@@ -85,8 +84,8 @@ def test_a_changed_mask_is_seen(tmp_path):
     np.testing.assert_array_equal(after[NAMES[4]][1], changed)
 
 
-def test_photographs_lie_the_way_up_that_they_say(tmp_path):
-    """With an orientation in its EXIF data, grey, or with an alpha channel."""
+def test_photographs_are_turned_as_their_exif_data_says(tmp_path):
+    """One with an orientation, one grey, one with an alpha channel."""
     images, _ = write(tmp_path / "mine")
     folder = tmp_path / "mine"
     turned = Image.fromarray(images[NAMES[0]]).transpose(Image.Transpose.ROTATE_90)
@@ -121,8 +120,8 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
         f"labels/{NAMES[0]}.png is missing",
         f"images/{NAMES[1]}.png is not a readable image",
         f"labels/{NAMES[2]}.png is 3x4 (height x width), its image 12x12",
-        f"labels/{NAMES[3]}.png has a class 9, but classes.txt names 3",
-        f"labels/{NAMES[4]}.png is of mode RGB: save class indices",
+        f"labels/{NAMES[3]}.png has class 9, but classes.txt names only classes 0 to 2",
+        f"labels/{NAMES[4]}.png has mode RGB: save class indices",
         f"labels/{NAMES[5]}.png is not a readable image",
         f"images/ has {NAMES[6]} twice",
     ):
@@ -136,11 +135,14 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
         ({"train": ["a"]}, "validation.txt is missing"),
         (
             {"train": ["a"], "validation": ["b"]},
-            r"images/a.\* is in a list, but not there; im",
+            r"a list names images/a.\*, which does not exist; a list names images/b",
         ),
         ({"train": NAMES[:2], "validation": []}, "validation.txt names no image"),
         ({"train": NAMES[:1] * 2, "validation": NAMES[1:2]}, "train.txt names picture_0 twice"),
-        ({"train": NAMES[:3], "validation": NAMES[2:]}, "picture_2 is in train.txt and in valida"),
+        (
+            {"train": NAMES[:3], "validation": NAMES[2:]},
+            "picture_2 is in both train.txt and valida",
+        ),
     ],
 )
 def test_wrong_lists_are_refused(lists, message, tmp_path):
@@ -157,14 +159,14 @@ def test_a_folder_without_images_is_refused(tmp_path):
             data.load("image_folder", archives=folder, data_dir=str(tmp_path))
 
 
-def test_values_that_no_class_can_mean_are_questioned(tmp_path):
-    """254 for void, say, would make 255 classes."""
+def test_stray_values_are_questioned(tmp_path):
+    """254 meant for void, say, would make 255 classes."""
     folder = tmp_path / "mine"
     _, labels = write(folder)
     stray = labels[NAMES[0]].copy()
     stray[0, 0] = 254
     Image.fromarray(stray).save(folder / "labels" / f"{NAMES[0]}.png")
-    with pytest.raises(InputError, match="up to 254, but none of 3, 4, 5, 6, 7, ...: is a value"):
+    with pytest.raises(InputError, match="up to 254, but no pixel of 3, 4, 5, 6, 7, ...: if 254"):
         load(folder, tmp_path)
     for name, label in labels.items():
         label = np.where(label == 255, 255, 0).astype(np.uint8)
@@ -184,7 +186,7 @@ def test_what_other_systems_leave_does_no_harm(tmp_path):
     for split, names in lists.items():
         (folder / f"{split}.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
     data_set = load(folder, tmp_path)
-    assert pipeline.read_split(data_set.builder, "train").ids == NAMES[:5]
+    assert data_set.read("train").ids == NAMES[:5]
     (folder / "images" / "picture_0.png").unlink()
     (folder / "images" / "picture_0.png").symlink_to(folder / "gone")
     with pytest.raises(InputError, match="images/picture_0.png is not a readable image"):

@@ -118,7 +118,7 @@ def test_each_map_sees_half_of_the_maps_before(sparse):
     params = small.parameters(module, level, size)
 
     def outputs(biases, layer):
-        """Sums over the maps of ``layer``, as functions of the biases of the layer before."""
+        """Sums over the maps of `layer`, as functions of the biases of the layer before."""
         changed = params | {name: params[name] | {"bias": bias} for name, bias in biases.items()}
 
         def kept_layers(module, _):

@@ -25,7 +25,7 @@ def players(seed):
 
 
 def play(optimizer, turns, params, gradients):
-    """Parameters after each of ``turns``, a list of {player: tree}."""
+    """Parameters after each of `turns`, a list of {player: tree}."""
     update = jax.jit(optimizer.update, static_argnames="turn")
     state, history = optimizer.init(params), []
     for turn, gradient in zip(turns, gradients, strict=True):

@@ -28,7 +28,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def split(arrays):
     images, labels = arrays
-    return pipeline.Split(
+    return pipeline.Encoded(
         ids=[f"image_{i}" for i in range(len(images))],
         images=[png(image) for image in images],
         labels=[png(label) for label in labels],
@@ -52,7 +52,7 @@ def assert_same(batch, other):
 
 def test_a_batch_holds_the_rows_of_the_order_padded_at_the_bottom_and_right(split, arrays):
     images, labels = arrays
-    batches = take(pipeline.train_batches(split, batch_size=4, canvas=CANVAS, seed=7, stream=2), 5)
+    batches = take(split.train_batches(batch_size=4, canvas=CANVAS, seed=7, stream=2), 5)
     rows = np.stack(take(order.train_rows(13, 4, 7, 2, 0), 5))
     for batch, row in zip(batches, rows, strict=True):
         assert batch.keys() == KEYS
@@ -75,10 +75,10 @@ def test_jpeg_images_are_decoded_accurately(split):
     gradient = np.add.outer(np.arange(16), 5 * np.arange(24)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(np.stack([gradient, gradient[::-1], gradient], -1)).save(buffer, "jpeg")
-    one = pipeline.Split(
+    one = pipeline.Encoded(
         ["a"], [buffer.getvalue()], [png(gradient % 8)], np.array([[16, 24]], np.int32)
     )
-    batch = next(pipeline.eval_batches(one, batch_size=1, canvas=(16, 24)))
+    batch = next(one.eval_batches(batch_size=1, canvas=(16, 24)))
     with Image.open(io.BytesIO(buffer.getvalue())) as image:
         np.testing.assert_array_equal(batch["image"][0], np.asarray(image))
 
@@ -86,30 +86,29 @@ def test_jpeg_images_are_decoded_accurately(split):
 @pytest.mark.parametrize("start", [1, 3, 4])
 def test_a_restart_at_batch_k_gives_the_same_batches(split, start):
     options = dict(batch_size=4, canvas=CANVAS, seed=1)
-    whole = take(pipeline.train_batches(split, **options), start + 3)
-    again = take(pipeline.train_batches(split, **options, start=start), 3)
+    whole = take(split.train_batches(**options), start + 3)
+    again = take(split.train_batches(**options, start=start), 3)
     for batch, other in zip(again, whole[start:], strict=True):
         assert_same(batch, other)
 
 
 def test_what_a_restart_skips_is_not_decoded(split):
     skipped = order.permutation(13, 1, 0, 0)[:8]
-    damaged = split._replace(
-        images=[b"no image" if i in skipped else image for i, image in enumerate(split.images)]
-    )
+    images = [b"no image" if i in skipped else image for i, image in enumerate(split.images)]
+    damaged = pipeline.Encoded(split.ids, images, split.labels, split.sizes)
     options = dict(batch_size=4, canvas=CANVAS, seed=1)
-    batch = next(pipeline.train_batches(damaged, **options, start=2))
-    assert_same(batch, take(pipeline.train_batches(split, **options), 3)[2])
+    batch = next(damaged.train_batches(**options, start=2))
+    assert_same(batch, take(split.train_batches(**options), 3)[2])
     with pytest.raises(Exception, match="Unknown image file format"):
-        next(pipeline.train_batches(damaged, **options))
+        next(damaged.train_batches(**options))
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_the_rows_of_all_processes_together_are_those_of_one(split, processes):
     options = dict(batch_size=4, canvas=CANVAS, seed=3, start=1)
-    whole = take(pipeline.train_batches(split, **options), 4)
+    whole = take(split.train_batches(**options), 4)
     parts = [
-        take(pipeline.train_batches(split, **options, process_index=p, process_count=processes), 4)
+        take(split.train_batches(**options, process_index=p, process_count=processes), 4)
         for p in range(processes)
     ]
     for i, batch in enumerate(whole):
@@ -123,8 +122,7 @@ def test_the_rows_of_all_processes_together_are_those_of_one(split, processes):
 def test_evaluation_covers_every_image_exactly_once(split, batch_size, processes):
     parts = [
         list(
-            pipeline.eval_batches(
-                split,
+            split.eval_batches(
                 batch_size=batch_size,
                 canvas=CANVAS,
                 process_index=p,
@@ -155,54 +153,53 @@ def test_the_canvas_is_the_largest_size_rounded_up(split):
     assert split.canvas(multiple=64) == (64, 64)
 
 
-@pytest.mark.parametrize("make", [pipeline.eval_batches, pipeline.train_batches])
-def test_an_image_larger_than_the_canvas_is_named_at_the_call(split, make):
+@pytest.mark.parametrize("make, options", [("eval_batches", {}), ("train_batches", {"seed": 0})])
+def test_an_image_larger_than_the_canvas_is_named_at_the_call(split, make, options):
     largest = split.sizes[:, 1].argmax()
-    options = {"seed": 0} if make is pipeline.train_batches else {}
     canvas = (16, int(split.sizes[largest, 1]) - 1)
     with pytest.raises(
         InputError, match=rf"image_\d+ is .*x{canvas[1] + 1} .*canvas 16x{canvas[1]}"
     ):
-        make(split, batch_size=2, canvas=canvas, **options)
+        getattr(split, make)(batch_size=2, canvas=canvas, **options)
 
 
 @pytest.mark.parametrize("batch_size, processes", [(0, 1), (3, 2)])
 def test_a_batch_that_cannot_be_shared_is_refused_at_the_call(split, batch_size, processes):
     with pytest.raises(InputError, match="multiple of the number of processes"):
-        pipeline.eval_batches(split, batch_size=batch_size, canvas=CANVAS, process_count=processes)
+        split.eval_batches(batch_size=batch_size, canvas=CANVAS, process_count=processes)
 
 
 def test_a_batch_larger_than_the_split_is_refused_at_the_call(split):
     with pytest.raises(InputError, match="config.train.batch_size is 14.*13 images"):
-        pipeline.train_batches(split, batch_size=14, canvas=CANVAS, seed=0)
+        split.train_batches(batch_size=14, canvas=CANVAS, seed=0)
 
 
 def test_splits_are_joined_in_the_stated_order(synthetic):
-    both = pipeline.read_split(synthetic.builder, "test+validation")
-    parts = [pipeline.read_split(synthetic.builder, name) for name in ("test", "validation")]
+    both = synthetic.read("test+validation")
+    parts = [synthetic.read(name) for name in ("test", "validation")]
     assert both.ids == parts[0].ids + parts[1].ids
     assert both.labels == parts[0].labels + parts[1].labels
     assert both.sizes.tolist() == np.concatenate([part.sizes for part in parts]).tolist()
-    assert pipeline.read_split(synthetic.builder, "test[3:5]").ids == parts[0].ids[3:5]
+    assert synthetic.read("test[3:5]").ids == parts[0].ids[3:5]
 
 
 @pytest.mark.parametrize("name", ["tset", "train+tset", ""])
 def test_an_unknown_split_is_refused_with_the_known_ones(synthetic, name):
     with pytest.raises(InputError, match="synthetic has no split .*train, validation, test"):
-        pipeline.read_split(synthetic.builder, name)
+        synthetic.read(name)
 
 
 @pytest.mark.parametrize("name", ["train[:0]", "train[nonsense]"])
 def test_an_empty_or_malformed_slice_is_refused(synthetic, name):
     with pytest.raises(InputError, match="split 'train"):
-        pipeline.read_split(synthetic.builder, name)
+        synthetic.read(name)
 
 
 def test_take_picks_whole_examples(split):
     part = split.take(np.array([2, 7]))
-    batch = next(pipeline.eval_batches(part, batch_size=2, canvas=CANVAS))
+    batch = next(part.eval_batches(batch_size=2, canvas=CANVAS))
     for i, row in enumerate((2, 7)):
-        whole = pipeline.eval_batches(split, batch_size=1, canvas=CANVAS)
+        whole = split.eval_batches(batch_size=1, canvas=CANVAS)
         want = next(itertools.islice(whole, row, None))
         for key in KEYS:
             np.testing.assert_array_equal(batch[key][i], want[key][0])

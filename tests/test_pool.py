@@ -1,6 +1,6 @@
-"""Runs as processes: what is done is skipped, what was stopped goes on, nothing runs twice.
+"""Runs as processes: what is done is skipped, what was stopped is resumed, nothing runs twice.
 
-The runs are of a stand-in for main.py, tests/stand_in.py.
+The runs are of a stand-in for `segadv_jax train`, tests/stand_in.py.
 """
 
 import contextlib
@@ -8,15 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
+from processes import end_of, wait_until
 from small_runs import ROOT, start_process
 
+from segadv_jax.campaign import display, pool, runs
 from segadv_jax.errors import InputError
-from tools import pool, runs
 
 PROGRAM = str(ROOT / "tests" / "stand_in.py")
 
@@ -39,41 +38,43 @@ def updates(run):
 
 
 def start_pool(*everything):
-    """``pool.run_all`` in a process of its own."""
-    code = "import sys; from tools import pool, runs; pool.POLL = 0.02; "
+    """`pool.run_all` in a process of its own."""
+    code = "import sys; from segadv_jax.campaign import pool, runs; pool.POLL = 0.02; "
     code += f"everything = [runs.Run(*run) for run in {[tuple(run) for run in everything]}]; "
     code += f"sys.exit(bool(pool.run_all(everything, program={PROGRAM!r})))"
     return start_process(["-c", code])
 
 
-def wait_until(condition, process=None):
-    end = time.monotonic() + 120
-    while not condition():
-        if process is not None and process.poll() is not None:
-            pytest.fail(f"ended too early: {process.stderr.read()}")
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def on_saying(monkeypatch, words, action):
+    """Calls `action()` whenever the display says something with these words."""
+    say = display.Display.say
+
+    def say_and_act(self, run, text):
+        say(self, run, text)
+        if words in text:
+            action()
+
+    monkeypatch.setattr(display.Display, "say", say_and_act)
 
 
 def test_an_evaluation_on_the_way_does_not_make_a_run_done(tmp_path):
     run = make_run(tmp_path)
+    folder = Path(run.folder)
     assert pool.run_all([run], program=PROGRAM) == []
-    assert runs.read_result(run.folder)["mean_iou"] == 0.2
-    config = Path(run.folder) / "config.json"
-    recorded = config.read_text()
-    config.write_text(recorded.replace('"updates": 2', '"updates": 3'))
-    assert runs.read_result(run.folder) is None  # Two of three updates are done.
-    config.write_text(recorded.replace('"test"}', '"other"}'))
-    assert runs.read_result(run.folder) is None  # That is not its test split.
-    (Path(run.folder) / "eval" / "other.json").write_text("{")
-    with pytest.raises(InputError, match=r"other.json is damaged.*delete"):
-        pool.run_all([run], program=PROGRAM)
+    assert [row["mean_iou"] for row in runs.results([run])] == [0.2]
+    ended = (folder / "ended.json").read_text()
+    (folder / "ended.json").write_text(ended.replace('"selected_step": 20', '"selected_step": 10'))
+    assert runs.results([run]) == []  # Another checkpoint was evaluated.
+    (folder / "ended.json").unlink()
+    assert runs.results([run]) == []  # There is more to train.
+    assert pool.run_all([run], program=PROGRAM) == []
+    assert len(starts(run)) == 2 and len(runs.results([run])) == 1
 
 
 def test_other_arguments_are_refused_before_anything_starts(tmp_path):
     run = make_run(tmp_path, "arm", 1, "--config.train.updates=2", "--config.loss.lam=1")
     pool.run_all([run], program=PROGRAM)
-    again = run._replace(arguments=run.arguments[::-1])  # The order is no matter.
+    again = run._replace(arguments=run.arguments[::-1])  # The order does not matter.
     assert pool.run_all([again], program=PROGRAM) == []
     changed = run._replace(arguments=("--config.train.updates=3", "--config.loss.lam=1"))
     first = make_run(tmp_path, "arm", 0)
@@ -92,13 +93,14 @@ def test_other_arguments_are_refused_before_anything_starts(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("history.csv", None, "history.csv is damaged .*it has no rows"),
-        ("history.csv", "step,segmenter_updates\n", "history.csv is damaged .*it has no rows"),
-        ("history.csv", f"step,segmenter_updates\n20,2{'0' * 200_000}\n", "history.csv is damaged"),
-        ("history.csv", "step,segmenter_updates\n20,nan\n", "json is damaged"),
-        ("eval/test.json", "{}", "test.json is damaged .*class_accuracy"),
+        ("history.csv", None, "history.csv is damaged .*it has no row of step 20.*; mend"),
+        ("history.csv", "step,segmenter_updates\n", "history.csv is damaged .*it has no row"),
+        ("history.csv", f"step,mce\n20,2{'0' * 200_000}\n", "history.csv is damaged .*field"),
+        ("history.csv", "step,mce\n20,x\n", "history.csv is damaged .*float"),
+        ("eval/test.json", "{}", "test.json is damaged .*class_accuracy.*; delete"),
         ("eval/test.json", "nan", "test.json is damaged"),
         ("config.json", "{", "config.json is damaged"),
+        ("ended.json", "{}", "ended.json is damaged .*it lacks reason"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, says):
@@ -108,7 +110,7 @@ def test_a_damaged_file_is_named(tmp_path, name, content, says):
     path.unlink()
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=f"{says}.*delete"):
+    with pytest.raises(InputError, match=says):
         runs.results([run])
 
 
@@ -116,11 +118,11 @@ def test_a_file_in_place_of_a_run_is_named(tmp_path):
     run = make_run(tmp_path)
     Path(run.folder).parent.mkdir(parents=True)
     Path(run.folder).write_text("")
-    with pytest.raises(InputError, match="config.json is damaged"):
+    with pytest.raises(InputError, match=r"seed_0/ended.json is damaged .*Not a directory"):
         runs.results([run])
 
 
-def test_failures_are_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+def test_failures_are_reported_and_the_others_continue(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool, "POLL", 0.02)
     failing = make_run(tmp_path, "failing", 0, "--config.fail=-1")
     dying = make_run(tmp_path, "dying", 0, "--config.die=1", "--config.train.updates=4")
@@ -142,7 +144,7 @@ def test_failures_are_reported_and_the_others_go_on(tmp_path, monkeypatch, capsy
     (Path(dying.folder) / "mended").touch()
     assert pool.run_all([mended, dying, good], program=PROGRAM) == []
     assert (
-        "dying/seed_0: goes on, 1 of 4 updates, validation mean IoU 10.0 %"
+        "dying/seed_0: resumes, 1 of 4 updates, validation mean IoU 10.0 %"
         in capsys.readouterr().err
     )
     assert len(starts(dying)) == 2 and len(starts(good)) == 1
@@ -176,19 +178,18 @@ def test_processes_share_the_cores_and_leave_memory_to_each_other(tmp_path, monk
 
 def test_cores_of_the_slots(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 4, 6, 7, 8}, raising=False)
-    assert [pool._share(slot, 2) for slot in (0, 1)] == [[3, 4], [6, 7]]
-    assert [pool._share(slot, 6) for slot in range(6)] == [[3], [4], [6], [7], [8], [3]]
-    assert pool._share(0, 1) == [3, 4, 6, 7, 8]
+    assert [pool._cores(slot, 2) for slot in (0, 1)] == [[3, 4], [6, 7]]
+    assert [pool._cores(slot, 6) for slot in range(6)] == [[3], [4], [6], [7], [8], [3]]
+    assert pool._cores(0, 1) == [3, 4, 6, 7, 8]
 
 
 def test_progress_is_said_where_there_is_no_terminal(tmp_path, monkeypatch, capsys):
-    for name in ("POLL", "LOOK", "SAY"):
-        monkeypatch.setattr(pool, name, 0.01)
+    monkeypatch.setattr(pool, "POLL", 0.01)
+    for name in ("LOOK", "SAY"):
+        monkeypatch.setattr(display, name, 0.0)
     run = make_run(tmp_path, "arm", 0, "--config.wait=1")
-    timer = threading.Timer(1.0, (tmp_path / "w/arm/seed_0/go").touch)
-    timer.start()
-    pool.run_all([run], program=PROGRAM)
-    timer.join()
+    on_saying(monkeypatch, "1 of 2 updates", (tmp_path / "w/arm/seed_0/go").touch)
+    assert pool.run_all([run], program=PROGRAM) == []
     lines = [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert lines[:2] == ["starts", "1 of 2 updates, validation mean IoU 10.0 %"]
 
@@ -196,10 +197,9 @@ def test_progress_is_said_where_there_is_no_terminal(tmp_path, monkeypatch, caps
 def test_a_folder_in_which_a_process_works_is_waited_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool, "POLL", 0.02)
     before, taken = make_run(tmp_path, "before"), make_run(tmp_path, "taken")
-    seen = []
 
     def work_and_release():
-        seen.append(len(starts(taken)))
+        assert not starts(taken)
         command = [sys.executable, PROGRAM, "--config.seed=0", f"--workdir={taken.folder}"]
         subprocess.run(command, check=True, env={"XLA_PYTHON_CLIENT_PREALLOCATE": ""})
         runs_like_it = Path(taken.folder) / "arguments.json"
@@ -208,11 +208,9 @@ def test_a_folder_in_which_a_process_works_is_waited_for(tmp_path, monkeypatch, 
 
     with contextlib.ExitStack() as holder:
         assert holder.enter_context(runs.locked(taken.folder)) is not None
-        timer = threading.Timer(0.5, work_and_release)
-        timer.start()
+        on_saying(monkeypatch, "waits for process", work_and_release)
         assert pool.run_all([before, taken], program=PROGRAM) == []
-        timer.join()
-    assert seen == [0] and len(starts(taken)) == 1  # By the other process; none came on top.
+    assert len(starts(taken)) == 1  # By the other process; none came on top.
     said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert [line.split(",")[0] for line in said] == [
         "taken/seed_0: waits for process ",
@@ -223,7 +221,7 @@ def test_a_folder_in_which_a_process_works_is_waited_for(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_campaign_goes_on(number, tmp_path, monkeypatch):
+def test_a_stopped_campaign_is_resumed(number, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "POLL", 0.02)
     waiting, later = (
         make_run(tmp_path, "waiting", 0, "--config.wait=1"),
@@ -233,11 +231,11 @@ def test_a_stopped_campaign_goes_on(number, tmp_path, monkeypatch):
     history = Path(waiting.folder) / "history.csv"
     wait_until(lambda: history.exists() and updates(waiting) == [1], process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    status, _, errors = end_of(process)
+    assert status == 128 + number
     said = [line.split(" ", 1)[-1] for line in errors.splitlines()]
     assert said[:2] == ["waiting/seed_0: starts", "waiting/seed_0: stopped"]
-    assert errors.splitlines()[2:] == ["stopped; the same command goes on from there"]
+    assert errors.splitlines()[2:] == ["stopped; the same command resumes"]
     (Path(waiting.folder) / "go").touch()
     assert pool.run_all([waiting, later], program=PROGRAM) == []
     assert updates(waiting) == [1, 2] and len(starts(waiting)) == 2 and len(starts(later)) == 1
@@ -250,8 +248,8 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path):
     process.terminate()
     wait_until(lambda: "caught" in Path(run.log).read_text(), process)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    status, _, errors = end_of(process)
+    assert status == 128 + signal.SIGTERM, errors
     assert runs.worker(run.folder) is None
 
 
@@ -260,18 +258,18 @@ def test_no_second_process_while_one_outlives_a_killed_campaign(tmp_path):
     killed = start_pool(run)
     wait_until(lambda: (Path(run.folder) / "history.csv").exists(), killed)
     killed.kill()
-    killed.communicate(timeout=60)
+    end_of(killed)
     ((alive, *_),) = starts(run)
     assert runs.worker(run.folder) == alive
     process = start_pool(run)
     said = process.stderr.readline()
     assert f"arm/seed_0: waits for process {alive}, which is at work in {run.folder}" in said
     process.terminate()  # Stopped while it waits, it leaves the other's process alone.
-    _, errors = process.communicate(timeout=60)
-    assert f"goes on from there (still at work: arm/seed_0, process {alive})" in errors
+    _, _, errors = end_of(process)
+    assert f"the same command resumes (still at work: arm/seed_0, process {alive})" in errors
     process = start_pool(run)
     assert "waits for process" in process.stderr.readline()
     (Path(run.folder) / "go").touch()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0 and "done, test in %" in errors
+    status, _, errors = end_of(process)
+    assert status == 0 and "done, test in %" in errors
     assert len(starts(run)) == 1 and updates(run) == [1, 2]

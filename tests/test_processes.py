@@ -1,4 +1,4 @@
-"""Real processes: a stopped run goes on bit for bit, and two hosts train as one."""
+"""Real processes: a stopped run is resumed bit for bit, and two hosts train as one."""
 
 import json
 import signal
@@ -8,24 +8,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from small_runs import SMALL, finish, start_process
+from processes import end_of
+from small_runs import SMALL, start_process
 
-from segadv_jax import history
+from segadv_jax.workdir import Workdir
 
 # Sends a real SIGTERM to its own process at the n-th batch, so that the place is exact, and
 # otherwise runs main.py as its command line says.
 STOPPED = """
-import os, runpy, signal, sys
-from segadv_jax import steps
-shard, calls = steps.shard, []
-def counted(batch):
-    calls.append(0)
-    if len(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return shard(batch)
-steps.shard = counted
-sys.argv[0] = "main.py"
-runpy.run_path("main.py", run_name="__main__")
+import os, signal, sys
+sys.path[:0] = [".", "tests"]
+from processes import train_until
+train_until({call}, lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
@@ -35,16 +29,18 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
     flags = ["--config=configs/synthetic.py:adversarial"]
     flags += [f"--config.{name}={value}" for name, value in settings.items()]
 
-    assert finish(["main.py", *flags, f"--workdir={tmp_path / 'whole'}"])[0] == 0
+    whole = ["main.py", *flags, f"--workdir={tmp_path / 'whole'}"]
+    assert end_of(start_process(whole))[0] == 0
     # Rounds of three: the eleventh step is the adversary's fifth turn, in the second of its rounds;
     # by then the segmenter has had 6 updates, one into its second epoch of 5. The fifth update was
     # validated on the way, which takes 4 batches.
     command = [*flags, f"--workdir={tmp_path / 'stopped'}"]
-    status, errors = finish(["-c", STOPPED.format(call=11 + 4), *command])
+    stopped = ["-c", STOPPED.format(call=11 + 4), *command]
+    status, _, errors = end_of(start_process(stopped))
     assert status == 128 + signal.SIGTERM, errors
     assert "stopped at step 11" in errors
     assert not (tmp_path / "stopped" / "eval" / "test[:7].json").exists()
-    status, errors = finish(["main.py", *command])
+    status, _, errors = end_of(start_process(["main.py", *command]))
     assert status == 0, errors
     assert "going on from step 11 of 21" in errors
 
@@ -81,9 +77,9 @@ def test_two_hosts_train_as_one(data_dir, tmp_path):
     hosts = [start_process(["-c", TWO_HOSTS, port, str(rank), *two]) for rank in (0, 1)]
     one = start_process(["main.py", f"--workdir={tmp_path / 'one'}", *flags])
     for process in (one, *hosts):
-        _, errors = process.communicate(timeout=400)
-        assert process.returncode == 0, errors
-    rows = [history.read(tmp_path / name / "history.csv") for name in ("one", "two")]
+        status, _, errors = end_of(process)
+        assert status == 0, errors
+    rows = [Workdir(tmp_path / name).history() for name in ("one", "two")]
     assert len(rows[0]) == 2
     for single, shared in zip(*rows, strict=True):
         assert single == pytest.approx(shared, rel=1e-3)

@@ -181,7 +181,7 @@ def test_a_reader_recomputes_the_committed_table():
 
 @pytest.mark.parametrize("arm", results_files.ARMS)
 def test_the_configuration_of_each_arm_is_that_of_the_page(arm):
-    """What ``configs/stanford.py`` says was learned is what was run."""
+    """What `configs/stanford.py` says was learned is what was run."""
     folder = ROOT / "docs" / "results"
     choices = results_files.read_json(folder / results_files.CHOICES) | {"parts": []}
     ran = campaign.load_config(reproduce_table1.arguments(arm, choices, 1.0, []))

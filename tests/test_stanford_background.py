@@ -58,8 +58,8 @@ def write_archive(folder, files):
     return folder
 
 
-def prepare(folder, data_dir):
-    return stanford_background.prepare(archives=str(folder), data_dir=str(data_dir), splits=SPLITS)
+def build(folder, data_dir):
+    return stanford_background.build(archives=str(folder), data_dir=str(data_dir), splits=SPLITS)
 
 
 def decoded(split, index):
@@ -73,7 +73,7 @@ def assert_one_line(message):
 
 def test_examples_are_those_of_the_archive(tmp_path):
     files = small_files()
-    builder = prepare(write_archive(tmp_path / "archives", files), tmp_path / "data")
+    builder = build(write_archive(tmp_path / "archives", files), tmp_path / "data")
     for name, ids in SPLITS.items():
         split = pipeline.read_split(builder, name)
         assert split.ids == ids
@@ -88,19 +88,19 @@ def test_examples_are_those_of_the_archive(tmp_path):
 def test_a_changed_mask_is_seen(tmp_path):
     files = small_files()
     folder = write_archive(tmp_path / "archives", files)
-    before = pipeline.read_split(prepare(folder, tmp_path / "data"), "subset_1")
+    before = pipeline.read_split(build(folder, tmp_path / "data"), "subset_1")
     files[label_of("e")] = matrix(np.full((16, 16), 6))
     write_archive(folder, files)
-    after = pipeline.read_split(prepare(folder, tmp_path / "data"), "subset_1")
+    after = pipeline.read_split(build(folder, tmp_path / "data"), "subset_1")
     assert not np.all(decoded(before, 0) == 6)
     assert np.all(decoded(after, 0) == 6)
 
 
 def test_prepared_data_is_used_again(tmp_path, monkeypatch):
     folder = write_archive(tmp_path / "archives", small_files())
-    first = prepare(folder, tmp_path / "data")
+    first = build(folder, tmp_path / "data")
     monkeypatch.setattr(stanford_background, "read_tar", None)  # calling it would fail
-    again = prepare(folder, tmp_path / "data")
+    again = build(folder, tmp_path / "data")
     assert again.data_path == first.data_path
     assert pipeline.read_split(again, "test").ids == SPLITS["test"]
 
@@ -134,7 +134,7 @@ def test_a_defective_member_is_named_and_nothing_is_prepared(tmp_path, defect):
     files, message = broken(defect)
     folder = write_archive(tmp_path / "archives", files)
     with pytest.raises(InputError, match=message) as error:
-        prepare(folder, tmp_path / "data")
+        build(folder, tmp_path / "data")
     assert ARCHIVE.file_name in str(error.value)
     assert_one_line(str(error.value))
     assert not list((tmp_path / "data").rglob("dataset_info.json"))
@@ -154,11 +154,11 @@ def test_a_damaged_archive_is_named_with_its_size(tmp_path, damage):
     )
     message = rf"{path} \({path.stat().st_size} bytes\) is damaged .* fetch it again"
     with pytest.raises(InputError, match=message) as error:
-        prepare(folder, tmp_path / "data")
+        build(folder, tmp_path / "data")
     assert_one_line(str(error.value))
 
 
-def test_a_missing_archive_says_where_it_was_looked_for_and_where_it_comes_from(tmp_path):
+def test_a_missing_archive_says_where_it_should_be_and_where_to_get_it(tmp_path):
     with pytest.raises(InputError) as error:
         data.load("stanford_background", archives=str(tmp_path), data_dir=str(tmp_path / "data"))
     message = str(error.value)
@@ -204,12 +204,12 @@ def test_an_empty_field_downloads_once_and_matches_the_given_folder(tmp_path, mo
     with served(folder) as (address, requests):
         url = f"{address}/{ARCHIVE.file_name}"
         monkeypatch.setattr(stanford_background, "ARCHIVE", ARCHIVE._replace(url=url))
-        first = prepare("", tmp_path / "data")
+        first = build("", tmp_path / "data")
         assert requests.count("GET") == 1
-        again = prepare("", tmp_path / "data")
+        again = build("", tmp_path / "data")
         assert requests.count("GET") == 1
     assert list((tmp_path / "data" / "downloads").glob("*.tar.gz"))
-    given = prepare(folder, tmp_path / "data")
+    given = build(folder, tmp_path / "data")
     assert first.data_path == again.data_path == given.data_path
 
 
@@ -218,12 +218,14 @@ def test_a_page_that_is_not_there_is_an_input_error(tmp_path, monkeypatch):
         url = f"{address}/gone.tar.gz"
         monkeypatch.setattr(stanford_background, "ARCHIVE", ARCHIVE._replace(url=url))
         with pytest.raises(InputError, match="cannot download .*gone.tar.gz .*404"):
-            prepare("", tmp_path / "data")
+            build("", tmp_path / "data")
 
 
 def test_a_data_folder_that_cannot_be_made_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="--config.data.data_dir: cannot write to .*file/below"):
+    with pytest.raises(
+        InputError, match="--config.data.data_dir=.*file/below is not a folder that can"
+    ):
         data.load("synthetic", data_dir=str(tmp_path / "file" / "below"))
 
 
@@ -246,7 +248,7 @@ def slow(*args):
     return read(*args)
 
 module.read_tar = slow
-builder = module.prepare(archives=folder, data_dir=data_dir, splits=json.loads(splits))
+builder = module.build(archives=folder, data_dir=data_dir, splits=json.loads(splits))
 print(builder.info.splits["test"].num_examples)
 """
 
@@ -314,7 +316,7 @@ def test_the_lists_written_from_the_official_archive_are_the_shipped_ones(
 
 
 def test_the_official_data_set_has_the_known_statistics(stanford):
-    splits = [pipeline.read_split(stanford.builder, name) for name in stanford_splits.read()]
+    splits = [stanford.read(name) for name in stanford_splits.read()]
     assert sum(len(split.ids) for split in splits) == 715
     counts = sum(
         np.bincount(decoded(split, i).ravel(), minlength=256)
@@ -334,8 +336,8 @@ def test_the_official_data_set_has_the_known_statistics(stanford):
 def test_a_batch_equals_what_is_read_straight_from_the_official_archive(
     stanford, stanford_archives
 ):
-    split = pipeline.read_split(stanford.builder, "test")
-    batch = next(pipeline.eval_batches(split, batch_size=2, canvas=split.canvas()))
+    split = stanford.read("test")
+    batch = next(split.eval_batches(batch_size=2, canvas=split.canvas()))
     with tarfile.open(stanford_archives / ARCHIVE.file_name) as tar:
         for i, name in enumerate(batch["id"]):
             with Image.open(tar.extractfile(image_of(name))) as image:

@@ -111,7 +111,7 @@ def test_losses_and_gradients_are_those_of_the_equations(params, settings):
 
     @jax.jit
     def expect(logits, theta):
-        """Losses and gradients; ``y`` and ``s`` are the adversary's verdicts."""
+        """Losses and gradients; `y` and `s` are the adversary's verdicts."""
         mce, d_mce = jax.value_and_grad(equations.mce)(logits, cells, reduction)
         term, d_term = jax.value_and_grad(
             lambda x: equations.adversarial_term(

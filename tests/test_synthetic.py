@@ -9,7 +9,6 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from segadv_jax.data import scenes, synthetic
-from segadv_jax.data.pipeline import eval_batches, read_split
 
 GROUNDS = (scenes.WATER, scenes.ROAD, scenes.GRASS)
 
@@ -32,13 +31,13 @@ def test_prepared_examples_are_the_drawn_ones(synthetic_splits):
 
 @pytest.fixture(scope="module")
 def synthetic_splits(request):
-    builder = request.getfixturevalue("synthetic").builder
-    return {name: read_split(builder, name) for name in synthetic.SPLITS}
+    data_set = request.getfixturevalue("synthetic")
+    return {name: data_set.read(name) for name in synthetic.SPLITS}
 
 
 def test_a_batch_of_the_data_set_is_what_was_drawn(synthetic_splits):
     split = synthetic_splits["validation"]
-    batch = next(eval_batches(split, batch_size=3, canvas=split.canvas()))
+    batch = next(split.eval_batches(batch_size=3, canvas=split.canvas()))
     assert batch["image"].shape == (3, 96, 128, 3)
     for i in range(3):
         image, label = synthetic.example("validation", i)
@@ -116,7 +115,7 @@ def test_local_patches_do_not_tell_the_classes_apart(examples, model):
 
 
 def test_names_and_colours_fit_the_classes():
-    assert len(synthetic.CLASS_NAMES) == 8
+    assert len(scenes.CLASS_NAMES) == 8
     assert synthetic.PALETTE.shape == (8, 3) and synthetic.PALETTE.dtype == np.uint8
     colours = synthetic.PALETTE.astype(int)
     distance = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(8)

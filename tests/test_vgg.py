@@ -1,4 +1,4 @@
-"""A front end made of a VGG-16 classifier puts out the classifier's fc7, whoever published it."""
+"""A front end from a VGG-16 classifier computes the classifier's fc7, whoever published it."""
 
 import h5py
 import numpy as np
@@ -71,7 +71,7 @@ def front_end(tree, image, padding):
 
 
 def check_front_end(path, expected, padding):
-    """That ``path`` gives fc7 ``expected`` on IMAGE, and leaves the other layers alone."""
+    """Asserts that `path` gives fc7 `expected` on IMAGE and leaves the other layers alone."""
     tree = weights.load_vgg(path, INITIAL)
     assert (expected > 0).sum() > 2
     error = np.abs(front_end(tree, IMAGE, padding) - expected).max()
@@ -137,7 +137,7 @@ def keras_vgg():
 
 
 def write_published(path, model):
-    """As vgg16_weights_tf_dim_ordering_tf_kernels.h5 is, which Keras 1 wrote."""
+    """A file like vgg16_weights_tf_dim_ordering_tf_kernels.h5, which Keras 1 wrote."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
@@ -148,7 +148,7 @@ def write_published(path, model):
                 group[name] = value
 
 
-# Of Keras, when it writes.
+# Keras causes it when it writes.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("form", ["published", "keras3", "whole"])
 def test_vgg_of_keras(tmp_path, keras_vgg, form):
@@ -163,7 +163,7 @@ def test_vgg_of_keras(tmp_path, keras_vgg, form):
         weights.load(path, INITIAL)
 
 
-def test_a_front_end_of_ours_is_vgg_too(tmp_path):
+def test_our_own_front_end_counts_as_vgg(tmp_path):
     tree = weights.load_vgg(write_vgg(tmp_path / "vgg.caffemodel", VGG), INITIAL)
     weights.save(tmp_path / "vgg.safetensors", {name: tree[name] for name in FRONT_END})
     same(weights.load_vgg(tmp_path / "vgg.safetensors", INITIAL), tree)

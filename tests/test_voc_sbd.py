@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 with SBD: the lists, the labels, and archives that are a part only."""
+"""PASCAL VOC 2012 with SBD: the lists, the labels, and incomplete archives."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from segadv_jax import data
-from segadv_jax.data import pipeline, voc_sbd
+from segadv_jax.data import voc_sbd
 from segadv_jax.errors import InputError
 
 VOC_IDS = {"train": ["a", "b"], "val": ["c", "d"]}
@@ -19,7 +19,7 @@ SIZES = {name: (9 + i, 14) for i, name in enumerate("abcdef")}
 
 
 def label_of(name, source):
-    """u8[H,W], another for each source; VOC's has void."""
+    """u8[H,W], different for each source; VOC's has void."""
     random = np.random.RandomState(ord(name) + 100 * (source == "voc"))
     known = [*range(21), 255] if source == "voc" else range(21)
     return random.choice(np.array(known, np.uint8), SIZES[name])
@@ -71,7 +71,7 @@ def load(folder, tmp_path, allow_partial=True):
 
 def decoded(data_set, split):
     """{name: label} of a split, in its order."""
-    part = pipeline.read_split(data_set.builder, split)
+    part = data_set.read(split)
     return {
         name: np.array(Image.open(io.BytesIO(label)))
         for name, label in zip(part.ids, part.labels, strict=True)
@@ -87,7 +87,7 @@ def test_splits_take_vocs_label_where_both_annotate(tmp_path):
         "val": {"c": "voc", "d": "voc"},
         "val_full": {"c": "sbd"},
     }
-    assert set(data_set.builder.info.splits) == set(expected)
+    assert set(data_set.splits) == set(expected)
     for split, sources in expected.items():
         labels = decoded(data_set, split)
         assert list(labels) == list(sources)
@@ -95,7 +95,7 @@ def test_splits_take_vocs_label_where_both_annotate(tmp_path):
             np.testing.assert_array_equal(labels[name], label_of(name, source))
 
 
-def test_a_part_of_the_data_is_used_only_when_told(tmp_path):
+def test_incomplete_archives_are_used_only_if_that_is_allowed(tmp_path):
     folder = write(tmp_path / "archives")
     message = "train_aug has 4 of 10,582, train has 2 of 1,464, .*val_full has 1 of 1,103 images;"
     with pytest.raises(InputError, match=message + ".* set --config.data.allow_partial"):
@@ -103,11 +103,11 @@ def test_a_part_of_the_data_is_used_only_when_told(tmp_path):
     load(folder, tmp_path)
     with pytest.raises(InputError, match=message):  # Also when it is prepared already.
         load(folder, tmp_path, allow_partial=False)
-    with pytest.raises(InputError, match="allow_partial is of the data set voc_sbd"):
+    with pytest.raises(InputError, match="allow_partial is not an option of the data set synth"):
         data.load("synthetic", data_dir=str(tmp_path), allow_partial=True)
 
 
-def test_what_a_part_lacks_is_left_out(tmp_path):
+def test_missing_members_are_left_out(tmp_path):
     data_set = load(write(tmp_path / "archives", drop=("e.jpg", "b.png", "f.mat")), tmp_path)
     assert list(decoded(data_set, "train_aug")) == ["a"]
     assert list(decoded(data_set, "val")) == ["c", "d"]
@@ -149,7 +149,7 @@ def test_derivation_gives_the_published_lists(voc_archive):
     random = np.random.RandomState(0)
     shuffled = random.permutation(train_aug).tolist()
     voc = {"train": shuffled[:1_464], "val": random.permutation(val).tolist()}
-    # SBD annotates most of VOC's training images, too, and shares its images out otherwise.
+    # SBD also annotates most of VOC's training images, and splits its images differently.
     by_sbd = random.permutation(shuffled[400:] + annotated).tolist()
     splits = voc_sbd.derive_splits(voc, {"train": by_sbd[:8_498], "val": by_sbd[8_498:]})
     assert splits["train_aug"] == train_aug and splits["val"] == val
@@ -159,8 +159,8 @@ def test_derivation_gives_the_published_lists(voc_archive):
 
 def test_official_layout_is_read(voc_archive, tmp_path):
     data_set = load(voc_archive.parent, tmp_path)
-    numbers = {name: split.num_examples for name, split in data_set.builder.info.splits.items()}
-    assert numbers["train"] == 81 and numbers["val"] == 140 and numbers["val_full"] == 106
+    numbers = {name: len(data_set.read(name).ids) for name in ("train", "val", "val_full")}
+    assert numbers == {"train": 81, "val": 140, "val_full": 106}
     labels = decoded(data_set, "val")
     values = np.unique(np.concatenate([label.reshape(-1) for label in labels.values()]))
     np.testing.assert_array_equal(values, [*range(21), 255])

@@ -22,7 +22,7 @@ def group(name):
 
 
 def random_layers(names, classes=3, seed=0, widths=WIDTHS):
-    """{name: (kernel f32[O,I,kh,kw], bias f32[O])}, so scaled that activations keep their size."""
+    """{name: (kernel f32[O,I,kh,kw], bias f32[O])}, scaled to keep the size of activations."""
     rng, layers, inputs = np.random.default_rng(seed), {}, 3
     for name in names:
         outputs, side = widths.get(group(name), classes), SIDES.get(name, 3)
@@ -34,7 +34,7 @@ def random_layers(names, classes=3, seed=0, widths=WIDTHS):
 
 
 def ours(layers):
-    """The tree of {name: (kernel [O,I,kh,kw], bias)}, the input's convention aside."""
+    """The tree of {name: (kernel [O,I,kh,kw], bias)}; the input's colours stay as they are."""
     return {
         name: {"kernel": np.einsum("oihw->hwio", kernel), "bias": bias}
         for name, (kernel, bias) in layers.items()
@@ -42,7 +42,7 @@ def ours(layers):
 
 
 def same(a, b):
-    """That two trees are equal, and ``a`` is f32."""
+    """Asserts that two trees are equal, and `a` is f32."""
     assert a.keys() == b.keys()
     for name, value in a.items():
         if isinstance(value, dict):
@@ -60,8 +60,8 @@ def convolve(x, kernel, bias, pad=0, dilation=1):
     for i in range(kernel.shape[2]):
         for j in range(kernel.shape[3]):
             y, z = i * dilation, j * dilation
-            seen = x[:, y : y + rows, z : z + columns]
-            out = out + np.tensordot(kernel[:, :, i, j].astype("f8"), seen, 1)
+            shifted = x[:, y : y + rows, z : z + columns]
+            out = out + np.tensordot(kernel[:, :, i, j].astype("f8"), shifted, 1)
     return out
 
 
@@ -86,7 +86,7 @@ def floats(array):
 
 
 def blob(array, form="shape"):
-    """A BlobProto: "shape" as of 2015 on, "legacy" before, "double" of a net of that type."""
+    """A BlobProto: "shape" is the form since 2015, "legacy" the one before, "double" has f64."""
     if form == "legacy":
         sizes = (1,) * (4 - array.ndim) + array.shape
         dims = b"".join(field(i + 1, size) for i, size in enumerate(sizes))
@@ -98,7 +98,7 @@ def blob(array, form="shape"):
 
 
 def new_layer(name, kind, blobs=(), form="shape", dilation=1):
-    """A LayerParameter, with what Caffe writes beside."""
+    """A LayerParameter, with the other fields that Caffe writes."""
     content = field(1, name) + field(2, kind) + field(3, "below") + field(4, name)
     if blobs:
         content += b"".join(field(7, blob(array, form)) for array in blobs)
@@ -123,7 +123,7 @@ def old_layer(name, kind, blobs=(), form="legacy", dilation=1):
 
 
 def parts_of_a_net(layers, layer=new_layer, form="shape", last="ct_final", dilated=True):
-    """A NetParameter of ``layers`` as its top-level fields, with the layers without weights."""
+    """The top-level fields of a NetParameter: `layers`, and layers without weights."""
     parts = [field(1, "net"), field(3, "data"), field(8, field(1, bytes([1, 3, 90, 90])))]
     if layer is old_layer:
         parts[2:] = [field(4, size) for size in (10, 3, 224, 224)]
@@ -142,7 +142,7 @@ def parts_of_a_net(layers, layer=new_layer, form="shape", last="ct_final", dilat
 
 
 def released(layers):
-    """The names that the released Dilated-8 has for ``layers``."""
+    """`layers` under the names of the released Dilated-8."""
     return {"fc-final" if name == "final" else name: value for name, value in layers.items()}
 
 
@@ -153,7 +153,7 @@ def write_dilated8(path, layers):
 
 
 def vgg_classifier(layers, flatten=True):
-    """{name: (kernel, bias)} of a Caffe classifier: the front end, made matrices, and fc8."""
+    """{name: (kernel, bias)} of a Caffe classifier: the front end, as matrices, and fc8."""
     rng = np.random.default_rng(1)
     last = rng.standard_normal((5, len(layers["fc7"][1]), 1, 1)).astype("f4")
     layers = layers | {"fc8": (last, np.zeros(5, "f4"))}
@@ -165,7 +165,7 @@ def vgg_classifier(layers, flatten=True):
 
 
 def write_vgg(path, layers):
-    """The published classifier's kind of file."""
+    """A file like the published classifier."""
     net = parts_of_a_net(vgg_classifier(layers), old_layer, "legacy", "fc8", dilated=False)
     path.write_bytes(b"".join(net))
     return path

@@ -37,7 +37,7 @@ from tools.contenders import IMAGE, KINDS, NETWORKS, Ours, Peer, check_same, noi
 
 
 def rate(seconds, batch_size, count):
-    """Images per second of the turns that took ``seconds``: {"median", "min", "max"}."""
+    """Images per second of the turns that took `seconds`: {"median", "min", "max"}."""
     return spread([batch_size * count / s for s in seconds])
 
 
@@ -166,7 +166,7 @@ def machine():
 
 
 def table(result):
-    """The figures of ``main`` as lines of text."""
+    """The figures of `main` as lines of text."""
 
     def number(value, form=".1f"):
         return "-" if value is None else format(value, form)
@@ -222,7 +222,7 @@ def _names(known):
 
 
 def parse(argv):
-    """The options of the command line ``argv``, without the program's name."""
+    """The options of the command line `argv`, without the program's name."""
     work = (*KINDS, "pipeline")
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark",
@@ -250,7 +250,7 @@ def parse(argv):
 
 
 def main(argv):
-    """Runs the command line ``argv``, without the program's name."""
+    """Runs the command line `argv`, without the program's name."""
     options = parse(argv)
     if options.batch_size % jax.local_device_count():
         raise InputError(

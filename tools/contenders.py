@@ -1,6 +1,6 @@
-"""The programs that ``tools.benchmark`` times: the steps of this package, and those of PyTorch.
+"""The programs that `tools.benchmark` times: the steps of this package, and those of PyTorch.
 
-Both have ``reset()``, back to the initial weights, and ``run(kind, count)``. A kind of work is a
+Both have `reset()`, back to the initial weights, and `run(kind, count)`. A kind of work is a
 turn, "augmented" (both players, on patches that are cut, flipped, rotated and scaled from whole
 images) or "evaluate".
 """
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4  # Within which both programs' losses have to agree.
 
 
 def noise(batch_size, height, width):
-    """A batch of ``data`` with random pixels and labels in squares, some of them void."""
+    """A batch of `data` with random pixels and labels in squares, some of them void."""
     random = np.random.RandomState(0)
     label = random.randint(0, CLASSES, (batch_size, -(-height // 8), -(-width // 8)))
     label = np.where(random.uniform(size=label.shape) < 0.1, VOID, label).astype(np.uint8)
@@ -99,7 +99,7 @@ class Ours:
         }
 
     def run(self, kind, count):
-        """``count`` steps: (seconds, the last step's losses {name: float})."""
+        """`count` steps: (seconds, the last step's losses {name: float})."""
         begin = time.perf_counter()
         for _ in range(count):
             updates = () if kind == "evaluate" else (NO_UPDATES,)
@@ -157,7 +157,7 @@ def _serve(connection, settings):
 
 
 def check_same(kind, ours, theirs):
-    """Raises an InputError if one of the losses differs by more than ``TOLERANCE``."""
+    """Raises an InputError if one of the losses differs by more than `TOLERANCE`."""
     for name, value in theirs.items():
         if not abs(ours[name] - value) <= TOLERANCE * max(1, abs(value)):
             raise InputError(

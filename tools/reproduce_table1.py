@@ -1,8 +1,8 @@
 """Table 1 of the paper over several seeds: does adversarial training help on Stanford Background?
 
-Three arms, all from ``configs/stanford.py``: *standard*, cross-entropy alone; *printed*, the
+Three arms, all from `configs/stanford.py`: *standard*, cross-entropy alone; *printed*, the
 adversary as the paper prints it; *tuned*, the best adversarial setting found on the validation
-subset. In stages, each of which goes on where it was stopped:
+subset. In stages; the same command resumes a stage that was stopped:
 
     python -m tools.reproduce_table1 tune    --workdir=W --archives=FOLDER --processes=2
     git add docs/results/choices.json; git commit -m "Choices for Table 1"
@@ -10,333 +10,84 @@ subset. In stages, each of which goes on where it was stopped:
     python -m tools.reproduce_table1 confirm --workdir=W --archives=FOLDER --processes=2
     python -m tools.reproduce_table1 report  --workdir=W --archives=FOLDER
 
-``tune`` trains every point of the two grids and measures them on the validation subset; the test
-images are not read. Its choices have to be committed before ``train`` reads them. ``train`` runs
-the arms with --seeds on all training images and with --fraction_seeds, and --fraction_updates at
-the most, on parts of them; ``confirm`` repeats the setting with the largest gain with
---fresh_seeds. Later stages take these from the workdir. ``report`` writes
-``docs/results/*.csv``, the pictures and, from those files alone, ``docs/results.md``; without
---workdir it writes the page only. One seed of each arm again, beside what is recorded:
+`tune` trains every point of the two grids and measures them on the validation subset; the test
+images are not read. Its choices must be committed before `train` reads them. `train` runs the arms
+with --seeds on all training images and with --fraction_seeds, for at most --fraction_updates, on
+parts of them; `confirm` repeats the setting with the largest gain with --fresh_seeds. Later stages
+take these from the workdir. `report` writes `docs/results/*.csv`, the pictures and, from those
+files alone, `docs/results.md`; without --workdir it writes the page only. To train one seed of each
+arm again and compare it with what is recorded:
 
     python -m tools.reproduce_table1 repeat  --workdir=W2 --archives=FOLDER --processes=2 --seeds=0
 
-(with --part=0.125 those on an eighth of the images, which is quicker).
+(--part=0.125 takes the runs on an eighth of the images, which is quicker).
 
-What follows "--" are fields of main.py for all runs, before the settings of the arms, such as the
-resolution; ``tune`` records them with its choices, the other stages take them from there.
+What follows "--" are fields of the configuration for all runs, such as the resolution; the settings
+of the arms come after them. `tune` records them with its choices, and the other stages take them
+from there.
 """
 
-import os
+import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from segadv_jax import history
+from segadv_jax import cli, files
+from segadv_jax.campaign import arms, command_line, comparison, provenance, runs
+from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
-from segadv_jax.measures import MEASURES, describe, percent
-from tools import (
-    campaign,
-    command_line,
-    comparison,
-    pictures,
-    pool,
-    provenance,
-    results_files,
-    results_page,
-    runs,
-)
+from segadv_jax.metrics.names import PAPER_MEASURES, describe, percent
+from segadv_jax.report import page_files, pictures, program, table1_page, table1_runs
+from segadv_jax.report import table1_files as table1
+from segadv_jax.report.page_files import CAMPAIGN
+from segadv_jax.report.table1_files import ARMS, CHOICES, CONTROL, TABLE
 
 PROGRAM = "tools.reproduce_table1"
 STAGES = ("tune", "train", "confirm", "report", "repeat")
-CONFIG = "--config=configs/stanford.py"
-# The part of the training images -> the folder of its runs, in the order in which they are made.
-FRACTIONS = {1.0: "all", 1 / 8: "eighth", 1 / 4: "quarter", 1 / 2: "half"}
 SEEDS = {
     "seeds": "0,1,2,3,4",
     "fraction_seeds": "0,1,2",
     "fresh_seeds": "10,11,12,13,14",
     "tuning_seeds": "100",
 }
-TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run has to agree.
-
-# Both arms that are tuned get the same number of points, the segmenter's rate among what is tuned.
-_RATE = "--config.optimizer.segmenter.learning_rate={}"
-GRID = {
-    "standard": {f"rate_{rate}": [_RATE.format(rate)] for rate in (0.01, 0.02, 0.03, 0.04)},
-    "tuned": {
-        "scaling": [_RATE.format(0.02), "--config.encoding=scaling"],
-        "scaling_light": [
-            _RATE.format(0.03),
-            "--config.encoding=scaling",
-            "--config.loss.lam=0.03",
-        ],
-        "product": [_RATE.format(0.02), "--config.encoding=product"],
-        "hinge": [
-            _RATE.format(0.03),
-            "--config.loss.game=hinge",
-            "--config.loss.lam=0.02",
-            "--config.adversary.spectral_norm=True",
-        ],
-    },
-}
+TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run must agree.
 
 
-def arguments(arm, choices, fraction, place):
-    """The arguments of ``main.py`` for one arm: its configuration, the settings, the data."""
-    control = arm == results_files.CONTROL
-    fields = [*choices["shared"], *choices["chosen"]["tuned" if control else arm]]
-    fields.append(f"--config.data.fraction={fraction}")
-    fields += choices["parts"] if fraction < 1 else []
-    return _arguments("standard" if control else arm, [*place, *fields])
-
-
-def _arguments(arm, fields):
-    """The configuration of an arm, then the fields; of one that comes twice, the last."""
-    variant = "standard" if arm == "standard" else "printed"
-    (parsed,) = campaign.parse_arms([f"{arm}={CONFIG}:{variant}"], fields).values()
-    return parsed
-
-
-def plan(workdir, choices, fraction, seeds, place, arms=results_files.ARMS):
-    """The runs of the arms on a part of the training images, seed by seed."""
-    chosen = {arm: arguments(arm, choices, fraction, place) for arm in arms}
-    return campaign.plan(os.path.join(workdir, FRACTIONS[fraction]), chosen, seeds)
-
-
-def tune(options, place, shared):
-    """Trains the grids, measures them on the validation subset, and writes the choices."""
-    planned = {}
-    folder = os.path.join(options.workdir, "tuning")
-    for arm, points in GRID.items():
-        for point, fields in points.items():
-            # In place of the test images, which are not to be read yet.
-            fields = [*place, *shared, *fields, "--config.data.test=subset_7"]
-            one = {f"{arm}_{point}": _arguments(arm, fields)}
-            planned[arm, point] = campaign.plan(folder, one, options.tuning_seeds)
-    train(options, [run for seeds in planned.values() for run in seeds])
-    choices = {"shared": list(shared), "seeds": options.tuning_seeds, "grid": {}, "chosen": {}}
-    for (arm, point), seeds in planned.items():
-        rows = runs.results(seeds)
-        entry = {"fields": GRID[arm][point]}
-        entry |= {m: sum(row[m] for row in rows) / len(rows) for m in MEASURES}
-        choices["grid"].setdefault(arm, {})[point] = entry
-    for arm, points in choices["grid"].items():
-        best = max(points, key=lambda point: points[point]["mean_iou"])
-        choices["chosen"][arm] = points[best]["fields"]
-        print(f"{arm}: {best}, on the validation subset in %: {describe(points[best])}")
-    # The paper took the hyper-parameters of the segmenter over, with and without adversary.
-    choices["chosen"]["printed"] = choices["chosen"]["standard"]
-    choices |= {"commit": provenance.commit(), "command": provenance.command(PROGRAM)}
-    results_files.write_json(Path(options.results) / results_files.CHOICES, choices)
-
-
-def read_choices(options, committed=True):
-    """The choices of ``tune``, and what else holds for parts of the training images.
-
-    Raises:
-        InputError: there are none, or, if ``committed``, they are not committed as they are.
-    """
-    path = Path(options.results) / results_files.CHOICES
-    needed = results_files.NEEDED[results_files.CHOICES]
-    choices = results_files.read_json(path, needed) | {"parts": []}
-    if options.fraction_updates:
-        choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
-    if committed:
-        if not provenance.git("ls-files", "--", path.name, cwd=path.parent) or provenance.git(
-            "status", "--porcelain", "--", path.name, cwd=path.parent
-        ):
-            raise InputError(f"{path} is not committed; commit it before the test images are read")
-    return choices
-
-
-def train(options, planned):
-    """Trains and evaluates the runs that are not done.
-
-    Raises:
-        SystemExit: a run failed, with status 1.
-    """
-    failures = campaign.run_all(options, planned)
-    campaign.report_failures(failures)
-    if failures:
-        sys.exit(1)
-
-
-def _seeds(options):
-    """{part of the training images: its seeds}, in the order in which the runs are made."""
-    return dict.fromkeys(FRACTIONS, options.fraction_seeds) | {1.0: options.seeds}
-
-
-def all_runs(options, choices, place):
-    """The runs of the stage train: all arms, with each part of the images its seeds."""
-    return [
-        run
-        for fraction, numbers in _seeds(options).items()
-        for run in plan(options.workdir, choices, fraction, numbers, place)
-    ]
-
-
-def confirm(options, choices, place):
-    """Trains the pair with the largest gain in mean IoU over *standard* with fresh seeds.
-
-    Beside *tuned*, whose segmenter has settings of its own, its control is trained. The pair is
-    chosen once, by all runs of the stage train, and kept in ``campaign.json``.
-    """
-    path = Path(options.workdir) / results_files.CAMPAIGN
-    recorded = results_files.read_json(path)
-    if "confirmed" not in recorded:
-        for run in all_runs(options, choices, place):
-            if runs.read_result(run.folder) is None:
-                raise InputError(f"{run.folder} is not done; finish the stage train first")
-        rows, gains = collect(options, choices, place)[0], {}
-        for fraction, part in results_files.by_fraction(rows, vars(options)).items():
-            for arm in results_files.ARMS[1:]:
-                gain = comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
-                gains[arm, fraction] = gain
-        recorded["confirmed"] = max(gains, key=gains.get)
-        results_files.write_json(path, recorded)
-    arm, fraction = recorded["confirmed"]
-    print(f"the largest gain: {arm} with {fraction:g} of the training images")
-    arms = ("standard", arm, *([results_files.CONTROL] if arm == "tuned" else []))
-    train(options, plan(options.workdir, choices, fraction, options.fresh_seeds, place, arms))
-
-
-def collect(options, choices, place):
-    """Rows of ``table1.csv`` and of ``histories.csv`` for all runs that are done."""
-    arms = (*results_files.ARMS, results_files.CONTROL)
-    rows, histories = [], []
-    for fraction, numbers in _seeds(options).items():
-        numbers = [*numbers, *options.fresh_seeds]
-        planned = plan(options.workdir, choices, fraction, numbers, place, arms)
-        for run in planned:
-            for result in runs.results([run]):
-                runs.check_arguments(run)
-                config = campaign.load_config(run.arguments)
-                standard = config.alternation.schedule == "standard"
-                row = {"arm": run.arm, "seed": run.seed, "fraction": fraction}
-                row["encoding"] = "" if standard else config.encoding
-                row["lambda"] = 0.0 if standard else config.loss.lam
-                row |= {name: result[name] for name in ("split", *results_files.COLUMNS[5:])}
-                rows.append(row)
-                for line in history.read(os.path.join(run.folder, "history.csv")):
-                    histories.append({k: row[k] for k in ("arm", "seed", "fraction")} | line)
-    return rows, histories
-
-
-def report(options, place):
-    """Writes the files in ``docs/results`` and the page."""
-    folder = Path(options.results)
-    if options.workdir:
-        choices = read_choices(options)
-        rows, histories = collect(options, choices, place)
-        done = plan(options.workdir, choices, 1.0, options.seeds[:1], place)
-        for run in done:
-            if runs.read_result(run.folder) is None:
-                raise InputError(f"{run.folder} is not done; run the stage train first")
-        drawn = {run.arm: (campaign.load_config(run.arguments), run.folder) for run in done}
-        predicted = pictures.predict(drawn, results_page.SHOWN)
-        how = describe_campaign(options, rows)
-        results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
-        results_files.write_csv(
-            folder / results_files.HISTORIES, results_files.HISTORY_COLUMNS, histories
-        )
-        results_files.write_json(folder / results_files.CAMPAIGN, how)
-        # The photographs and their labels are not ours to publish: they stay in the workdir.
-        for target, given in ((folder, False), (Path(options.workdir), True)):
-            pictures.draw_labels(target / "figure3.png", *predicted, given=given)
-            maps = target / "figure3_probabilities.png"
-            pictures.draw_probabilities(maps, *predicted, row=0, given=given)
-        pictures.draw_curves(folder, rows, histories, how)
-    results_page.write(folder)
-    print(f"written: {results_page.page_of(folder)} and {folder}")
-
-
-def describe_campaign(options, rows):
-    """How the runs were made, for the page: seeds, machine, hours."""
-    recorded = results_files.read_json(Path(options.workdir) / results_files.CAMPAIGN)
-    seconds, evaluations = 0.0, list(Path(options.workdir).glob("*/*/seed_*/eval/*.json"))
-    for path in evaluations:
-        seconds += path.stat().st_mtime - (path.parents[1] / "config.json").stat().st_mtime
-    return recorded | {
-        "hours": seconds / 3600,
-        "runs": len(evaluations),
-        "tested_runs": len(rows),
-    }
-
-
-def record_campaign(options):
-    """Keeps in the workdir how its runs are made, for later stages and for the page."""
-    settings = {name: getattr(options, name) for name in (*SEEDS, "fraction_updates")}
-    path = Path(options.workdir) / results_files.CAMPAIGN
-    provenance.record(path, PROGRAM, options.processes, **settings)
-
-
-def repeat(options, choices, place):
-    """Trains one run of each arm and seed again, on one part of the images; the exit status.
-
-    It is 0 if every measure agrees with ``table1.csv`` within ``TOLERANCE``.
-    """
-    if (Path(options.workdir) / results_files.CAMPAIGN).exists():
-        raise InputError(
-            f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
-        )
-    known = results_files.read_csv(
-        Path(options.results) / results_files.TABLE, results_files.COLUMNS
-    )
-    known = {(row["arm"], row["seed"]): row for row in known if row["fraction"] == options.part}
-    planned = plan(options.workdir, choices, options.part, options.seeds, place)
-    for run in planned:
-        if (run.arm, run.seed) not in known:
-            raise InputError(
-                f"--seeds: {results_files.TABLE} has no run of {run.name} with --part="
-                f"{options.part:g} of the training images"
-            )
-    train(options, planned)
-    worst = 0.0
-    for row in runs.results(planned):
-        before = known[row["arm"], row["seed"]]
-        off = max(abs(row[measure] - before[measure]) for measure in MEASURES)
-        worst = max(worst, off)
-        print(
-            f"{row['arm']}, seed {row['seed']}, in %: {describe(row)}; recorded: "
-            f"{describe(before)}; largest difference {percent(off, '.4f')}"
-        )
-    agrees = worst <= TOLERANCE
-    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
-    return 0 if agrees else 1
-
-
-def _parse(argv):
-    """(options, arguments after "--")."""
-    parser = command_line.Parser("tools.reproduce_table1", __doc__)
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--workdir", default="", help="folder of the runs")
-    parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
-    parser.add_argument("--data_dir", default="", help="where prepared data is kept")
-    parser.add_argument(
-        "--results", default=str(provenance.ROOT / "docs" / "results"), help="folder to write"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    program.add_arguments(parser, STAGES, "results")
     parser.add_argument("--fraction_updates", type=int, help="of the parts; 0: as on all images")
-    parser.add_argument(
-        "--part", type=float, default=1.0, choices=FRACTIONS, help="of the images, to repeat"
-    )
-    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
-    parser.add_argument("--program", default=pool.MAIN, help="what to run instead of main.py")
+    parts = table1_runs.FRACTIONS
+    parser.add_argument("--part", type=float, default=1.0, choices=parts, help="to repeat")
     for name, seeds in SEEDS.items():
         parser.add_argument(f"--{name}", help=f"as {seeds}, which is the default")
-    end = argv.index("--") if "--" in argv else len(argv)
-    return parser.parse_args(argv[:end]), argv[end + 1 :]
 
 
-def settle(options):
+def main(options: argparse.Namespace) -> int:
+    if options.overrides and options.stage != "tune":
+        raise InputError(
+            f"{options.overrides[0]}: fields of all runs are given to the stage tune, once"
+        )
+    if options.stage != "report":
+        if not options.workdir:
+            raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
+        files.writable_folder(options.workdir, "--workdir")
+    settle(options)
+    stages = {"tune": tune, "train": train, "confirm": confirm, "report": report, "repeat": repeat}
+    return stages[options.stage](options)
+
+
+def settle(options: argparse.Namespace) -> None:
     """Gives the seeds and budgets their values: of a flag, of an earlier stage, or the default."""
     folder = options.results if options.stage == "repeat" else options.workdir
-    recorded = Path(folder) / results_files.CAMPAIGN
-    known = results_files.read_json(recorded) if folder and recorded.exists() else {}
+    recorded = Path(folder, CAMPAIGN)
+    known = page_files.read_json(recorded) if folder and recorded.exists() else {}
     for name, default in SEEDS.items():
         text = getattr(options, name)
         if text is None and name in known:
             seeds = known[name]
         else:
-            seeds = campaign.parse_seeds(default if text is None else text, f"--{name}")
+            seeds = arms.parse_seeds(default if text is None else text, f"--{name}")
         setattr(options, name, seeds)
     if options.fraction_updates is None:
         options.fraction_updates = known.get("fraction_updates", 0)
@@ -354,38 +105,179 @@ def settle(options):
                 raise InputError(f"--{name}: {min(shared)} is in --{other} too; choose others")
 
 
-def main(argv):
-    """Runs the command line ``argv``, without the program's name; returns the exit status."""
-    options, shared = _parse(argv)
-    campaign.check_processes(options.processes)
-    place = [f"--config.data.archives={options.archives}"] if options.archives else []
-    place += [f"--config.data.data_dir={options.data_dir}"] if options.data_dir else []
-    if shared and options.stage != "tune":
-        raise InputError(f"{shared[0]}: fields of all runs are given to the stage tune, once")
-    if options.stage != "report":
-        if not options.workdir:
-            raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
-        campaign.make_folder(options.workdir)
-    settle(options)
-    if options.stage == "report":
-        report(options, place)
-        return 0
-    if options.stage == "tune":
-        for variant in ("standard", "printed"):  # Before anything is recorded.
-            campaign.load_config([f"{CONFIG}:{variant}", *place, *shared])
-        record_campaign(options)
-        tune(options, place, shared)
-        return 0
-    if options.stage == "repeat":
-        return repeat(options, read_choices(options, committed=False), place)
-    choices = read_choices(options)
+def tune(options: argparse.Namespace) -> int:
+    """Trains the grids, measures them on the validation subset, and writes the choices."""
+    fields = [*program.data_fields(options), *options.overrides]
+    for variant in ("standard", "printed"):  # Before anything is recorded.
+        arms.load_config([f"--config={table1_runs.CONFIG}:{variant}", *fields])
     record_campaign(options)
-    if options.stage == "train":
-        train(options, all_runs(options, choices, place))
-    else:
-        confirm(options, choices, place)
+    planned = table1_runs.tuning(options, fields)
+    status = carry_out(options, [run for some in planned.values() for run in some])
+    if status:
+        return status
+    grid: dict[str, dict[str, Any]] = {arm: {} for arm in table1_runs.GRID}
+    for (arm, point), some in planned.items():
+        mean = comparison.spread(runs.results(some))
+        means = {m: mean[m]["mean"] for m in PAPER_MEASURES}
+        grid[arm][point] = {"fields": table1_runs.GRID[arm][point]} | means
+    chosen = {}
+    for arm, points in grid.items():
+        best = max(points, key=lambda point: points[point]["mean_iou"])
+        chosen[arm] = points[best]["fields"]
+        print(f"{arm}: {best}, on the validation subset in %: {describe(points[best])}")
+    # The paper keeps the hyper-parameters of the segmenter, with and without adversary.
+    chosen["printed"] = chosen["standard"]
+    choices = {"shared": options.overrides, "seeds": options.tuning_seeds, "grid": grid}
+    choices |= {"chosen": chosen, "commit": provenance.commit()}
+    choices |= {"command": provenance.command(PROGRAM)}
+    files.write_json(Path(options.results, CHOICES), choices)
     return 0
 
 
+def read_choices(options: argparse.Namespace, committed: bool = True) -> dict[str, Any]:
+    """The choices of `tune`, and what else holds for parts of the training images.
+
+    Raises:
+        InputError: there are none, or, if `committed`, they are not committed as they are.
+    """
+    path = Path(options.results, CHOICES)
+    choices = table1.read_choices(path.parent) | {"parts": []}
+    if options.fraction_updates:
+        choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
+    if committed:
+        known = provenance.git("ls-files", "--", path.name, cwd=path.parent)
+        changed = provenance.git("status", "--porcelain", "--", path.name, cwd=path.parent)
+        if changed or not known:
+            raise InputError(f"{path} is not committed; commit it before the test images are read")
+    return choices
+
+
+def record_campaign(options: argparse.Namespace) -> None:
+    """Keeps in the workdir how its runs are made, for later stages and for the page."""
+    settings = {name: getattr(options, name) for name in (*SEEDS, "fraction_updates")}
+    provenance.record(Path(options.workdir, CAMPAIGN), PROGRAM, options.processes, **settings)
+
+
+def carry_out(options: argparse.Namespace, planned: Sequence[Run]) -> int:
+    """Trains and evaluates the runs that are not done; the exit status, 1 if a run failed."""
+    return command_line.report_failures(command_line.train(options, planned))
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains all arms, with each part of the images its seeds."""
+    choices = read_choices(options)
+    record_campaign(options)
+    planned = table1_runs.train(options, choices)
+    return carry_out(options, [run for some in planned.values() for run in some])
+
+
+def confirm(options: argparse.Namespace) -> int:
+    """Trains the pair with the largest gain in mean IoU over *standard* with fresh seeds.
+
+    With *tuned*, whose segmenter has settings of its own, its control is trained as well. The pair
+    is chosen once, by all runs of the stage train, and kept in `campaign.json`.
+    """
+    choices = read_choices(options)
+    record_campaign(options)
+    path = Path(options.workdir, CAMPAIGN)
+    recorded = page_files.read_json(path)
+    if "confirmed" not in recorded:
+        recorded["confirmed"] = largest_gain(options, choices)
+        files.write_json(path, recorded)
+    arm, fraction = recorded["confirmed"]
+    print(f"the largest gain: {arm} with {fraction:g} of the training images")
+    names = ("standard", arm, *([CONTROL] if arm == "tuned" else []))
+    fresh = table1_runs.plan(options, choices, fraction, options.fresh_seeds, names)
+    return carry_out(options, fresh)
+
+
+def largest_gain(options: argparse.Namespace, choices: Mapping[str, Any]) -> tuple[str, float]:
+    """The arm and the part of the images with the largest gain in the stage train."""
+    planned = table1_runs.train(options, choices)
+    for run in (run for some in planned.values() for run in some):
+        if run.workdir.result() is None:
+            raise InputError(f"{run.folder} is not done; finish the stage train first")
+    rows, _ = table1_runs.collect(planned)
+    gains = {
+        (arm, fraction): comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
+        for fraction, part in table1.by_fraction(rows, vars(options)).items()
+        for arm in ARMS[1:]
+    }
+    return max(gains, key=lambda pair: gains[pair])
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes the files in `docs/results`, if there is a workdir, and the page."""
+    folder = Path(options.results)
+    if options.workdir:
+        write_files(options, folder)
+    page = page_files.page_of(folder)
+    page.write_text(table1_page.render(folder), encoding="utf-8")
+    print(f"written: {page} and {folder}")
+    return 0
+
+
+def write_files(options: argparse.Namespace, folder: Path) -> None:
+    """Writes the files of the page from the runs."""
+    choices = read_choices(options)
+    planned = table1_runs.train(options, choices)
+    shown = [run for run in planned[1.0] if run.seed == options.seeds[0]]
+    for run in shown:
+        if run.workdir.result() is None:
+            raise InputError(f"{run.folder} is not done; run the stage train first")
+    for fraction in table1_runs.FRACTIONS:
+        fresh = table1_runs.plan(options, choices, fraction, options.fresh_seeds, (*ARMS, CONTROL))
+        planned[fraction] += fresh
+    rows, histories = table1_runs.collect(planned)
+    drawn = {run.arm: (arms.load_config(run.arguments), run.folder) for run in shown}
+    predicted = pictures.predict(drawn, table1_page.SHOWN)
+    how = page_files.read_json(Path(options.workdir, CAMPAIGN)) | table1_runs.cost(options.workdir)
+    how["tested_runs"] = len(rows)
+    table1.write(folder, rows, histories, how)
+    # The photographs and their labels are not ours to publish: they stay in the workdir.
+    for target, given in ((folder, False), (Path(options.workdir), True)):
+        pictures.draw_labels(target / "figure3.png", *predicted, given=given)
+        maps = target / "figure3_probabilities.png"
+        pictures.draw_probabilities(maps, *predicted, row=0, given=given)
+    pictures.draw_curves(folder / "figure4.png", histories, how)
+    pictures.draw_gain(folder / "gain.png", rows, how)
+
+
+def repeat(options: argparse.Namespace) -> int:
+    """Trains one run of each arm and seed again, on one part of the images; the exit status.
+
+    It is 0 if every measure agrees with `table1.csv` within `TOLERANCE`.
+    """
+    choices = read_choices(options, committed=False)
+    if Path(options.workdir, CAMPAIGN).exists():
+        raise InputError(
+            f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
+        )
+    table = table1.read_table(Path(options.results))
+    known = {(row["arm"], row["seed"]): row for row in table if row["fraction"] == options.part}
+    planned = table1_runs.plan(options, choices, options.part, options.seeds)
+    for run in planned:
+        if (run.arm, run.seed) not in known:
+            raise InputError(
+                f"--seeds: {TABLE} has no run of {run.name} with --part={options.part:g} of the "
+                "training images"
+            )
+    status = carry_out(options, planned)
+    if status:
+        return status
+    worst = 0.0
+    for row in runs.results(planned):
+        before = known[row["arm"], row["seed"]]
+        off = max(abs(row[measure] - before[measure]) for measure in PAPER_MEASURES)
+        worst = max(worst, off)
+        print(
+            f"{row['arm']}, seed {row['seed']}, in %: {describe(row)}; recorded: "
+            f"{describe(before)}; largest difference {percent(off, '.4f')}"
+        )
+    agrees = worst <= TOLERANCE
+    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
+    return 0 if agrees else 1
+
+
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.report_errors(lambda argv: cli.run(PROGRAM, f"python -m {PROGRAM}", argv), sys.argv[1:])

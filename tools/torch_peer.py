@@ -3,7 +3,7 @@
 Written as one would write them in PyTorch for speed: channels-last tensors, no gradient that nobody
 uses, the image branch of the adversary and its verdict on the synthetic map computed once, the
 update of all parameters in one call. Images fill their canvas, so that no masks are needed; void is
-handled. ``serve`` runs in a process of its own, lest threads and memory of the two libraries
+handled. `serve` runs in a process of its own, lest threads and memory of the two libraries
 get in each other's way.
 """
 
@@ -23,7 +23,7 @@ from segadv_jax.models.preprocessing import BINOMIAL, RGB_TO_YUV, gaussian
 
 
 class Conv(nn.Module):
-    """Convolution, zero-padded to the same size; with a ``table`` the connected kernels only."""
+    """Convolution, zero-padded to the same size; with a `table` the connected kernels only."""
 
     def __init__(self, inputs, features, kernel, table=None):
         super().__init__()
@@ -53,7 +53,7 @@ def window(taps, places, length):
 
 
 def smooth(x, taps, step=1):
-    """Smooths [n,c,H,W] and keeps every ``step``-th pixel."""
+    """Smooths [n,c,H,W] and keeps every `step`-th pixel."""
     rows, columns = (window(taps, np.arange(0, s, step), s) for s in x.shape[2:])
     return rows @ x.contiguous() @ columns.T
 
@@ -129,7 +129,7 @@ class MultiScale(nn.Module):
 
 
 class TwoBranch(nn.Module):
-    """The adversary; ``see`` is its image branch."""
+    """The adversary; `see` is its image branch."""
 
     def __init__(self, maps, label_features=64, image_features=(16, 64), fused=(128, 256, 512)):
         super().__init__()
@@ -186,7 +186,7 @@ def mean_bce(logits, is_real, weights):
 
 
 class Training:
-    """Both networks, their optimizers, and the steps of ``segadv_jax.steps`` on tensors."""
+    """Both networks, their optimizers, and the steps of `segadv_jax.steps` on tensors."""
 
     def __init__(self, segmenter, adversary, lam, rates, momentum, compiled):
         self.lam = lam
@@ -259,7 +259,7 @@ class Training:
 
 
 def serve(connection, settings):
-    """Answers the requests of ``tools.benchmark`` over a pipe until it says "end"."""
+    """Answers the requests of `tools.benchmark` over a pipe until it says "end"."""
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     batches = {

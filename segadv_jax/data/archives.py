@@ -8,10 +8,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segadv_jax.errors import InputError
+from segadv_jax.files import PathLike, writable_folder
 
 FIELD = "--config.data.archives"
 
@@ -23,13 +25,13 @@ class Archive(NamedTuple):
     url: str
 
 
-def find(archive, folder, data_dir):
+def find(archive: Archive, folder: PathLike, data_dir: PathLike) -> Path:
     """Returns the path of `archive`, which is in `folder` or, if that is empty, downloaded.
 
     Downloads go to `data_dir`/downloads and are kept there.
 
     Raises:
-      InputError: the archive is not in the folder, or cannot be downloaded.
+        InputError: the archive is not in the folder, or cannot be downloaded.
     """
     if not folder:
         with lock(Path(data_dir) / "downloads"):
@@ -43,13 +45,13 @@ def find(archive, folder, data_dir):
     return path
 
 
-def find_beside(file_name, folder):
+def find_beside(file_name: str, folder: PathLike) -> Path | None:
     """The path of an archive that may lie in `folder`, or None; it cannot be downloaded."""
     path = Path(folder).expanduser() / file_name
     return path if folder and path.is_file() else None
 
 
-def _download(archive, folder):
+def _download(archive: Archive, folder: Path) -> Path:
     # Imported only here: finding, locking and reading archives needs no TensorFlow.
     from segadv_jax.data.cpu_tensorflow import tfds
 
@@ -67,14 +69,14 @@ def _download(archive, folder):
         ) from error
 
 
-def _check_network(url):
+def _check_network(url: str) -> None:
     """Raises OSError at once where there is no network: TFDS would retry for two minutes."""
     request = urllib.request.Request(url, method="HEAD")
     with contextlib.suppress(urllib.error.HTTPError):
         urllib.request.urlopen(request, timeout=30).close()
 
 
-def key(archive, path, *more):
+def key(archive: Archive, path: PathLike, *more: str) -> str:
     """Returns a short name for the content of `path`: changed archives get another key.
 
     It covers the archive's official name, its size, its SHA-256 and the strings `more`.
@@ -85,55 +87,92 @@ def key(archive, path, *more):
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def read_tar(path, wanted):
-    """Reads the members of a tar archive for whose name `wanted(name)` is true.
+class Members:
+    """The members of an archive in memory, by name."""
 
-    Returns:
-      A dict from member name to bytes. The archive is read to its end.
+    def __init__(self, path: PathLike, members: Mapping[str, Any]):
+        self.path, self._members = path, members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def read(self, name: str) -> bytes:
+        """The content of a member; an InputError names the archive if it has no such member."""
+        if name not in self:
+            raise InputError(f"{self.path} holds no {name}: it is incomplete; fetch it again")
+        return self._content(self._members[name], name)
+
+    def _content(self, member: Any, name: str) -> bytes:
+        del name
+        return member
+
+
+class StoredMembers(Members):
+    """The members of a tar archive that is not compressed: they need not fit in memory.
 
     Raises:
-      InputError: the archive is damaged or cut off.
+        InputError: the archive is damaged or cut off.
+    """
+
+    def __init__(self, path: PathLike):
+        try:
+            with tarfile.open(path, "r:") as tar:
+                places = {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise damaged(path, error) from error
+        super().__init__(path, places)
+
+    def _content(self, member: tuple[int, int], name: str) -> bytes:
+        start, size = member
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            content = file.read(size)
+        if len(content) < size:
+            raise damaged(self.path, f"it ends within {name}")
+        return content
+
+
+def read_tar(path: PathLike, wanted: Callable[[str], bool]) -> Members:
+    """Reads the members of a tar archive for whose name `wanted(name)` is true.
+
+    The archive is read to its end.
+
+    Raises:
+        InputError: the archive is damaged or cut off.
     """
     try:
         with tarfile.open(path) as tar:
-            return {m.name: tar.extractfile(m).read() for m in tar if m.isfile() and wanted(m.name)}
+            members = (member for member in tar if member.isfile() and wanted(member.name))
+            return Members(path, {m.name: _extracted(tar, m) for m in members})
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise damaged(path, error) from error
 
 
-def damaged(path, error):
-    """The InputError about an archive that cannot be read."""
-    reason = str(error).partition("\n")[0].rstrip(":")
+def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None, "only files are extracted"
+    return file.read()
+
+
+def damaged(path: PathLike, reason: object) -> InputError:
+    """The InputError about an archive that cannot be read, for the `reason` given."""
+    reason = str(reason).partition("\n")[0].rstrip(":")
     return InputError(
         f"the archive {path} ({os.path.getsize(path)} bytes) is damaged or incomplete"
         f" ({reason}); delete it and fetch it again"
     )
 
 
-def writable_folder(path):
-    """Creates the folder `path` if needed and returns it.
-
-    Raises:
-      InputError: it cannot be created or written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError("no permission to write")
-    except OSError as error:
-        raise InputError(
-            f"--config.data.data_dir: cannot write to {path} ({error.strerror or error})"
-        ) from error
-    return path
-
-
 @contextlib.contextmanager
-def lock(folder):
+def lock(folder: PathLike) -> Iterator[None]:
     """Holds a lock on `folder` (created if needed) against the other processes of this host.
 
     The system releases it when the process ends, however it ends.
     """
-    folder = writable_folder(Path(folder))
+    folder = writable_folder(folder, "--config.data.data_dir")
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -2,25 +2,27 @@
 
     FOLDER/images/NAME.jpg     or .jpeg, .png, .bmp, .webp, .tif
     FOLDER/labels/NAME.png     class indices 0 .. C-1, as grey values or as a palette's; 255 is void
-    FOLDER/classes.txt         optional: the classes' names, a line each; else as many as the labels
-                               have
+    FOLDER/classes.txt         optional: the names of the classes, one per line; without it there
+                               are as many classes as the labels use
     FOLDER/train.txt, validation.txt, test.txt
-                               optional: names of images, a line each; without any of these lists
-                               70, 15 and 15 % of the images, drawn once and for all by their names
+                               optional: names of images, one per line; without any of these lists
+                               the splits are 70, 15 and 15 % of the images, drawn by their names:
+                               the same in every run
 
-Everything is read and checked before anything is written; what is wrong is reported together.
+Everything is read and checked before anything is written. All problems are reported together.
 """
 
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from segadv_jax import VOID
-from segadv_jax.data import builders
+from segadv_jax.data import DataSet, builders, pipeline
 from segadv_jax.data.archives import FIELD
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
@@ -29,6 +31,8 @@ SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.85)  # Where the validation and the test images begin.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 REPORTED = 20  # Problems that an error lists.
+
+Splits = dict[str, list[str]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -52,38 +56,29 @@ class ImageFolder(builders.Builder):
         )
 
     def _split_generators(self, dl_manager):
-        del dl_manager  # nothing to download
+        del dl_manager  # Nothing to download.
         folder = Path(self.builder_config.folder)
         splits, class_names = check(folder)
         self.info.metadata["class_names"] = class_names
         return {split: self._generate_examples(folder, names) for split, names in splits.items()}
 
     def _generate_examples(self, folder, names):
-        images = _files(folder / "images", SUFFIXES)
+        images = {path.stem: path for path in _images(folder)}
         for name in names:
-            image, size = _read_image(images[name])
-            label = _read_label(folder / "labels" / f"{name}.png")
-            yield (
-                name,
-                {
-                    "image": image,
-                    "label": builders.png(label),
-                    "size": np.array(size, np.int32),
-                    "id": name,
-                },
-            )
+            image, _ = _read_image(images[name])
+            yield name, builders.example(name, image, _read_label(folder, name))
 
 
-def prepare(*, archives="", data_dir=""):
-    """Returns the prepared builder.
+def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
+    """Returns the prepared data set.
 
     Args:
-      archives: the folder.
-      data_dir: where prepared data is kept, by the files' names, sizes and times: what changes in
-        the folder is seen.
+        archives: the folder.
+        data_dir: where prepared data is kept, by the names, sizes and times of the files: a change
+            in the folder is noticed.
 
     Raises:
-      InputError: there is no such folder, or something is wrong with what it holds.
+        InputError: there is no such folder, or something is wrong with what it holds.
     """
     folder = Path(archives).expanduser()
     if not archives or not (folder / "images").is_dir() or not (folder / "labels").is_dir():
@@ -93,82 +88,112 @@ def prepare(*, archives="", data_dir=""):
         )
     folder = folder.resolve()
     config = Config(name=_key(folder), folder=str(folder))
-    return builders.prepare(ImageFolder, data_dir=builders.folder(data_dir), config=config)
+    builder = builders.prepare(ImageFolder, data_dir=builders.folder(data_dir), config=config)
+    class_names = tuple(builder.info.metadata["class_names"])
+    return pipeline.data_set(builder, class_names, builders.voc_palette(len(class_names)))
 
 
-def classes(builder):
-    """(class names, colours u8[C,3]) of a prepared folder."""
-    names = tuple(builder.info.metadata["class_names"])
-    return names, builders.voc_palette(len(names))
-
-
-def check(folder):
+def check(folder: Path) -> tuple[Splits, list[str]]:
     """Reads the whole folder.
 
     Returns:
-      ({split: names}, class names).
+        ({split: names}, class names).
 
     Raises:
-      InputError: names every file that is missing, unreadable, of another size than its image or
-        with labels that no class has.
+        InputError: lists every image or label that is missing, unreadable, of different sizes, or
+            with a class that does not exist, and what is wrong with the lists.
     """
-    images = _files(folder / "images", SUFFIXES)
+    images = {path.stem: path for path in _images(folder)}
     splits, problems = _splits(folder, images)
-    names = [path.stem for path in _paths(folder / "images", SUFFIXES)]
-    problems += [f"images/ has {n} twice" for n in sorted(images) if names.count(n) > 1]
-    class_names, found = _class_names(folder), set()
+    problems += _duplicates(folder)
+    class_names, used = _class_names(folder), set()
     for name in sorted({name for names in splits.values() for name in names}):
-        if name not in images:
-            problems.append(f"images/{name}.* is in a list, but not there")
-            continue
         try:
-            _, size = _read_image(images[name])
-            label = _read_label(folder / "labels" / f"{name}.png")
+            used |= _check_example(folder, name, images, class_names)
         except InputError as error:
             problems.append(str(error))
-            continue
-        if label.shape != size:
-            problems.append(
-                f"labels/{name}.png is {label.shape[0]}x{label.shape[1]} (height x width), its "
-                f"image {size[0]}x{size[1]}"
-            )
-        known = label[label != VOID].astype(int)
-        found |= set(np.unique(known).tolist())
-        if class_names and known.size and known.max() >= len(class_names):
-            problems.append(
-                f"labels/{name}.png has a class {known.max()}, but classes.txt names "
-                f"{len(class_names)}, from 0"
-            )
-    missing = sorted(set(range(max(found, default=-1) + 1)) - found)
-    if not problems and len(class_names or found) < 2:
-        problems.append("the labels have fewer than two classes")
-    elif not problems and not class_names and missing:
-        problems.append(
-            f"the labels have classes up to {max(found)}, but none of {_few(missing)}: is a value "
-            f"meant for void, which is {VOID}? Otherwise name the classes in classes.txt"
-        )
+    if not problems:  # Only then are all labels known.
+        problems += _check_classes(class_names, used)
     if problems:
         more = len(problems) - REPORTED
         listed = "; ".join(problems[:REPORTED]) + (f"; and {more} more" if more > 0 else "")
         raise InputError(f"{folder}: {listed}")
-    return splits, class_names or [f"class {index}" for index in sorted(found)]
+    return splits, class_names or [f"class {index}" for index in sorted(used)]
+
+
+def _check_example(folder, name, images, class_names):
+    """The classes in an example's label; an InputError says what is wrong with it."""
+    if name not in images:
+        raise InputError(f"a list names images/{name}.*, which does not exist")
+    _, size = _read_image(images[name])
+    label = _read_label(folder, name)
+    problems = []
+    if label.shape != size:
+        problems.append(
+            f"labels/{name}.png is {label.shape[0]}x{label.shape[1]} (height x width), its "
+            f"image {size[0]}x{size[1]}"
+        )
+    used = set(np.unique(label).tolist()) - {VOID}
+    if class_names and used and max(used) >= len(class_names):
+        problems.append(
+            f"labels/{name}.png has class {max(used)}, but classes.txt names only classes 0 to "
+            f"{len(class_names) - 1}"
+        )
+    if problems:
+        raise InputError("; ".join(problems))
+    return used
+
+
+def _check_classes(class_names, used):
+    """What is wrong with the classes that the labels use, as a list of problems."""
+    if len(class_names or used) < 2:
+        return ["the labels have fewer than two classes"]
+    missing = sorted(set(range(max(used, default=-1) + 1)) - used)
+    if class_names or not missing:
+        return []
+    few = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    return [
+        f"the labels have classes up to {max(used)}, but no pixel of {few}: if {max(used)} is "
+        f"meant to be void, write {VOID} instead; otherwise name all classes in classes.txt"
+    ]
+
+
+def _duplicates(folder):
+    """The names that several images have, as a list of problems."""
+    names = [path.stem for path in _images(folder)]
+    return [f"images/ has {name} twice" for name in sorted(set(names)) if names.count(name) > 1]
 
 
 def _splits(folder, images):
-    """({split: names}, problems) of the lists, or drawn."""
+    """({split: names}, problems) of the lists, or of a draw if there are no lists."""
     lists = {split: folder / f"{split}.txt" for split in SPLITS}
     given = {split: _lines(path) for split, path in lists.items() if path.is_file()}
-    if not given:
-        if len(images) < len(SPLITS):
-            known = ", ".join(SUFFIXES)
-            return {}, [f"images/ itself holds {len(images)} images ({known}): three are the least"]
-        # By a digest of the name: a new image does not move the others to other splits.
-        order = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
-        begin, end = (round(share * len(order)) for share in SHARES)
-        end = min(max(end, begin + 1), len(order) - 1)
-        begin = min(begin, end - 1)
-        parts = order[:begin], order[begin:end], order[end:]
-        return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}, []
+    if given:
+        return given, _check_lists(given)
+    if len(images) < len(SPLITS):
+        known = ", ".join(SUFFIXES)
+        return {}, [
+            f"images/ itself holds {len(images)} images ({known}), but at least three are needed"
+        ]
+    return _draw(images), []
+
+
+def _draw(names: Iterable[str]) -> Splits:
+    """Shares at least three names out to the splits.
+
+    They are ordered by a digest of the name: with a new image nearly all others stay where they
+    are.
+    """
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    begin, end = (round(share * len(order)) for share in SHARES)
+    end = min(max(end, begin + 1), len(order) - 1)
+    begin = min(begin, end - 1)
+    parts = order[:begin], order[begin:end], order[end:]
+    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def _check_lists(given):
+    """What is wrong with the lists {split: names}, as a list of problems."""
     problems = [f"{split}.txt names no image" for split, names in given.items() if not names]
     problems += [f"{split}.txt is missing" for split in SPLITS[:2] if split not in given]
     for split, names in given.items():
@@ -176,8 +201,8 @@ def _splits(folder, images):
         problems += [f"{split}.txt names {name} twice" for name in twice]
         for other in SPLITS[: SPLITS.index(split)]:
             both = sorted(set(names) & set(given.get(other, ())))
-            problems += [f"{name} is in {other}.txt and in {split}.txt" for name in both]
-    return given, problems
+            problems += [f"{name} is in both {other}.txt and {split}.txt" for name in both]
+    return problems
 
 
 def _lines(path):
@@ -189,36 +214,29 @@ def _lines(path):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _few(numbers):
-    """The first of some numbers, as text."""
-    return ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-
-
 def _class_names(folder):
+    """The lines of classes.txt; none if there is no such file."""
     path = folder / "classes.txt"
     if not path.is_file():
         return []
     names = _lines(path)
     if not 2 <= len(names) < VOID:
-        raise InputError(f"{path} names {len(names)} classes: give 2 to {VOID - 1}, a line each")
+        raise InputError(f"{path} names {len(names)} classes: give 2 to {VOID - 1}, one per line")
     if len(set(names)) < len(names):
-        raise InputError(f"{path} has a name twice")
+        raise InputError(f"{path} names a class twice")
     return names
 
 
-def _paths(folder, suffixes):
-    """The files of a folder with one of the suffixes, sorted."""
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes]
+def _images(folder):
+    """The paths of the images, sorted."""
+    paths = [
+        path for path in sorted((folder / "images").iterdir()) if path.suffix.lower() in SUFFIXES
+    ]
     return [path for path in paths if not path.name.startswith(".")]  # macOS leaves such files.
 
 
-def _files(folder, suffixes):
-    """{name without suffix: path} of ``_paths``."""
-    return {path.stem: path for path in _paths(folder, suffixes)}
-
-
 def _read_image(path):
-    """(the image as JPEG or PNG bytes, (height, width)), the way up that its file says."""
+    """(the image as JPEG or PNG bytes, (height, width)), turned as its EXIF data says."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
@@ -232,25 +250,25 @@ def _read_image(path):
         raise InputError(f"images/{path.name} is not a readable image ({error})") from error
 
 
-def _read_label(path):
-    """u8[H,W], class indices."""
+def _read_label(folder, name):
+    """u8[H,W], the class indices of an example."""
+    path = f"labels/{name}.png"
     try:
-        with Image.open(path) as opened:
+        with Image.open(folder / path) as opened:
             label, mode = np.array(opened), opened.mode
     except FileNotFoundError as error:
-        raise InputError(f"labels/{path.name} is missing") from error
+        raise InputError(f"{path} is missing") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"labels/{path.name} is not a readable image ({error})") from error
+        raise InputError(f"{path} is not a readable image ({error})") from error
     if mode not in ("L", "P") or label.dtype != np.uint8:
         raise InputError(
-            f"labels/{path.name} is of mode {mode}: save class indices as 8-bit grey values or "
-            "with a palette"
+            f"{path} has mode {mode}: save class indices as 8-bit grey values or with a palette"
         )
     return label
 
 
 def _key(folder):
-    """A short name for the folder's content, by the files' names, sizes and times."""
+    """A short name for the folder's content, by the names, sizes and times of its files."""
     digest = hashlib.sha256(str(folder).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,21 +1,22 @@
 """Procedurally drawn scenes whose local appearance is ambiguous and whose arrangement is not.
 
-What every scene obeys:
+The rules of every scene:
 
-- sky is above, one ground below: water, road or grass, never two of them;
-- behind water stands a line of trees, behind a road a row of buildings, behind grass either;
-- windows are in buildings only, in rows and columns;
+- the sky is above and one ground below: water, road or grass, never two of them;
+- there is a line of trees behind water, a row of buildings behind a road, either behind grass;
+- windows are only in buildings, in rows and columns;
 - vehicles are boats (hull and sail) on water and cars (body, cabin, wheels) on a road;
 - trees (a crown on a trunk) stand on grass, and far away beside a road;
 - what is nearer is larger, lower in the image, and hides what is behind it.
 
 Colours tell little: sky, water and window share one, road, building and vehicle a second, grass
-and tree a third; three grounds of four take the colour of any group; illumination, shading, haze
+and tree a third; three grounds in four take the colour of any group; illumination, shading, haze
 and noise differ from image to image. So a classifier of local patches cannot tell the classes
-apart, while a consistent label map can hardly be read in two ways.
+apart, although a scene as a whole can hardly be read in two ways.
 """
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from segadv_jax import VOID
@@ -28,12 +29,14 @@ _COLOURS = np.array([[108, 132, 158], [128, 124, 118], [102, 132, 98]], np.float
 _GROUPS = (0, 1, 0, 2, 0, 1, 2, 1)
 
 
-def draw(random):
-    """Draws a scene from the np.random.RandomState `random`.
+def draw(
+    random: np.random.RandomState,
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """Draws a scene with the random numbers of `random`.
 
     Returns:
-      image u8[H,W,3] and label u8[H,W], classes as in `CLASS_NAMES`, 255 = void; H is from 80 to
-      96, W from 104 to 128 pixels.
+        (image, label), RGB and class indices in the order of `CLASS_NAMES`, 255 = void. H is from
+        80 to 96 pixels, W from 104 to 128.
     """
     scene = _Scene(random, height=random.randint(80, 97), width=random.randint(104, 129))
     horizon = int(scene.height * random.uniform(0.38, 0.58))
@@ -63,7 +66,7 @@ def draw(random):
 
 
 class _Scene:
-    """An image and its label map, in which each shape is drawn at once."""
+    """An image and its label map; each shape is drawn in both at once."""
 
     def __init__(self, random, height, width):
         self.random, self.height, self.width = random, height, width
@@ -111,7 +114,7 @@ def _skyline(scene, horizon):
 
 
 def _boat(scene, x, y, size):
-    """A hull, and over it a triangular sail; `x`, `y` is the middle of the water line."""
+    """A hull with a triangular sail above it; `x`, `y` is the middle of the water line."""
     random, void = scene.random, scene.random.rand() < 0.3
     colour = scene.colour(_GROUPS[VEHICLE])
     deck, half = y - 0.25 * size, 0.6 * size

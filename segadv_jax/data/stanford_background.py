@@ -3,12 +3,12 @@
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
 from segadv_jax import VOID
-from segadv_jax.data import builders, stanford_splits
+from segadv_jax.data import DataSet, builders, pipeline, stanford_splits
 from segadv_jax.data.archives import Archive, find, key, read_tar
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
@@ -28,6 +28,9 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
+_IMAGE = "iccv09Data/images/{}.jpg"
+_LABEL = "iccv09Data/labels/{}.regions.txt"
+_SUFFIXES = (".jpg", ".regions.txt")
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,7 +38,7 @@ class Config(tfds.core.BuilderConfig):
     """The archive's path and the ids of each split; `name` identifies the content of both."""
 
     archive: str = ""
-    splits: dict = dataclasses.field(default_factory=dict)
+    splits: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 class StanfordBackground(builders.Builder):
@@ -52,12 +55,12 @@ class StanfordBackground(builders.Builder):
         )
 
     def _split_generators(self, dl_manager):
-        del dl_manager  # the archive's digest names the config: it is at hand before
+        del dl_manager  # The archive is at hand: its digest names the config.
         config = self.builder_config
         files = read_tar(config.archive, lambda name: name.endswith(_SUFFIXES))
         # All examples are checked before the first is written.
         examples = {
-            split: [_example(config.archive, files, name) for name in names]
+            split: [_example(files, name) for name in names]
             for split, names in config.splits.items()
         }
         return {split: self._generate_examples(part) for split, part in examples.items()}
@@ -67,58 +70,38 @@ class StanfordBackground(builders.Builder):
             yield example["id"], example
 
 
-def prepare(*, archives="", data_dir="", splits=None):
-    """Returns the prepared builder.
+def build(
+    *, archives: str = "", data_dir: str = "", splits: Mapping[str, list[str]] | None = None
+) -> StanfordBackground:
+    """Returns the prepared TFDS builder.
 
     Args:
-      archives: folder with `iccv09Data.tar.gz`; empty: it is downloaded.
-      data_dir: where prepared data is kept.
-      splits: {split: ids}; the shipped lists if None.
+        archives: folder with `iccv09Data.tar.gz`; empty: it is downloaded.
+        data_dir: where prepared data is kept.
+        splits: {split: ids}; the shipped lists if None.
 
     Raises:
-      InputError: the archive is missing, damaged, or lacks a file that the splits name.
+        InputError: the archive is missing, damaged, or lacks a file that the splits name.
     """
     splits = stanford_splits.read() if splits is None else splits
-    data_dir = builders.folder(data_dir)
-    path = find(ARCHIVE, archives, data_dir)
+    folder = builders.folder(data_dir)
+    path = find(ARCHIVE, archives, folder)
     name = key(ARCHIVE, path, json.dumps(splits, sort_keys=True))
     config = Config(name=name, archive=str(path), splits=splits)
-    return builders.prepare(StanfordBackground, data_dir=data_dir, config=config)
+    return builders.prepare(StanfordBackground, data_dir=folder, config=config)
 
 
-_IMAGE = "iccv09Data/images/{}.jpg"
-_LABEL = "iccv09Data/labels/{}.regions.txt"
-_SUFFIXES = (".jpg", ".regions.txt")
+def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
+    """Returns the prepared data set; for arguments and errors see `build`."""
+    builder = build(archives=archives, data_dir=data_dir)
+    return pipeline.data_set(builder, CLASS_NAMES, PALETTE)
 
 
-def _example(archive, files, name):
-    """Builds the example `name` from the archive's files {member: bytes}."""
-    image, label = (_member(archive, files, form.format(name)) for form in (_IMAGE, _LABEL))
-    where = f"{archive}: {_IMAGE.format(name)}"
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            opened.load()
-            size = opened.height, opened.width
-    except OSError as error:
-        raise InputError(f"{where} is not a readable image ({error})") from error
-    classes = _read_label(f"{archive}: {_LABEL.format(name)}", label)
-    if classes.shape != size:
-        raise InputError(
-            f"{where} is {size[0]}x{size[1]} (height x width), but its label is"
-            f" {classes.shape[0]}x{classes.shape[1]}"
-        )
-    return {
-        "image": image,
-        "label": builders.png(classes),
-        "size": np.array(size, np.int32),
-        "id": name,
-    }
-
-
-def _member(archive, files, member):
-    if member not in files:
-        raise InputError(f"{archive} holds no {member}: it is incomplete; fetch it again")
-    return files[member]
+def _example(files, name):
+    """The example `name` of the archive's `files`."""
+    image, label = files.read(_IMAGE.format(name)), files.read(_LABEL.format(name))
+    classes = _read_label(f"{files.path}: {_LABEL.format(name)}", label)
+    return builders.checked_example(f"{files.path}: {_IMAGE.format(name)}", name, image, classes)
 
 
 def _read_label(where, text):

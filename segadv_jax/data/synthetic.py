@@ -1,11 +1,11 @@
 """The synthetic data set: drawn scenes, nothing to download, prepared in seconds."""
 
 import numpy as np
+from jaxtyping import UInt8
 
-from segadv_jax.data import builders, scenes
+from segadv_jax.data import DataSet, builders, pipeline, scenes
 from segadv_jax.data.cpu_tensorflow import tfds
 
-CLASS_NAMES = scenes.CLASS_NAMES
 PALETTE = np.array(
     [
         [135, 206, 250],  # sky: light blue
@@ -39,30 +39,23 @@ class Synthetic(builders.Builder):
         )
 
     def _split_generators(self, dl_manager):
-        del dl_manager  # nothing to download
+        del dl_manager  # Nothing to download.
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split):
         for index in range(SPLITS[split]):
             image, label = example(split, index)
             name = f"{split}_{index:04d}"
-            yield (
-                name,
-                {
-                    "image": builders.png(image),
-                    "label": builders.png(label),
-                    "size": np.array(label.shape, np.int32),
-                    "id": name,
-                },
-            )
+            yield name, builders.example(name, builders.png(image), label)
 
 
-def example(split, index):
-    """Draws an example: image u8[H,W,3] and label u8[H,W]; the same for the same arguments."""
+def example(split: str, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """Draws an example, its image and its label; the same for the same arguments."""
     return scenes.draw(np.random.RandomState([SEED, list(SPLITS).index(split), index]))
 
 
-def prepare(*, archives="", data_dir=""):
-    """Returns the prepared builder; `archives` is not looked at, as there are none."""
+def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
+    """Returns the prepared data set; `archives` is not looked at, as there are none."""
     del archives
-    return builders.prepare(Synthetic, data_dir=builders.folder(data_dir))
+    builder = builders.prepare(Synthetic, data_dir=builders.folder(data_dir))
+    return pipeline.data_set(builder, scenes.CLASS_NAMES, PALETTE)

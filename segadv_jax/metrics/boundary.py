@@ -1,21 +1,27 @@
 """The BF measure: how well the boundaries of a prediction follow those of the ground truth.
 
 Csurka, Larlus and Perronnin, What is a good evaluation measure for semantic segmentation?, BMVC
-2013, as Luc et al. report it (Table 2). Per image and per class of the ground truth, precision and
-recall of the boundary points that have one of the other map's within a distance theta, and their
-harmonic mean. Distances are Euclidean and exact: all of this is arithmetic of integers.
+2013, as Luc et al. report it (Table 2). A boundary point is matched if the other map has a boundary
+point of the same class within a distance theta. Precision, recall and their harmonic mean F are
+taken per image and per class of the ground truth. Distances are Euclidean and exact: everything is
+integer arithmetic.
 
 Classes are bits of 32-bit words, so that one dilation by a disk serves all of them at once.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Float32, Int32, Integer, UInt8, UInt32
 
 from segadv_jax import VOID
+
+AnyArray = Array | np.ndarray
 
 PIXELS = 5  # Theta in the smallest image of a data set.
 BORDERS = ("outside", "ignore")
@@ -24,43 +30,57 @@ _BITS = 32
 _OUTSIDE, _UNLABELLED = -1, -2
 
 
-def smallest_diagonal(sizes):
-    """Smallest squared diagonal of a data set's images, sizes i32[N,2]; theta is 5 pixels there."""
-    return int(np.min(np.sum(np.square(np.asarray(sizes, np.int64)), -1)))
+class Tolerance(NamedTuple):
+    """Theta in the images of a data set: always the same part of an image's diagonal.
 
-
-def largest_radius(sizes, smallest):
-    """The largest whole distance below theta in any image: int.
-
-    Args:
-      sizes: i32[N,2].
-      smallest: of ``smallest_diagonal``, of the same data set.
+    Attributes:
+        smallest: squared diagonal, in pixels, of the smallest image; theta is 5 pixels there.
+        radius: the largest whole distance below theta in any image, or more.
     """
-    diagonal = int(np.max(np.sum(np.square(np.asarray(sizes, np.int64)), -1)))
-    return math.isqrt((PIXELS**2 * diagonal - 1) // smallest)
+
+    smallest: int
+    radius: int
+
+    @classmethod
+    def of(cls, sizes: Integer[AnyArray, "images 2"]) -> "Tolerance":
+        """The tolerance in a data set whose images have these true sizes."""
+        diagonals = np.sum(np.square(np.asarray(sizes, np.int64)), -1)
+        smallest, largest = int(np.min(diagonals)), int(np.max(diagonals))
+        return cls(smallest, math.isqrt((PIXELS**2 * largest - 1) // smallest))
+
+    @property
+    def theta(self) -> float:
+        """Theta as a part of the diagonal."""
+        return PIXELS / math.sqrt(self.smallest)
 
 
-def boundary_f(prediction, label, size, *, num_classes, smallest, radius, border="outside"):
+def boundary_f(
+    prediction: Integer[AnyArray, "n H W"],
+    label: UInt8[AnyArray, "n H W"],
+    size: Integer[AnyArray, "n 2"],
+    *,
+    num_classes: int,
+    tolerance: Tolerance,
+    border: str = "outside",
+) -> Float32[Array, "n C"]:
     """F measure of the boundaries of each class in each image.
 
     The boundary of a class is its mask minus the mask's erosion by the 4-neighbourhood. Void pixels
     belong to no class in either map, and boundary points beside them do not count. A point is
-    matched if the other map has one of the same class strictly nearer than theta, which is as
-    large a part of the image's diagonal as makes 5 pixels in the smallest image.
+    matched if the other map has one of the same class strictly nearer than theta.
 
     Args:
-      prediction: integer[n,H,W], classes.
-      label: u8[n,H,W], 255 = void; void beyond the true size.
-      size: i32[n,2] true sizes.
-      num_classes: C.
-      smallest: of ``smallest_diagonal``.
-      radius: of ``largest_radius``, or more.
-      border: "outside": beyond the image is another class, and a mask that touches the image's
-        border has boundary points there; "ignore": it has not.
+        prediction: classes.
+        label: classes, 255 = void; void beyond the true size.
+        size: true sizes.
+        num_classes: C.
+        tolerance: theta.
+        border: "outside": beyond the image is another class, and a mask that touches the image's
+            border has boundary points there; "ignore": it has none there.
 
     Returns:
-      f32[n,C]: 0 where a class is missing in the prediction, NaN where it has no boundary point in
-      the ground truth.
+        F: 0 where a class is missing in the prediction, NaN where it has no boundary point in the
+        ground truth.
     """
 
     def one(prediction, label, size):
@@ -73,25 +93,25 @@ def boundary_f(prediction, label, size, *, num_classes, smallest, radius, border
 
         true, predicted = (_points(classes(x), border) for x in (label, prediction))
         # The largest squared distance below theta: theta^2 = 25 * diagonal^2 / smallest.
-        reach = (PIXELS**2 * jnp.sum(jnp.square(size)) - 1) // smallest
-        recall, there = _matched(true, predicted, reach, num_classes, radius)
-        precision, found = _matched(predicted, true, reach, num_classes, radius)
+        reach = (PIXELS**2 * jnp.sum(jnp.square(size)) - 1) // tolerance.smallest
+        recall, there = _matched(true, predicted, reach, num_classes, tolerance.radius)
+        precision, found = _matched(predicted, true, reach, num_classes, tolerance.radius)
         f = 2 * precision * recall / jnp.maximum(precision + recall, 1e-12)
         return jnp.where(there > 0, jnp.where(found > 0, f, 0.0), jnp.nan)
 
     return jax.vmap(one)(prediction, label, size)
 
 
-def image_sums(f, first=0):
+def image_sums(f: Float[AnyArray, "n C"], first: int = 0) -> dict[str, Float32[Array, "..."]]:
     """Sums over the images of a batch.
 
     Args:
-      f: f32[n,C] of ``boundary_f``.
-      first: the first class that counts in an image's mean: 1 leaves the background out.
+        f: of `boundary_f`.
+        first: the first class that counts in an image's mean: 1 leaves the background out.
 
     Returns:
-      {"sum", "squares", "images": f32[], of the means over an image's classes; "class_sum",
-      "class_images": f32[C]}.
+        {"sum", "squares", "images": f32[], of the means over an image's classes; "class_sum",
+        "class_images": f32[C]}.
     """
     known = ~jnp.isnan(f)
     f = jnp.where(known, f, 0)
@@ -106,16 +126,16 @@ def image_sums(f, first=0):
     }
 
 
-def measures(totals, border="outside"):
+def measures(totals: Mapping[str, Any], border: str = "outside") -> dict[str, Any]:
     """BF over a data set from the sums of its images.
 
     Args:
-      totals: {"bf_<border>_<name of image_sums>": number or array}.
-      border: one of BORDERS.
+        totals: {"bf_<border>_<name of image_sums>": number or array}.
+        border: one of BORDERS.
 
     Returns:
-      {"mean_bf", "std_bf": float, over images; "bf": f64[C], means over the images of a class}, NaN
-      where there is none.
+        {"mean_bf", "std_bf": float, over images; "bf": f64[C], means over the images of a class},
+        NaN where there are no images.
     """
     sums = {k: np.asarray(totals[f"bf_{border}_{k}"], np.float64) for k in _SUMS}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -125,11 +145,12 @@ def measures(totals, border="outside"):
     return {"mean_bf": float(mean), "std_bf": float(np.sqrt(variance)), "bf": by_class}
 
 
-def _points(classes, border):
-    """i32[H,W]: the class at its boundary points, -1 elsewhere."""
+def _points(classes: Int32[Array, "H W"], border: str) -> Int32[Array, "H W"]:
+    """The class at its boundary points, -1 elsewhere."""
     around = jnp.pad(classes, 1, constant_values=_OUTSIDE)
     height, width = classes.shape
-    keep, differs = True, False
+    keep: Any = True
+    differs: Any = False
     for row, column in ((0, 1), (2, 1), (1, 0), (1, 2)):
         neighbour = lax.dynamic_slice(around, (row, column), (height, width))
         other = neighbour != classes
@@ -140,8 +161,14 @@ def _points(classes, border):
     return jnp.where((classes >= 0) & differs & keep, classes, -1)
 
 
-def _matched(points, others, reach, num_classes, radius):
-    """(part of a class's ``points`` with one of ``others`` within reach, points): f32[C] each."""
+def _matched(
+    points: Int32[Array, "H W"],
+    others: Int32[Array, "H W"],
+    reach: Integer[Array, ""],
+    num_classes: int,
+    radius: int,
+) -> tuple[Float32[Array, " C"], Integer[Array, " C"]]:
+    """Part of a class's `points` with one of `others` within reach, and the number of points."""
     near = _dilate(_words(others, num_classes), reach, radius)
     index = jnp.maximum(points, 0)
     word = jnp.take_along_axis(near, (index // _BITS)[None], 0)[0]
@@ -152,20 +179,22 @@ def _matched(points, others, reach, num_classes, radius):
     return counts[:, 1] / jnp.maximum(number, 1), number
 
 
-def _words(points, num_classes):
-    """u32[K,H,W]: bit c % 32 of word c // 32 says whether a point of class c lies there."""
+def _words(points: Int32[Array, "H W"], num_classes: int) -> UInt32[Array, "K H W"]:
+    """Bit c % 32 of word c // 32 says whether a point of class c lies there."""
     words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
     bit = jnp.uint32(1) << (points % _BITS).astype(jnp.uint32)
     return jnp.where(words == (points // _BITS)[None], bit[None], jnp.uint32(0))
 
 
-def _dilate(words, reach, radius):
-    """u32[K,H,W]: the bits of all places whose squared distance is ``reach`` or less."""
+def _dilate(
+    words: UInt32[Array, "K H W"], reach: Integer[Array, ""], radius: int
+) -> UInt32[Array, "K H W"]:
+    """The bits of all places whose squared distance is `reach` or less."""
     _, height, width = words.shape
     wide = jnp.pad(words, [(0, 0), (0, 0), (radius, radius)])
 
     def widen(step, rows):
-        """Row of the table: the bits within ``step`` columns to either side."""
+        """Row of the table: the bits within `step` columns to either side."""
         left, right = (
             lax.dynamic_slice_in_dim(wide, radius + shift, width, 2) for shift in (-step, step)
         )

@@ -1,21 +1,28 @@
 """Pixel accuracy, class accuracy and intersection over union, from one confusion matrix."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int32, Integer, UInt8
 
 from segadv_jax import VOID
 
 
-def confusion_matrix(prediction, label, num_classes):
+def confusion_matrix(
+    prediction: Integer[Array | np.ndarray, "*shape"],
+    label: UInt8[Array | np.ndarray, "*shape"],
+    num_classes: int,
+) -> Int32[Array, "C C"]:
     """Counts pixels by true and predicted class; void pixels count nowhere.
 
     Args:
-      prediction: integer[...] in 0..C-1.
-      label: u8[...], 255 = void.
-      num_classes: C.
+        prediction: classes in 0..C-1.
+        label: classes, 255 = void.
+        num_classes: C.
 
     Returns:
-      i32[C,C], row = true class, column = predicted class.
+        Counts, row = true class, column = predicted class.
     """
     index = label.astype(jnp.int32) * num_classes + prediction
     # Void pixels fall into one bin past the end, which is cut off.
@@ -24,20 +31,20 @@ def confusion_matrix(prediction, label, num_classes):
     return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
-def measures(confusion):
+def measures(confusion: Integer[Array | np.ndarray, "C C"]) -> dict[str, Any]:
     """The paper's three measures (Section 4; IoU as PASCAL VOC defines it).
 
     Args:
-      confusion: integer[C,C], row = true class.
+        confusion: counts, row = true class.
 
     Returns:
-      {"pixel_accuracy", "class_accuracy", "mean_iou": float, "iou": f64[C]}. The class accuracy is
-      the mean recall over the classes that occur in the ground truth; the IoU of a class that
-      occurs neither there nor in the predictions is NaN and left out of the mean. Without a
-      labelled pixel all are NaN.
+        {"pixel_accuracy", "class_accuracy", "mean_iou": float, "iou": f64[C]}. The class accuracy
+        is the mean recall over the classes that occur in the ground truth. The IoU of a class that
+        occurs neither there nor in the predictions is NaN and left out of the mean. Without a
+        labelled pixel all are NaN.
     """
-    confusion = np.asarray(confusion, np.float64)
-    right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    counts = np.asarray(confusion, np.float64)
+    right, true, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
     with np.errstate(invalid="ignore"):
         recall, iou = right / true, right / (true + predicted - right)
         return {
@@ -48,6 +55,6 @@ def measures(confusion):
         }
 
 
-def _mean(values):
+def _mean(values: Float[np.ndarray, " C"]) -> float:
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

@@ -1,16 +1,18 @@
-"""Segmenters and adversaries by name."""
+"""Segmenters and adversaries by name: a new one takes one line here."""
 
 import functools
+from collections.abc import Callable
 
 from segadv_jax.models.adversary import FIELDS_OF_VIEW, FieldOfView, TwoBranch
+from segadv_jax.models.contracts import Adversary, Segmenter
 from segadv_jax.models.dilated8 import Dilated8
 from segadv_jax.models.multiscale import MultiScale
 
-# A segmenter is called as (image, size, keys) and declares `stride` and `offset` (see geometry.py)
-# and `margin`, the pixels of reflected border that its image comes with. An adversary has
-# see(image, size), judge(label_map, seen, size) and judged(label, size), is called as (label_map,
-# image, size), and declares `block`, the side in label cells of what it pools into one prediction.
-SEGMENTERS = {"multiscale": MultiScale, "dilated8": Dilated8}
-ADVERSARIES = {"two_branch": TwoBranch} | {
+__all__ = ["ADVERSARIES", "SEGMENTERS", "Adversary", "Segmenter"]
+__all__ += ["Dilated8", "FieldOfView", "MultiScale", "TwoBranch"]
+
+# Called with the module's fields; see `contracts.py` for what the modules have in common.
+SEGMENTERS: dict[str, Callable[..., Segmenter]] = {"multiscale": MultiScale, "dilated8": Dilated8}
+ADVERSARIES: dict[str, Callable[..., Adversary]] = {"two_branch": TwoBranch} | {
     name: functools.partial(FieldOfView, layers) for name, layers in FIELDS_OF_VIEW.items()
 }

@@ -3,13 +3,26 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.models.geometry import count_cells, inside, shrink
+from segadv_jax.models.contracts import AdversaryModule
+from segadv_jax.models.geometry import (
+    AnyArray,
+    CellLabels,
+    CellMaps,
+    Images,
+    Pixels,
+    Sizes,
+    count_cells,
+    inside,
+    shrink,
+)
 from segadv_jax.models.layers import DTYPES, Conv, max_pool
 from segadv_jax.models.preprocessing import local_contrast_normalize
 
@@ -18,24 +31,24 @@ _he_normal = nn.initializers.he_normal()
 _torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-class TwoBranch(nn.Module):
+class TwoBranch(AdversaryModule):
     """The adversary for Stanford Background (Figure 1 of the paper and of its supplement).
 
     The label map and the locally contrast-normalised RGB image pass through a branch each; both
-    have 64 channels when they are fused, lest one signal dominates. Two poolings after that leave
-    4x4 = 16 times fewer predictions than label cells, each with a view of 30x30 cells. Channels are
-    those drawn in the figure; the paper does not print the kernel sizes, which come from an
+    have 64 channels when they are fused, so that neither signal dominates. After two poolings there
+    are 4x4 = 16 times fewer predictions than label cells, each with a view of 30x30 cells. The
+    channels are those in the figure; the paper does not print the kernel sizes, which come from an
     independent reimplementation. ReLU after every convolution but the last.
 
     Attributes:
-      label_features: channels of the label branch.
-      image_features: channels of the image branch, which is pooled after each of its two layers.
-      fused_features: channels after the fusion; the first two layers are pooled.
-      branch_kernel: kernel of both branches.
-      fused_kernel: kernel after the fusion.
-      stride: the segmenter's, a multiple of 4: the image is seen at four times the label maps'
-        resolution, by area means.
-      spectral_norm: divide each kernel by its largest singular value (``layers.Conv``).
+        label_features: channels of the label branch.
+        image_features: channels of the image branch, which is pooled after each of its two layers.
+        fused_features: channels after the fusion; the first two layers are pooled.
+        branch_kernel: kernel of both branches.
+        fused_kernel: kernel after the fusion.
+        stride: the segmenter's, a multiple of 4: area means bring the image to four times the
+            resolution of the label maps.
+        spectral_norm: divide each kernel by its largest singular value (`layers.Conv`).
     """
 
     label_features: int = 64
@@ -46,7 +59,9 @@ class TwoBranch(nn.Module):
     stride: int = 4
     spectral_norm: bool = False
 
-    def __post_init__(self):
+    block = 4
+
+    def __post_init__(self) -> None:
         if self.stride % 4:
             raise ValueError(
                 f"two_branch takes a segmenter whose stride is a multiple of 4, not {self.stride}"
@@ -57,11 +72,7 @@ class TwoBranch(nn.Module):
             raise ValueError(f"fused_features is {self.fused_features}: set two numbers or more")
         super().__post_init__()
 
-    # Side, in label cells, of the block that is pooled into one prediction.
-    block = 4
-    least_cells = 1  # The least side of a map that any prediction can be made of.
-
-    def setup(self):
+    def setup(self) -> None:
         conv = functools.partial(Conv, kernel_init=_he_normal, spectral_norm=self.spectral_norm)
 
         def convs(name, widths, kernel):
@@ -74,40 +85,32 @@ class TwoBranch(nn.Module):
         self.fused = convs("fused", self.fused_features, self.fused_kernel)
         self.prediction = conv(1, self.fused_kernel)
 
-    def see(self, image, size):
-        """The image branch, which looks at the image once for both of its label maps.
-
-        Args:
-          image: f32[n,H,W,3], RGB in 0..255.
-          size: i32[n,2] true image sizes in pixels.
-
-        Returns:
-          f32[n,h,w,64], at the label cells.
-        """
+    def embed_image(self, image: Images, size: Sizes) -> Float[Array, "n h w features"]:
+        """The image branch: its features at the label cells."""
         x, size = shrink(image / 255, size, self.stride // 4)
         x = local_contrast_normalize(x, size)
         for conv in self.image:
             x, size = nn.relu(max_pool(conv(x, size), size)), count_cells(size, 2)
         return x
 
-    def judge(self, label_map, seen, size):
-        """Logit that a label map is ground truth.
+    def judge(
+        self,
+        label_map: CellMaps,
+        embedded: Float[AnyArray, "n _ _ features"],
+        size: Sizes,
+    ) -> Float[Array, "n rows columns 1"]:
+        """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
 
-        Args:
-          label_map: f32[n,h,w,C'], encoded, at the segmenter's stride.
-          seen: f32[n,h,w,64], of ``see``.
-          size: i32[n,2] true image sizes in pixels.
-
-        Returns:
-          f32[n,ceil(h/4),ceil(w/4),1].
+        Raises:
+            ValueError: the label map has another number of cells than the image.
         """
-        if seen.shape[:3] != label_map.shape[:3]:
+        if embedded.shape[:3] != label_map.shape[:3]:
             raise ValueError(
-                f"This adversary takes label maps at stride {self.stride}, {seen.shape[1:3]} cells "
-                f"for this image canvas, and got {label_map.shape[1:3]}."
+                f"This adversary takes label maps at stride {self.stride}: "
+                f"{embedded.shape[1:3]} cells for this image canvas, not {label_map.shape[1:3]}."
             )
         size = count_cells(size, self.stride)
-        x = jnp.concatenate([nn.relu(self.label(label_map, size)), seen], -1)
+        x = jnp.concatenate([nn.relu(self.label(label_map, size)), embedded], -1)
         for i, conv in enumerate(self.fused):
             x = conv(x, size)
             if i < 2:
@@ -115,19 +118,11 @@ class TwoBranch(nn.Module):
             x = nn.relu(x)
         return self.prediction(x, size)
 
-    def judged(self, label, size):
-        """The cell labels u8[n,h,w] that ``block`` by ``block`` belong to one prediction: all."""
-        del size
-        return label
 
-    def __call__(self, label_map, image, size):
-        """``judge`` of a label map beside its image: f32[n,ceil(h/4),ceil(w/4),1]."""
-        return self.judge(label_map, self.see(image, size), size)
-
-
+POOL: Literal["pool"] = "pool"
+Layer = tuple[int, int] | Literal["pool"]
 # Supplement, Table 1: (kernel, maps) of each convolution, top to bottom.
-POOL = "pool"
-FIELDS_OF_VIEW = {
+FIELDS_OF_VIEW: dict[str, Sequence[Layer]] = {
     "largefov": (
         *((3, 96), (3, 128), (3, 128), POOL),
         *((3, 256), (3, 256), POOL),
@@ -151,34 +146,36 @@ FIELDS_OF_VIEW = {
 }
 
 
-class FieldOfView(nn.Module):
+class FieldOfView(AdversaryModule):
     """The adversaries for PASCAL VOC 2012 (supplement, Table 1): they see the label map alone.
 
     ReLU after every convolution but the last, which has a map for "synthetic" and one for "ground
     truth": under their softmax the logit that a map is ground truth is the difference. A prediction
-    sees 34x34 label cells in LargeFOV, 18x18 in SmallFOV. The paper states neither the padding nor
-    the initialisation. The latter is Torch's, with which the printed learning rates work: shown
-    colours in steps of 0..255, as *product* does, a network that keeps its input's variance gives
-    logits in the tens and is gone after a single step at a rate of 0.1.
+    sees 34x34 label cells in LargeFOV, 18x18 in SmallFOV.
+
+    The paper states neither the padding nor the initialisation. The latter is Torch's, with which
+    the printed learning rates work. The *product* encoding shows colours in 0..255: a network that
+    keeps the variance of its input has logits in the tens there and diverges after a single step at
+    a rate of 0.1.
 
     Attributes:
-      layers: one of ``FIELDS_OF_VIEW``.
-      stride: the segmenter's.
-      padding: "same", zeros at the true border, or "valid": no prediction sees beyond the border,
-        and what lies near it is judged in nobody's block.
-      width: the numbers of maps, but the last, are multiplied by this. 1 is the paper's network.
-      spectral_norm: divide each kernel by its largest singular value (``layers.Conv``).
-      dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
+        layers: one of `FIELDS_OF_VIEW`.
+        stride: the segmenter's.
+        padding: "same", zeros at the true border, or "valid": no prediction sees beyond the border,
+            and the cells near it belong to no block.
+        width: factor on all numbers of maps but the last. 1 is the paper's network.
+        spectral_norm: divide each kernel by its largest singular value (`layers.Conv`).
+        dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
     """
 
-    layers: Sequence[tuple[int, int] | str]
+    layers: Sequence[Layer]
     stride: int = 8
     padding: str = "same"
     width: float = 1.0
     spectral_norm: bool = False
     dtype: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, known in (("padding", ("same", "valid")), ("dtype", tuple(DTYPES))):
             value = getattr(self, field)
             if value not in known:
@@ -188,21 +185,19 @@ class FieldOfView(nn.Module):
         super().__post_init__()
 
     @property
-    def block(self):
-        """Side, in label cells, of the block that is pooled into one prediction."""
+    def block(self) -> int:
         return 2 ** list(self.layers).count(POOL)
 
     @property
-    def field_of_view(self):
+    def field_of_view(self) -> int:
         """Side in label cells of what one prediction sees."""
         return self.block + 2 * self._border()
 
     @property
-    def least_cells(self):
-        """The least side in label cells of a map that any prediction can be made of."""
+    def least_cells(self) -> int:
         return 1 if self.padding == "same" else self.field_of_view
 
-    def _border(self):
+    def _border(self) -> int:
         """Label cells that a prediction sees on each side of its block."""
         border, jump = 0, 1
         for layer in self.layers:
@@ -212,50 +207,38 @@ class FieldOfView(nn.Module):
                 border += jump * (layer[0] // 2)
         return border
 
-    def _predictions(self, cells):
-        """Number of predictions along ``cells``, an int or an integer array, without padding."""
+    def _predictions(self, cells: Pixels) -> Pixels:
+        """Number of predictions along `cells`, an int or an integer array, without padding."""
         return (cells - self.field_of_view) // self.block + 1
 
-    def judged(self, label, size):
-        """The cell labels that ``block`` by ``block`` belong to one prediction.
+    def block_labels(self, label: CellLabels, size: Sizes) -> UInt8[AnyArray, "n rows columns"]:
+        """The cell labels of which `block` by `block` belong to one prediction.
 
-        Args:
-          label: u8[n,h,w] cell labels.
-          size: i32[n,2] true image sizes in pixels.
-
-        Returns:
-          u8[n,h,w]; without padding those that the predictions' blocks lie on, void where a
-          prediction would see beyond the true border.
+        Without padding these are the cells in the blocks of the predictions, void where a
+        prediction would see beyond the true border.
         """
         if self.padding == "same":
             return label
         border, predictions = self._border(), [self._predictions(side) for side in label.shape[1:]]
+        cells = jnp.asarray(label)
         for axis, count in enumerate(predictions, 1):
-            label = lax.slice_in_dim(label, border, border + self.block * count, axis=axis)
+            cells = lax.slice_in_dim(cells, border, border + self.block * count, axis=axis)
         blocks = self._predictions(count_cells(size, self.stride))
-        return jnp.where(inside(self.block * blocks, label.shape[1:])[..., 0], label, VOID)
-
-    def see(self, image, size):
-        """Nothing: these adversaries do not look at the image."""
-        del image, size
+        return jnp.where(inside(self.block * blocks, cells.shape[1:])[..., 0], cells, VOID)
 
     @nn.compact
-    def judge(self, label_map, seen, size):
-        """Logit that a label map is ground truth.
+    def judge(
+        self, label_map: CellMaps, embedded: None, size: Sizes
+    ) -> Float[Array, "n rows columns 1"]:
+        """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
 
-        Args:
-          label_map: f32[n,h,w,C'], encoded.
-          seen: None, of ``see``.
-          size: i32[n,2] true image sizes in pixels.
-
-        Returns:
-          f32[n,ceil(h/4),ceil(w/4),1]; without padding a prediction less for every 4 cells of the
-          field of view beyond the block.
+        Without padding there is one prediction less for every 4 cells by which the field of view
+        exceeds the block.
 
         Raises:
-          ValueError: the map is too small to be judged without padding.
+            ValueError: the map is too small to be judged without padding.
         """
-        del seen
+        del embedded
         if min(label_map.shape[1:3]) < self.least_cells:
             height, width = label_map.shape[1:3]
             raise ValueError(
@@ -264,7 +247,7 @@ class FieldOfView(nn.Module):
             )
         dtype, same = DTYPES[self.dtype], self.padding == "same"
         size = count_cells(size, self.stride)
-        x, number = label_map.astype(dtype), 0
+        x, number = jnp.asarray(label_map, dtype), 0
         convolutions = sum(layer != POOL for layer in self.layers)
         for layer in self.layers:
             if layer == POOL:
@@ -286,7 +269,3 @@ class FieldOfView(nn.Module):
                 x = nn.relu(x)
         synthetic, real = jnp.split(x.astype(jnp.float32), 2, -1)
         return real - synthetic
-
-    def __call__(self, label_map, image, size):
-        """``judge`` of a label map, whatever the image."""
-        return self.judge(label_map, self.see(image, size), size)

@@ -10,33 +10,42 @@ pixels, are matrix products as well.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Float32
 
 TILE = 16  # Side of a tile in pixels. A power of two keeps the rounding errors small.
 POINTS = TILE**2 // 2 + 2  # Its frequencies, without those that mirror another.
 
-# What a multiplication of each kind takes in time, relative to one in XLA's own convolution and its
-# gradients on average: of the transforms of the tiles, which are cut out and put together as well,
-# of the kernel's, and in the products per frequency. Set so that the choice agrees with timings.
+# How long a multiplication of each kind takes, relative to one in XLA's own convolution and its
+# gradients on average: in the transforms of the tiles, which are cut out and put together as well,
+# in the transform of the kernel, and in the products per frequency. They were chosen so that
+# `prefers_tiles` agrees with timings.
 _OF_TILES, _OF_KERNEL, _OF_PRODUCTS = 2.0, 1.0, 1.5
 
+Maps = Float[Array, "n H W I"]
+Kernel = Float[Array, "kh kw I O"]
+Pads = Sequence[tuple[int, int]]  # ((above, below), (left, right)), pixels of zeros.
 
-def convolve(x, kernel, *, dilation=1, padding="SAME"):
+
+def convolve(
+    x: Maps, kernel: Kernel, *, dilation: int = 1, padding: str | Pads = "SAME"
+) -> Float[Array, "n h w O"]:
     """Convolution of stride 1 (cross-correlation, as is usual in networks).
 
-    Args:
-      x: f[n,H,W,I].
-      kernel: f[kh,kw,I,O], of the same type.
-      dilation: distance in pixels between neighbouring taps of the kernel.
-      padding: "SAME", "VALID" or ((above, below), (left, right)), in zeros.
+    Which algorithm computes it depends on the shapes and on the platform that the program is
+    compiled for; results agree within the rounding of float32.
 
-    Returns:
-      f[n,H',W',O]. Which algorithm computes it depends on the shapes and on the platform that the
-      program is compiled for; results agree within the rounding of float32.
+    Args:
+        x: maps.
+        kernel: of the same type.
+        dilation: distance in pixels between neighbouring taps of the kernel.
+        padding: "SAME", "VALID" or explicit.
     """
     reach = [dilation * (side - 1) + 1 for side in kernel.shape[:2]]
     if isinstance(padding, str):
@@ -44,11 +53,11 @@ def convolve(x, kernel, *, dilation=1, padding="SAME"):
     padding = tuple((int(before), int(after)) for before, after in padding)
     if prefers_tiles(x.shape, kernel.shape, dilation, padding):
         return _by_platform(x, kernel, dilation, padding)
-    return native(x, kernel, dilation, padding)
+    return xla_convolve(x, kernel, dilation, padding)
 
 
-def native(x, kernel, dilation, padding):
-    """XLA's own convolution; the arguments are those of ``convolve``, the padding explicit."""
+def xla_convolve(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
+    """XLA's own convolution; the arguments are those of `convolve`, the padding explicit."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -59,8 +68,10 @@ def native(x, kernel, dilation, padding):
     )
 
 
-def prefers_tiles(x_shape, kernel_shape, dilation, padding):
-    """Whether a CPU is faster with ``tiled``, by the multiplications that either takes."""
+def prefers_tiles(
+    x_shape: Sequence[int], kernel_shape: Sequence[int], dilation: int, padding: Pads
+) -> bool:
+    """Whether a CPU is faster with `tiled`, judged by the multiplications that each takes."""
     n, (kh, kw, inputs, outputs) = x_shape[0], kernel_shape
     if max(kh, kw) > TILE // 2 or 0 in x_shape:
         return False
@@ -79,42 +90,41 @@ def prefers_tiles(x_shape, kernel_shape, dilation, padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _by_platform(x, kernel, dilation, padding):
-    # Not the default backend of this host but the platform that is compiled for decides.
+    # The platform that is compiled for decides, not the default backend of this host.
     return lax.platform_dependent(
         x,
         kernel,
         cpu=functools.partial(tiled, dilation=dilation, padding=padding),
-        default=functools.partial(native, dilation=dilation, padding=padding),
+        default=functools.partial(xla_convolve, dilation=dilation, padding=padding),
     )
 
 
 def _forward(x, kernel, dilation, padding):
-    # The inputs are all that is kept: what one algorithm would keep beside them, the other would
-    # have to carry as well.
+    # Only the inputs are kept: what one algorithm kept beside them the other would have to carry.
     return _by_platform(x, kernel, dilation, padding), (x, kernel)
 
 
 def _backward(dilation, padding, inputs, cotangent):
-    def pull(algorithm):
+    def pull(algorithm: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
         def gradients(x, kernel, cotangent):
             convolution = functools.partial(algorithm, dilation=dilation, padding=padding)
             return jax.vjp(convolution, x, kernel)[1](cotangent)
 
         return gradients
 
-    return lax.platform_dependent(*inputs, cotangent, cpu=pull(tiled), default=pull(native))
+    return lax.platform_dependent(*inputs, cotangent, cpu=pull(tiled), default=pull(xla_convolve))
 
 
 _by_platform.defvjp(_forward, _backward)
 
 
-def tiled(x, kernel, dilation, padding):
-    """``native`` in the frequency domain; computes in float32."""
+def tiled(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
+    """`xla_convolve` in the frequency domain; computes in float32."""
     kh, kw, inputs, outputs = kernel.shape
     height, width = _output_shape(x.shape, kernel.shape, dilation, padding)
     step = TILE + 1 - kh, TILE + 1 - kw
     tiles = [-(-o // (dilation * s)) for o, s in zip((height, width), step, strict=True)]
-    # One more step of zeros than the tiles begin at, of which the last tile takes what it overlaps.
+    # One step of zeros after the tiles' own: the last tile overlaps a part of it.
     room = [(t + 1) * s * dilation for t, s in zip(tiles, step, strict=True)]
     after = [
         r - side - before for r, side, (before, _) in zip(room, x.shape[1:], padding, strict=False)
@@ -131,12 +141,12 @@ def tiled(x, kernel, dilation, padding):
     of_image, *parts = transforms(kh, kw)
     image = (of_image @ y).reshape(POINTS, 2 * inputs, -1)
     kernel = kernel.astype(jnp.float32).reshape(kh * kw, -1)
-    y = 0.0
+    total: Any = 0.0
     for of_kernel, of_output in parts:
         spectrum = (of_kernel @ kernel).reshape(POINTS, 2 * inputs, outputs)
         product = jnp.einsum("pit,pio->pto", image, spectrum)
-        y += of_output @ product.reshape(POINTS, -1)
-    y = y.reshape(*step, *grid, outputs)
+        total += of_output @ product.reshape(POINTS, -1)
+    y = total.reshape(*step, *grid, outputs)
 
     y = y.transpose(2, 3, 0, 4, 5, 1, 6, 7)  # n, tile, row, phase, tile, column, phase, maps
     y = y.reshape(len(x), tiles[0] * step[0] * dilation, tiles[1] * step[1] * dilation, outputs)
@@ -144,16 +154,18 @@ def tiled(x, kernel, dilation, padding):
 
 
 @functools.cache
-def transforms(kh, kw):
+def transforms(
+    kh: int, kw: int
+) -> tuple[Float32[np.ndarray, "waves pixels"], tuple[Any, Any], tuple[Any, Any]]:
     """A tile's convolution as products of matrices, all real.
 
-    A tile's spectrum is A tile, its real and its imaginary part one after the other for each
-    frequency. The product with the kernel's has as its real part the inner product with B kernel
-    and as its imaginary part that with B' kernel, and output = C real + C' imaginary. Of the
-    frequencies of real numbers, those whose mirrored one is here are left out.
+    A tile's spectrum is A tile, where the real part of each frequency is followed by its imaginary
+    part. The real part of its product with the kernel's spectrum is the inner product with B
+    kernel, the imaginary part that with B' kernel, and output = C real + C' imaginary. The spectrum
+    of real numbers is symmetric: of two frequencies that mirror each other one is left out.
 
     Returns:
-      A f32[2*130,16*16], (B f32[2*130,kh*kw], C f32[(17-kh)*(17-kw),130]), (B', C').
+        A f32[2*130,16*16], (B f32[2*130,kh*kw], C f32[(17-kh)*(17-kw),130]), (B', C').
     """
 
     def waves(height, width):
@@ -179,8 +191,8 @@ def transforms(kh, kw):
     )
 
 
-def _overlap(x, axis, step, side):
-    """Cuts an axis of (T + 1) * step pixels into T tiles of step + side - 1 pixels, new axes."""
+def _overlap(x: Array, axis: int, step: int, side: int) -> Array:
+    """Cuts an axis of (T + 1) * step pixels into two axes: T tiles, step + side - 1 pixels."""
     shape = x.shape[:axis], x.shape[axis + 1 :]
     blocks = x.reshape(*shape[0], -1, step, *shape[1])
     these = lax.slice_in_dim(blocks, 0, blocks.shape[axis] - 1, axis=axis)
@@ -189,7 +201,10 @@ def _overlap(x, axis, step, side):
     return jnp.concatenate([these, following], axis + 1)
 
 
-def _output_shape(x_shape, kernel_shape, dilation, padding):
+def _output_shape(
+    x_shape: Sequence[int], kernel_shape: Sequence[int], dilation: int, padding: Pads
+) -> tuple[int, ...]:
+    """(H', W') of a convolution."""
     return tuple(
         pixels + sum(pads) - dilation * (side - 1)
         for pixels, side, pads in zip(x_shape[1:3], kernel_shape[:2], padding, strict=True)

@@ -1,26 +1,38 @@
 """Dilated-8, the segmenter for PASCAL VOC 2012.
 
 Yu and Koltun, Multi-scale context aggregation by dilated convolutions, ICLR 2016. The *front end*
-is VGG-16 without its last two poolings, whose later layers are dilated instead, and predicts class
-maps at an eighth of the image's resolution; the *context module* looks at these maps alone, with
-dilations that grow to 16, and refines them. Layers have the names of the published model.
+is VGG-16 without its last two poolings; the layers after them are dilated instead. It predicts
+class maps at an eighth of the image's resolution. The *context module* looks at these maps alone,
+with dilations that grow to 16, and refines them. Layers have the names of the published model.
 """
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
-from segadv_jax.models.geometry import cell_means, count_cells, nearest_pixels
+from segadv_jax.models.contracts import SegmenterModule
+from segadv_jax.models.geometry import (
+    AnyArray,
+    Images,
+    Sizes,
+    cell_means,
+    count_cells,
+    nearest_pixels,
+)
 from segadv_jax.models.layers import DTYPES, Conv, dropout, max_pool, zero_outside
 
 # The mean colour of the training images, subtracted from RGB in 0..255.
 MEAN_RGB = (116.52, 111.36, 102.93)
 
 # Stages of (layer, kernel, dilation, maps). A 2x2 pooling follows each of the first three.
-FRONT_END = (
+Layer = tuple[str, int, int, int]
+FRONT_END: tuple[tuple[Layer, ...], ...] = (
     (("conv1_1", 3, 1, 64), ("conv1_2", 3, 1, 64)),
     (("conv2_1", 3, 1, 128), ("conv2_2", 3, 1, 128)),
     (("conv3_1", 3, 1, 256), ("conv3_2", 3, 1, 256), ("conv3_3", 3, 1, 256)),
@@ -29,7 +41,7 @@ FRONT_END = (
     (("fc6", 7, 4, 4096), ("fc7", 1, 1, 4096)),
 )
 POOLED = 3
-# (layer, kernel, dilation, maps per class in the large module); the basic one has one throughout.
+# (layer, kernel, dilation, maps per class in the large module; the basic module has one).
 CONTEXT = (
     ("ct_conv1_1", 3, 1, 2),
     ("ct_conv1_2", 3, 1, 2),
@@ -40,25 +52,22 @@ CONTEXT = (
     ("ct_fc1", 3, 1, 32),
     ("ct_final", 1, 1, 1),
 )
-CONTEXT_BORDER = 33  # Cells that the context module takes from each side of what it is given.
+CONTEXT_BORDER = 33  # Cells by which the context module shortens its maps on each side.
 
 
-def identity_init(groups, deviation=0.01):
+def identity_init(groups: int, deviation: float = 0.01) -> nn.initializers.Initializer:
     """Initializer with which the context module passes its input on (Yu and Koltun, Eqs. 4 and 5).
 
-    The centre tap is groups / O between an input and an output map of the same group, of which
-    there is one per class; all else is Gaussian noise. ``deviation`` is that of a layer with one
-    map per class; in a wider one noise is as many times smaller as the tap.
+    There is a group of maps per class. The centre tap between an input and an output map of the
+    same group is groups / O, for O output maps; all other taps are Gaussian noise.
 
     Args:
-      groups: number of classes, of which the maps of every layer are a multiple.
-      deviation: of the noise.
-
-    Returns:
-      A function (key, (kh, kw, I, O), dtype) to f[kh,kw,I,O].
+        groups: number of classes; the number of maps of every layer is a multiple of it.
+        deviation: of the noise in a layer with one map per class; in a wider layer the noise is
+            smaller by the same factor as the tap.
     """
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         height, width, inputs, outputs = shape
         tap = groups / outputs
         kernel = deviation * tap * jax.random.normal(key, shape, dtype)
@@ -70,34 +79,35 @@ def identity_init(groups, deviation=0.01):
     return init
 
 
-class Dilated8(nn.Module):
+class Dilated8(SegmenterModule):
     """Dilated-8 segmenter.
 
-    With ``padding="reflect"``, the published geometry, no convolution pads: the image comes with a
-    reflected border of ``margin`` pixels (``data.augment.reflect_border``), the front end's maps
-    are padded once with the 33 zero cells that the context module takes away, and cell i is pixel
-    8i of the image, although its field of view is centred at 8i + 3.5. The zeros begin where the
-    image ends, so that nothing depends on the canvas. In the released program they begin where its
-    tiles of 66x66 cells end, which the reflected image fills: ``tile=66``, in evaluation.
+    With `padding="reflect"`, the published geometry, no convolution pads. The image comes with a
+    reflected border of `margin` pixels (`resampling.reflect_border`), and the front end's maps are
+    padded once with the 33 zero cells that the context module takes away. Cell i is pixel 8i of the
+    image, although its field of view is centred at 8i + 3.5. The zeros begin where the image ends,
+    so that nothing depends on the canvas. In the released program they begin at the end of its
+    tiles of 66x66 cells, which the reflected image fills: that is `tile=66`, in evaluation.
 
-    With ``padding="same"``, for training from scratch, each convolution pads with zeros at the true
+    With `padding="same"`, for training from scratch, each convolution pads with zeros at the true
     border of the image or of its map, and cell i is pixel 8i + 3.5.
 
-    ReLU after every layer but ``final`` and ``ct_final``; dropout after fc6 and fc7.
+    ReLU after every layer but `final` and `ct_final`; dropout after fc6 and fc7.
 
     Attributes:
-      num_classes: C.
-      context: "large" (as released), "basic" (C maps throughout) or "none" (the front end alone).
-      padding: "reflect" or "same".
-      width: the front end's numbers of maps, and how many per class the large context module has,
-        are multiplied by this. 1 is the published network.
-      dropout: rate, in training.
-      dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
-      remat: compute the activations within a stage again in the backward pass instead of keeping
-        them.
-      tile: cells on a side of the tiles that a whole image is cut into, each with its own margin of
-        the image and, around it, its own zeros; 0 for none.
-      sampled_colours: the *product* encoding shows the pixel at each cell instead of the area mean.
+        num_classes: C.
+        context: "large" (as released), "basic" (C maps throughout) or "none" (the front end alone).
+        padding: "reflect" or "same".
+        width: factor on the front end's numbers of maps and on the large context module's maps per
+            class. 1 is the published network.
+        dropout: rate, in training.
+        dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
+        remat: compute the activations within a stage again in the backward pass instead of keeping
+            them.
+        sampled_colours: the *product* encoding shows the pixel at each cell instead of the area
+            mean.
+        tile: cells on a side of the tiles that a whole image is cut into; each has its own margin
+            of the image and, around that, its own zeros. 0 for none.
     """
 
     num_classes: int
@@ -110,7 +120,9 @@ class Dilated8(nn.Module):
     sampled_colours: bool = False
     tile: int = 0
 
-    def __post_init__(self):
+    stride = 8
+
+    def __post_init__(self) -> None:
         for field, known in (
             ("context", ("large", "basic", "none")),
             ("padding", ("reflect", "same")),
@@ -127,52 +139,41 @@ class Dilated8(nn.Module):
             raise ValueError(f"tile is {self.tile}: set it to 0, or more with padding 'reflect'")
         super().__post_init__()
 
-    stride = 8
+    @property
+    def offset(self) -> float:
+        return 0.0 if self.padding == "reflect" else 3.5
 
     @property
-    def offset(self):
-        return 0 if self.padding == "reflect" else 3.5
-
-    @property
-    def margin(self):
-        """Pixels of reflected border that the image must come with, on each side."""
+    def margin(self) -> int:
         return 186 if self.padding == "reflect" else 0
 
-    def colours(self, image, size):
-        """The colours that the *product* encoding shows: mean-centred RGB at the label cells.
+    def colours(self, image: Images, size: Sizes) -> Float[Array, "n h w 3"]:
+        """Mean-centred RGB at the label cells.
 
         "The RGB image is mean-centered per pixel, in the same way as before being input to the
         segmenting model" (supplement, Section 1): its unit is an intensity step of 0..255.
-
-        Args:
-          image: f32[n,H,W,3], RGB in 0..255, without the margin.
-          size: i32[n,2] true sizes.
-
-        Returns:
-          f32[n,ceil(H/8),ceil(W/8),3].
         """
-        image = _centre(image)
+        centred = _centre(image)
         if not self.sampled_colours:
-            return cell_means(image, size, self.stride, self.offset)
+            return cell_means(centred, size, self.stride, self.offset)
         for axis in (1, 2):
             nearest = nearest_pixels(image.shape[axis], self.stride, self.offset)
-            image = jnp.take(image, jnp.minimum(nearest, image.shape[axis] - 1), axis=axis)
-        return image
+            centred = jnp.take(centred, jnp.minimum(nearest, image.shape[axis] - 1), axis=axis)
+        return centred
 
     @nn.compact
-    def __call__(self, image, size, keys=None):
+    def __call__(
+        self, image: Images, size: Sizes, keys: Key[AnyArray, " n"] | None = None
+    ) -> Float[Array, "n h w C"]:
         """Class logits at the label cells.
 
         Args:
-          image: f32[n,8h+372,8w+372,3], RGB in 0..255 with its margin; f32[n,H,W,3] with "same".
-          size: i32[n,2] true sizes, without the margin.
-          keys: [n], one per example, for dropout; None in evaluation.
-
-        Returns:
-          f32[n,h,w,C]; no meaning outside the true size.
+            image: of 8h + 372 by 8w + 372 pixels, its margin included; of any size with "same".
+            size: true sizes, without the margin.
+            keys: one per example, for dropout; None in evaluation.
 
         Raises:
-          ValueError: the image has no whole number of cells within its margin.
+            ValueError: the image within its margin is not a whole number of cells.
         """
         sides = [side - 2 * self.margin for side in image.shape[1:3]]
         if self.margin and any(side <= 0 or side % self.stride for side in sides):
@@ -180,7 +181,7 @@ class Dilated8(nn.Module):
                 f"Dilated-8 takes images of 8k + {2 * self.margin} pixels, which hold a reflected "
                 f"border, and got {image.shape[1]}x{image.shape[2]}"
             )
-        tiles = ()
+        tiles: tuple[int, ...] = ()
         if self.tile:
             image, tiles = _cut(image, self.tile * self.stride, self.margin)
             size = jnp.full((len(image), 2), self.tile * self.stride)
@@ -199,18 +200,20 @@ class Dilated8(nn.Module):
             x = (nn.remat(_refine) if self.remat else _refine)(self, x, size)
         return (_join(x, *tiles) if tiles else x).astype(jnp.float32)
 
-    def conv(self, name, kernel, dilation, features, **fields):
+    def conv(self, name: str, kernel: int, dilation: int, features: int, **fields: Any) -> Conv:
         """A convolution padded as this network is."""
         padding = "VALID" if self.padding == "reflect" else "SAME"
         dtype = DTYPES[self.dtype]
         return Conv(features, kernel, dilation, padding, dtype=dtype, name=name, **fields)
 
 
-def _centre(image):
-    return image - jnp.array(MEAN_RGB, image.dtype).reshape(1, 1, 1, 3)
+def _centre(image: Images) -> Float[Array, "n H W 3"]:
+    return jnp.subtract(image, jnp.array(MEAN_RGB, image.dtype).reshape(1, 1, 1, 3))
 
 
-def _cut(image, side, margin):
+def _cut(
+    image: Images, side: int, margin: int
+) -> tuple[Float[Array, "tiles reach reach 3"], tuple[int, int]]:
     """Tiles of [n,down*side+2*margin,across*side+2*margin,3]: ([n*down*across,...], counts)."""
     down, across = (-(-(pixels - 2 * margin) // side) for pixels in image.shape[1:3])
     if (down * side, across * side) != tuple(p - 2 * margin for p in image.shape[1:3]):
@@ -224,14 +227,21 @@ def _cut(image, side, margin):
     return jnp.stack(tiles, 1).reshape(-1, reach, reach, image.shape[-1]), (down, across)
 
 
-def _join(tiles, down, across):
-    """The inverse, of maps f[n*down*across,t,t,C]: f[n,down*t,across*t,C]."""
+def _join(tiles: Float[Array, "tiles t t C"], down: int, across: int) -> Float[Array, "n h w C"]:
+    """The inverse of `_cut`, of maps [n*down*across,t,t,C]: [n,down*t,across*t,C]."""
     side, channels = tiles.shape[1], tiles.shape[-1]
     x = tiles.reshape(-1, down, across, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(-1, down * side, across * side, channels)
 
 
-def _stage(module, x, size, keys, layers, pooled):
+def _stage(
+    module: Dilated8,
+    x: Array,
+    size: Sizes,
+    keys: Key[AnyArray, " n"] | None,
+    layers: tuple[Layer, ...],
+    pooled: bool,
+) -> Array:
     """One stage of the front end. A function of the module, so that it can be rematerialised."""
     conv = functools.partial(module.conv, kernel_init=nn.initializers.he_normal())
     for number, (name, kernel, dilation, maps) in enumerate(layers):
@@ -244,7 +254,7 @@ def _stage(module, x, size, keys, layers, pooled):
     return x
 
 
-def _refine(module, x, size):
+def _refine(module: Dilated8, x: Array, size: Sizes) -> Array:
     """The context module."""
     classes = module.num_classes
     conv = functools.partial(module.conv, kernel_init=identity_init(classes))

@@ -1,50 +1,59 @@
 """Where label cells lie: the one place that relates a segmenter's output cells to image pixels.
 
-A segmenter predicts one distribution per *label cell*. Its ``stride`` and ``offset`` (pixels) place
-cell ``i`` at pixel ``stride * i + offset`` of the image, along both axes; an image of ``H`` pixels
-has ``ceil(H / stride)`` cells. Images of different sizes share a static canvas, padded at the
-bottom and on the right: everything here depends on an image's true ``size`` and never on the
+A segmenter predicts one distribution per *label cell*. Its `stride` and `offset` (pixels) place
+cell `i` at pixel `stride * i + offset` of the image, along both axes; an image of `H` pixels
+has `ceil(H / stride)` cells. Images of different sizes share a static canvas, padded at the
+bottom and on the right: everything here depends on an image's true `size` and never on the
 canvas.
 """
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 from segadv_jax import VOID
 
+AnyArray = Array | np.ndarray  # What functions take; what they compute is JAX's.
+Images = Float[AnyArray, "n H W 3"]  # RGB
+Sizes = Integer[AnyArray, "n 2"]  # True heights and widths.
+CellMaps = Float[AnyArray, "n h w C"]
+CellLabels = UInt8[AnyArray, "n h w"]  # Classes, 255 = void.
+Pixels = TypeVar("Pixels", int, AnyArray)
 
-def count_cells(pixels, stride):
-    """Number of label cells along ``pixels``, an int or an integer array: ceil(pixels / stride)."""
+
+def count_cells(pixels: Pixels, stride: int) -> Pixels:
+    """Number of label cells along `pixels`, an int or an integer array: ceil(pixels / stride)."""
     return -(-pixels // stride)
 
 
-def inside(size, shape):
-    """True where a canvas of ``shape`` (H, W) holds the image of true ``size`` i32[n,2].
-
-    Returns:
-      bool[n,H,W,1].
-    """
+def inside(size: Sizes, shape: Sequence[int]) -> Bool[Array, "n H W 1"]:
+    """True where a canvas of `shape` (H, W) holds the image of true `size`."""
     height, width = shape
     rows = jnp.arange(height)[None, :] < size[:, :1]
     columns = jnp.arange(width)[None, :] < size[:, 1:]
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def shrink(image, size, factor):
-    """Area means over blocks of ``factor`` x ``factor`` pixels; of those of the true image only.
+def shrink(
+    image: Float[AnyArray, "n H W C"], size: Sizes, factor: int
+) -> tuple[Float[Array, "n h w C"], Sizes]:
+    """Area means over blocks of `factor` x `factor` pixels, of the pixels in the true image only.
 
     Args:
-      image: f32[n,H,W,C].
-      size: i32[n,2] true sizes.
-      factor: side of a block, 1 or more.
+        image: on a canvas.
+        size: true sizes.
+        factor: side of a block, 1 or more.
 
     Returns:
-      (f32[n,ceil(H/factor),ceil(W/factor),C], 0 where a block lies outside the image; its true
-      sizes i32[n,2]).
+        The smaller image, of ceil(H/factor) x ceil(W/factor), 0 where a block lies outside the true
+        image; and its true sizes.
     """
     if factor == 1:
-        return image, size
+        return jnp.asarray(image), size
     mask = inside(size, image.shape[1:3]).astype(image.dtype)
 
     def sums(x):
@@ -57,20 +66,22 @@ def shrink(image, size, factor):
     return sums(image * mask) / jnp.maximum(sums(mask), 1), count_cells(size, factor)
 
 
-def cell_means(image, size, stride, offset):
-    """Area means of the image over the label cells, each ``stride`` pixels wide.
+def cell_means(
+    image: Float[AnyArray, "n H W C"], size: Sizes, stride: int, offset: float
+) -> Float[Array, "n h w C"]:
+    """Area means of the image over the label cells, each `stride` pixels wide.
 
     A pixel that a cell covers in part, as where cells are centred on pixels (offset 0), counts in
     part; what lies outside the true image does not count.
 
     Args:
-      image: f32[n,H,W,C].
-      size: i32[n,2] true sizes.
-      stride: pixels from one cell to the next.
-      offset: pixel of cell 0.
+        image: on a canvas.
+        size: true sizes.
+        stride: pixels from one cell to the next.
+        offset: pixel of cell 0.
 
     Returns:
-      f32[n,ceil(H/stride),ceil(W/stride),C]; 0 where a cell lies outside the image.
+        The means of ceil(H/stride) x ceil(W/stride) cells; 0 where a cell lies outside the image.
     """
 
     def along(pixels, true_pixels):
@@ -86,57 +97,67 @@ def cell_means(image, size, stride, offset):
     return jnp.einsum("nwk,nhkc->nhwc", columns, image, precision="highest")
 
 
-def nearest_pixels(pixels, stride, offset):
-    """The pixel nearest to each label cell along ``pixels``, the later of two: i64[cells].
+def nearest_pixels(pixels: int, stride: int, offset: float) -> Int[np.ndarray, " cells"]:
+    """The pixel nearest to each label cell along `pixels`; halfway between two, the later one.
 
-    That of a last cell may lie beyond the last pixel.
+    The pixel of the last cell may lie beyond the last pixel.
     """
     cells = np.arange(count_cells(pixels, stride))
     return np.floor(stride * cells + offset + 0.5).astype(int)
 
 
-def downsample_labels(label, stride, offset):
+def downsample_labels(
+    label: UInt8[AnyArray, "n H W"], stride: int, offset: float
+) -> UInt8[Array, "n h w"]:
     """The label at every label cell: that of the pixel nearest to the cell's centre.
 
     Labels are never interpolated. A centre halfway between two pixels (offset 1.5) takes the later
     one; a cell whose pixel falls outside the canvas is void, as padding is.
 
     Args:
-      label: u8[n,H,W] with 255 = void, also outside the image.
-      stride: pixels from one cell to the next.
-      offset: pixel of cell 0.
+        label: classes, 255 = void, also outside the image.
+        stride: pixels from one cell to the next.
+        offset: pixel of cell 0.
 
     Returns:
-      u8[n,h,w], h = ceil(H / stride), w = ceil(W / stride).
+        The labels of h = ceil(H / stride) by w = ceil(W / stride) cells.
     """
+    cells = jnp.asarray(label)
     for axis in (1, 2):
         pixels = label.shape[axis]
         nearest = nearest_pixels(pixels, stride, offset)
-        label = jnp.take(label, np.minimum(nearest, pixels - 1), axis=axis)
+        cells = jnp.take(cells, np.minimum(nearest, pixels - 1), axis=axis)
         beyond = (nearest >= pixels).reshape([-1 if a == axis else 1 for a in range(3)])
-        label = jnp.where(beyond, jnp.uint8(VOID), label)
-    return label
+        cells = jnp.where(beyond, jnp.uint8(VOID), cells)
+    return cells
 
 
-def upsample(cell_map, size, shape, stride, offset, scale=1.0):
+def upsample(
+    cell_map: CellMaps,
+    size: Sizes,
+    shape: Sequence[int],
+    stride: int,
+    offset: float,
+    scale: float = 1.0,
+) -> Float[Array, "n H W C"]:
     """Bilinear interpolation of a map over label cells at every pixel of the canvas.
 
-    Pixel ``p`` lies at cell coordinate ``(p - offset) / stride``; before the first and after the
-    last cell of the true image the border value is held. Differs from ``jax.image.resize``, which
-    assumes that cell i is centred at ``stride * i + (stride - 1) / 2`` of a canvas of exactly
+    Pixel `p` lies at cell coordinate `(p - offset) / stride`; before the first and after the
+    last cell of the true image the border value is held. This differs from `jax.image.resize`,
+    which assumes that cell i is centred at `stride * i + (stride - 1) / 2` of a canvas of exactly
     h * stride.
 
     Args:
-      cell_map: f32[n,h,w,C].
-      size: i32[n,2] true image sizes in pixels.
-      shape: (H, W) of the canvas.
-      stride: pixels from one cell to the next.
-      offset: pixel of cell 0.
-      scale: stride, offset and size are in pixels of an image this many times as large as the one
-        at whose pixels the map is wanted.
+        cell_map: values at the label cells.
+        size: true image sizes in pixels.
+        shape: (H, W) of the canvas.
+        stride: pixels from one cell to the next.
+        offset: pixel of cell 0.
+        scale: stride, offset and size are in pixels of an image this many times as large as the one
+            at whose pixels the map is wanted.
 
     Returns:
-      f32[n,H,W,C]; what lies outside the true size has no meaning.
+        The values at the pixels; those outside the true size have no meaning.
     """
 
     def along(x, pixels, true_pixels, axis):

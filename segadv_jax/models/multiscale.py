@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
-from segadv_jax.models.geometry import count_cells, shrink
+from segadv_jax.models.contracts import SegmenterModule
+from segadv_jax.models.geometry import AnyArray, Images, Sizes, count_cells, shrink
 from segadv_jax.models.layers import ACTIVATIONS, Conv, SparseConv, max_pool, random_table
 from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
 
@@ -19,8 +21,8 @@ from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_no
 class Trunk(nn.Module):
     """conv7-pool-conv7-pool-conv7, applied to one level: field of view 46x46 of its pixels.
 
-    The maps of the first layer see either Y or UV, 10 and 6 of 16. With ``sparse`` each map of the
-    second and of the third layer sees a random half of the maps before it, as in the original.
+    Of the 16 maps of the first layer 10 see Y and 6 see UV. With `sparse` each map of the second
+    and of the third layer sees a random half of the maps before it, as in the original.
     """
 
     widths: Sequence[int] = (16, 64, 256)
@@ -29,20 +31,20 @@ class Trunk(nn.Module):
     kernel: int = 7
 
     @nn.compact
-    def __call__(self, level, size):
-        """YUV level f32[n,H,W,3] of true size i32[n,2] to f32[n,ceil(H/4),ceil(W/4),widths[2]]."""
+    def __call__(self, level: Images, size: Sizes) -> Float[Array, "n h w features"]:
+        """The features of a YUV level of true `size`, at ceil(H/4) x ceil(W/4) places."""
         first, second, third = self.widths
         activate = ACTIVATIONS[self.activation]
         from_luma = round(first * 10 / 16)
-        # As one convolution of three maps it is twice as fast on a CPU as two of one and two.
+        # One convolution of three maps is twice as fast on a CPU as two of one and of two.
         tables = {
             "luma": np.full((1, from_luma), 0),
             "chroma": np.array([[1], [2]]).repeat(first - from_luma, 1),
         }
         x = SparseConv(tables, self.kernel, name="conv1")(level, size)
         for layer, features in ((2, second), (3, third)):
-            # Both activations are monotone, so pooling first gives the same values for a
-            # quarter of them.
+            # Both activations are monotone: pooling first gives the same values, and only a quarter
+            # of them has to be activated.
             x, size = activate(max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
                 table = random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
@@ -55,43 +57,45 @@ class Trunk(nn.Module):
 class PyramidDense(nn.Module):
     """A dense layer over the levels' maps, up-sampled to the finest level and concatenated.
 
-    It is applied to each level before the up-sampling, which repeats cells: the result is the same
-    and takes less than half of the arithmetic.
+    It is applied to each level before the up-sampling, which repeats cells: that gives the same
+    result with less than half of the arithmetic.
     """
 
     features: int
 
     @nn.compact
-    def __call__(self, levels):
-        """Maps of each level, finest first, each half as large, to f32[n,h,w,features]."""
+    def __call__(self, levels: Sequence[Float[Array, "n _ _ _"]]) -> Float[Array, "n h w features"]:
+        """The layer at the finest level, which comes first; each next level is half as large."""
         inputs = [x.shape[-1] for x in levels]
         shape = (sum(inputs), self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernels = jnp.split(kernel, np.cumsum(inputs)[:-1])
-        y = None
-        for x, part in reversed(list(zip(levels, kernels, strict=True))):
+        coarsest, *finer = reversed(list(zip(levels, kernels, strict=True)))
+        y = coarsest[0] @ coarsest[1]
+        for x, part in finer:
             coarser, y = y, x @ part
-            if coarser is not None:
-                repeated = jnp.repeat(jnp.repeat(coarser, 2, axis=1), 2, axis=2)
-                y = y + repeated[:, : y.shape[1], : y.shape[2]]
+            repeated = jnp.repeat(jnp.repeat(coarser, 2, axis=1), 2, axis=2)
+            y = y + repeated[:, : y.shape[1], : y.shape[2]]
         return y + bias.reshape(1, 1, 1, -1)
 
 
-class MultiScale(nn.Module):
+class MultiScale(SegmenterModule):
     """Multi-scale segmenter.
 
+    Its two 2x2 poolings make cell i of the pixels 4i .. 4i+3, whose middle is 4i + 1.5.
+
     Attributes:
-      num_classes: C.
-      widths: maps of the trunk's three layers.
-      hidden: width of the classifier's hidden layer.
-      sparse: sparse connection tables (as published) or dense layers.
-      activation: "tanh" (as published) or "relu".
-      lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb"
-        normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
-        Section 1).
-      levels: number of pyramid levels.
-      shrink: the network sees the image this many times smaller, by area means; cells grow with it.
+        num_classes: C.
+        widths: maps of the trunk's three layers.
+        hidden: width of the classifier's hidden layer.
+        sparse: sparse connection tables (as published) or dense layers.
+        activation: "tanh" (as published) or "relu".
+        lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb"
+            normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
+            Section 1).
+        levels: number of pyramid levels.
+        shrink: area means make the image this many times smaller first; label cells grow with it.
     """
 
     num_classes: int
@@ -103,7 +107,7 @@ class MultiScale(nn.Module):
     levels: int = 3
     shrink: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 2:
             raise ValueError(f"widths is {self.widths}: set three numbers, each 2 or more")
         if self.activation not in ACTIVATIONS:
@@ -115,46 +119,25 @@ class MultiScale(nn.Module):
             raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
         super().__post_init__()
 
-    margin = 0  # Pixels of border that the image must come with.
-    tile = 0  # Cells on a side of the tiles that a whole image is cut into; 0: none.
-
-    # Two 2x2 poolings: cell i covers pixels 4i .. 4i+3, whose centre is 4i + 1.5.
     @property
-    def stride(self):
+    def stride(self) -> int:
         return 4 * self.shrink
 
-    @property
-    def offset(self):
-        return (self.stride - 1) / 2
+    def colours(self, image: Images, size: Sizes) -> Float[Array, "n h w 3"]:
+        """Area means over the label cells of RGB with its contrast normalised.
 
-    def colours(self, image, size):
-        """The colours that the *product* encoding shows: normalised RGB, area means over the cells.
-
-        Normalised as the supplement says it is before either network (Section 1), which leaves its
-        mean near 0 everywhere.
-
-        Args:
-          image: f32[n,H,W,3], RGB in 0..255.
-          size: i32[n,2] true sizes.
-
-        Returns:
-          f32[n,ceil(H/stride),ceil(W/stride),3].
+        The supplement normalises it so for both networks (Section 1); its mean is near 0
+        everywhere.
         """
-        image, size = shrink(image / 255, size, self.shrink)
-        return shrink(local_contrast_normalize(image, size), size, self.stride // self.shrink)[0]
+        smaller, size = shrink(image / 255, size, self.shrink)
+        normalized = local_contrast_normalize(smaller, size)
+        return shrink(normalized, size, self.stride // self.shrink)[0]
 
     @nn.compact
-    def __call__(self, image, size, keys=None):
-        """Class logits at the label cells.
-
-        Args:
-          image: f32[n,H,W,3], RGB in 0..255.
-          size: i32[n,2] true sizes.
-          keys: not looked at: nothing is random here.
-
-        Returns:
-          f32[n,ceil(H/stride),ceil(W/stride),C]; no meaning outside the true size.
-        """
+    def __call__(
+        self, image: Images, size: Sizes, keys: Key[AnyArray, " n"] | None = None
+    ) -> Float[Array, "n h w C"]:
+        """Class logits at the label cells; `keys` are not used, because nothing is random here."""
         del keys
         image, size = shrink(image / 255, size, self.shrink)
         if self.lcn == "rgb":

@@ -4,158 +4,177 @@
     params = weights.load_vgg("VGG_ILSVRC_16_layers.caffemodel", params)
     weights.save("weights.safetensors", params)
 
-What may be read:
+Files that can be read:
 - our safetensors, {"layer/kernel": [kh,kw,I,O], "layer/bias": [O]}, of any network;
-- the released Dilated-8 of Yu and Koltun, Multi-Scale Context Aggregation by Dilated Convolutions,
-  2016, a .caffemodel;
+- the Dilated-8 that Yu and Koltun released (Multi-Scale Context Aggregation by Dilated
+  Convolutions, 2016), a .caffemodel;
 - VGG-16 classifiers: .caffemodel, Keras's .h5, torchvision's or timm's .safetensors.
 """
 
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from segadv_jax.errors import InputError
+from segadv_jax.files import PathLike
 from segadv_jax.weights import caffemodel, dilated8, files, vgg
-from segadv_jax.weights.files import check, metadata, read, save
+from segadv_jax.weights.files import Flat, check, metadata, read, save
 
-__all__ = ["check", "check_complete", "load", "load_vgg", "metadata", "read", "read_any", "save"]
+__all__ = ["Weights", "check", "check_complete", "load", "load_vgg", "metadata", "read"]
+__all__ += ["read_any", "save"]
+
+Kind = Literal["front_end", "dilated8", "other"]
 
 
-def load(path, shapes):
+class Weights(NamedTuple):
+    """What a file of weights holds. Layers may be missing or unknown: see `check_complete`.
+
+    Attributes:
+        kind: "front_end" of VGG-16, which is Dilated-8's conv1_1 to fc7 and nothing else;
+            "dilated8"; or "other".
+        flat: {"layer/kernel": f32[kh,kw,I,O], "layer/bias": f32[O]}.
+        metadata: what a safetensors file says about itself.
+    """
+
+    kind: Kind
+    flat: Flat
+    metadata: dict[str, str]
+
+
+def load(path: PathLike, shapes: Mapping[str, Any]) -> dict[str, Any]:
     """The complete parameters of a network.
 
     Args:
         path: of our safetensors, or of a Dilated-8 .caffemodel.
-        shapes: tree whose leaves have a ``shape``.
+        shapes: tree whose leaves have a `shape`.
 
     Returns:
         The same tree of NumPy arrays f32.
 
     Raises:
-        InputError: it cannot be read, is a VGG-16 classifier, or does not fit: all that is missing,
-            too much, of another shape or not finite is named.
+        InputError: the file cannot be read, is a VGG-16 classifier, or does not fit. The error
+            names all arrays that are missing, unknown, of another shape or not finite.
     """
-    kind, flat, _ = read_any(path)
-    if kind == "front_end":
+    found = read_any(path)
+    if found.kind == "front_end":
         raise InputError(
-            f"{path} is a VGG-16 classifier, which has no more than the front end: to train from "
-            f"it, use vgg:{path}"
+            f"{path} is a VGG-16 classifier, which has only the front end of this network: to "
+            f"train from it, use vgg:{path}"
         )
-    return _fit(path, flat, shapes)
+    return _fit(path, found.flat, shapes)
 
 
-def load_vgg(path, initial):
+def load_vgg(path: PathLike, initial: Mapping[str, Any]) -> dict[str, Any]:
     """Dilated-8 whose front end, conv1_1 to fc7, is a VGG-16 classifier.
 
     Args:
-        path: of a VGG-16 classifier, or of our safetensors with nothing but the front end.
+        path: of a VGG-16 classifier, or of our safetensors with only the front end.
         initial: Dilated-8's parameters, of which the other layers are kept.
 
     Returns:
-        Tree of NumPy arrays f32 like ``initial``.
+        Tree of NumPy arrays f32 like `initial`.
 
     Raises:
-        InputError: it cannot be read, is a whole network, or does not fit, as of ``load``.
+        InputError: the file cannot be read, is a whole network, or does not fit, as in `load`.
     """
-    kind, flat, _ = read_any(path)
-    if kind != "front_end":
-        raise InputError(f"{path} is a whole network, no VGG-16 classifier: use {path}, not vgg:")
+    found = read_any(path)
+    if found.kind != "front_end":
+        raise InputError(
+            f"{path} is a whole network, not a VGG-16 classifier: use {path} without vgg:"
+        )
     absent = [name for name in dilated8.FRONT_END if name not in initial]
     if absent:
         raise InputError(
             f"vgg:{path} is for Dilated-8, but this segmenter has no layer {', '.join(absent)}; "
             "choose that segmenter or other weights"
         )
-    front_end = _fit(path, flat, {name: initial[name] for name in dilated8.FRONT_END})
+    front_end = _fit(path, found.flat, {name: initial[name] for name in dilated8.FRONT_END})
     kept = {name: np.asarray(x, np.float32) for name, x in files.flatten(initial).items()}
     return files.unflatten(kept) | front_end
 
 
-def read_any(path):
-    """Reads a file of weights without knowing the network.
-
-    Args:
-        path: of any of the files above.
-
-    Returns:
-        (kind, {"layer/kernel": f32[kh,kw,I,O], "layer/bias": f32[O]}, metadata {str: str}). The
-        kind is "front_end" of VGG-16 and of nothing but Dilated-8's conv1_1 to fc7, "dilated8", or
-        "other". Layers may be missing or too many: see ``check_complete``.
+def read_any(path: PathLike) -> Weights:
+    """Reads any of the files above without knowing the network.
 
     Raises:
-        InputError: it cannot be read, is none of these, or holds values that are not finite.
+        InputError: the file cannot be read, is none of these, or holds values that are not finite.
     """
     suffix = os.path.splitext(path)[1].lower()
     files.check(path)
-    metadata = {}
     if suffix == ".safetensors":
-        flat, metadata = files.read_tensors(path)
-        if vgg.is_torch(flat):
-            kind, flat = "front_end", vgg.from_torch(flat)
-        else:
-            kind = _kind({name.rpartition("/")[0] for name in flat})
+        found = _read_safetensors(path)
     elif suffix == ".caffemodel":
-        kind, flat = _read_caffemodel(path)
+        found = _read_caffemodel(path)
     elif suffix in (".h5", ".hdf5"):
-        kind, flat = "front_end", vgg.from_keras(path)
+        found = Weights("front_end", vgg.from_keras(path), {})
     else:
         raise InputError(f"{path}: not a file of weights; give .safetensors, .caffemodel or .h5")
-    wrong = [name for name, array in flat.items() if not np.isfinite(array).all()]
+    wrong = [name for name, array in found.flat.items() if not np.isfinite(array).all()]
     if wrong:
-        raise InputError(f"{path} is not finite in {', '.join(wrong)}; give weights that are")
-    return kind, flat, metadata
+        raise InputError(
+            f"{path} has values that are not finite in {', '.join(wrong)}; give other weights"
+        )
+    return found
 
 
-def _read_caffemodel(path):
+def _read_safetensors(path: PathLike) -> Weights:
+    flat, about = files.read_tensors(path)
+    if vgg.is_torch(flat):
+        return Weights("front_end", vgg.from_torch(flat), about)
+    return Weights(_kind(name.rpartition("/")[0] for name in flat), flat, about)
+
+
+def _read_caffemodel(path: PathLike) -> Weights:
     layers, dilated = caffemodel.read(path)
-    kind, names = _kind(map(dilated8.our_name, layers)), ", ".join(layers)
-    if kind == "dilated8":
-        return kind, dilated8.from_caffe(layers)
+    names = ", ".join(layers)
+    if _kind(map(dilated8.our_name, layers)) == "dilated8":
+        return Weights("dilated8", dilated8.from_caffe(layers), {})
     if not layers.keys() & set(dilated8.FRONT_END):
         raise InputError(f"{path} is neither Dilated-8 nor VGG-16: its layers are {names}")
     if dilated:
-        # No classifier has these. With the means of the two mixed up it would be silently wrong.
+        # No classifier has these layers. Read as one, it would get the wrong mean silently.
         raise files.damaged(path, "a VGG-16", f"it is Dilated-8, but ends after {names}")
-    return "front_end", vgg.from_caffe(layers)
+    return Weights("front_end", vgg.from_caffe(layers), {})
 
 
-def _kind(layers):
-    """The kind of network that layers of these names are, see ``read_any``."""
-    layers, front_end = set(layers), set(dilated8.FRONT_END)
+def _kind(names: Iterable[str]) -> Kind:
+    """The kind of network whose layers have these names."""
+    layers, front_end = set(names), set(dilated8.FRONT_END)
     if layers and layers <= front_end:
         return "front_end"
     beyond = layers & {"final", *dilated8.CONTEXT}
     return "dilated8" if beyond and (layers & front_end or len(beyond) > 1) else "other"
 
 
-def check_complete(path, kind, flat):
-    """Raises an InputError that names all that is missing, too much or inconsistent.
+def check_complete(path: PathLike, kind: Kind, flat: Flat) -> None:
+    """Raises an InputError that names all arrays that are missing, unknown or inconsistent.
 
     Args:
         path: of the file, for the message.
         kind: "dilated8" or "front_end".
-        flat: of ``read_any``.
+        flat: the parameters, as in `Weights`.
     """
     layers = dilated8.LAYERS if kind == "dilated8" else dilated8.FRONT_END
     if kind == "dilated8" and os.path.splitext(path)[1].lower() == ".safetensors":
-        # Unlike a caffemodel it cannot end early, and may be of a network without a context module.
+        # Unlike a caffemodel, it cannot end early, and its network may have no context module.
         if not set(dilated8.names_of(dilated8.CONTEXT)) & flat.keys():
             layers = (*dilated8.FRONT_END, "final")
     lines = dilated8.inconsistencies(flat, layers)
     if lines:
         what = "Dilated-8" if kind == "dilated8" else "VGG-16"
-        raise InputError(f"{path} is no complete {what}: {'; '.join(lines)}; give a whole file")
+        raise InputError(f"{path} is not a complete {what}: {'; '.join(lines)}; give a whole file")
 
 
-def _fit(path, flat, shapes):
-    """``flat`` as a tree like ``shapes``; an InputError names all that does not fit."""
-    shapes = files.flatten(shapes)
-    lines = dilated8.strangers(shapes, flat)
+def _fit(path: PathLike, flat: Flat, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """`flat` as a tree like `shapes`; an InputError names all that does not fit."""
+    wanted = files.flatten(shapes)
+    lines = dilated8.name_mismatches(wanted, flat)
     lines += [
-        f"{name} is {dilated8.size(flat[name])}, not {dilated8.size(wanted)}"
-        for name, wanted in shapes.items()
-        if name in flat and flat[name].shape != tuple(wanted.shape)
+        f"{name} is {dilated8.shape_text(flat[name])}, not {dilated8.shape_text(ours)}"
+        for name, ours in wanted.items()
+        if name in flat and flat[name].shape != tuple(ours.shape)
     ]
     if lines:
         raise InputError(

@@ -1,16 +1,21 @@
 """Reads the layers of a .caffemodel, a NetParameter of Caffe's caffe.proto, without Caffe."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from segadv_jax.errors import InputError
+from segadv_jax.files import PathLike
 from segadv_jax.weights import files
 
+Layers = dict[str, tuple[np.ndarray, np.ndarray]]
+
 # The part of caffe.proto that is needed: (name, number, type) of each field, * where it repeats.
-# Arrays are packed, which is bytes on the wire: declared as bytes, 100 million numbers are read
-# without making a Python object of each.
+# Arrays are packed, so they are bytes in the file. They are declared as bytes here: otherwise each
+# of 100 million numbers would become a Python object.
 _SCHEMA = {
     "Shape": (("dim", 1, "int64*"),),
     "Blob": (
@@ -29,7 +34,7 @@ _SCHEMA = {
 }
 
 
-def _compile(schema):
+def _compile(schema: Mapping[str, tuple]) -> Any:
     """The class of the message "Net"."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="caffemodel.proto", package="caffemodel")
@@ -43,7 +48,7 @@ def _compile(schema):
                 new.type, new.type_name = field.TYPE_MESSAGE, f".caffemodel.{kind}"
             else:
                 new.type = getattr(field, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()  # Not the one that all others share.
+    pool = descriptor_pool.DescriptorPool()  # Not the pool that all programs share.
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffemodel.Net"))
 
@@ -51,8 +56,8 @@ def _compile(schema):
 _Net = _compile(_SCHEMA)
 
 
-def read(path):
-    """Reads the layers that have weights, of the old form of file as of the new.
+def read(path: PathLike) -> tuple[Layers, set[str]]:
+    """Reads the layers that have weights, from the old and from the new form of file.
 
     Returns:
         ({layer: (kernel, bias)}, names of the layers with dilated convolutions). Arrays are f32:
@@ -60,7 +65,8 @@ def read(path):
         in old files.
 
     Raises:
-        InputError: it is no caffemodel, or damaged, or has a layer of anything but kernel and bias.
+        InputError: the file is not a caffemodel, is damaged, or has a layer whose arrays are not a
+            kernel and a bias.
     """
     files.check(path)
     net = _Net()
@@ -69,43 +75,48 @@ def read(path):
             net.ParseFromString(file.read())
     except (message.DecodeError, OSError) as error:
         raise files.damaged(path, "a caffemodel", error) from error
-    layers, dilated, problems = {}, set(), []
+    layers: Layers = {}
+    dilated, problems = set(), []
     for layer in (*net.layers, *net.layer):
         name = layer.name.decode("utf-8", "replace")
         if not layer.blobs:  # It has no parameters: data, ReLU, pooling, ...
             continue
         if name in layers:
             problems.append(f"there are two layers {name}")
-        if len(layer.blobs) != 2:
-            problems.append(f"{name} has {len(layer.blobs)} arrays, not a kernel and a bias")
-            continue
         try:
-            kernel, bias = (_array(blob) for blob in layer.blobs)
+            layers[name] = _parameters(layer)
         except ValueError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{name}{error}")
             continue
-        # A vector is 1x1x1xO in old files.
-        layers[name] = kernel, bias.reshape(-1) if bias.size == bias.shape[-1] else bias
         if max(layer.convolution.dilation, default=1) > 1:
             dilated.add(name)
     if problems:
         raise files.damaged(path, "a caffemodel of convolutions", "; ".join(problems))
     if not layers:
         raise InputError(
-            f"{path} has no layer with weights; give a trained .caffemodel, downloaded again"
+            f"{path} has no layer with weights; download the trained .caffemodel again"
         )
     return layers, dilated
 
 
-def _array(blob):
-    """The array of a blob; a ValueError if it has not as many values as its shape says."""
+def _parameters(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(kernel, bias) of a layer; a ValueError says what is wrong, to follow the layer's name."""
+    if len(layer.blobs) != 2:
+        raise ValueError(f" has {len(layer.blobs)} arrays, not a kernel and a bias")
+    kernel, bias = (_array(blob) for blob in layer.blobs)
+    # A vector is 1x1x1xO in old files.
+    return kernel, bias.reshape(-1) if bias.size == bias.shape[-1] else bias
+
+
+def _array(blob: Any) -> np.ndarray:
+    """The array of a blob; a ValueError if it has more or fewer values than its shape says."""
     shape = blob.num, blob.channels, blob.height, blob.width
     if blob.HasField("shape"):
         shape = tuple(blob.shape.dim)
-    values, dtype = (blob.double_data, "<f8") if blob.double_data else (blob.data, "<f4")
-    values, dtype = b"".join(values), np.dtype(dtype)
-    if not shape or min(shape) < 1 or len(values) != math.prod(shape) * dtype.itemsize:
+    parts, dtype = (blob.double_data, "<f8") if blob.double_data else (blob.data, "<f4")
+    values, kind = b"".join(parts), np.dtype(dtype)
+    if not shape or min(shape) < 1 or len(values) != math.prod(shape) * kind.itemsize:
         size = "x".join(map(str, shape)) or "no shape"
-        raise ValueError(f"{len(values)} bytes of {dtype.name} are not an array of {size}")
+        raise ValueError(f": {len(values)} bytes of {kind.name} are not an array of {size}")
     with np.errstate(over="ignore"):  # Infinity is reported by name later.
-        return np.frombuffer(values, dtype).reshape(shape).astype(np.float32, copy=False)
+        return np.frombuffer(values, kind).reshape(shape).astype(np.float32, copy=False)

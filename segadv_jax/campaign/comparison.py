@@ -1,0 +1,175 @@
+"""What several seeds say: mean and spread of each arm, and the paired difference between two.
+
+Runs of two arms with the same seed start from the same segmenter and see the same images, so their
+difference is a pair: what the seed does to both cancels in it, and fewer seeds tell more.
+
+A row is a dict with `arm`, `seed`, `split` and the fractions of `PAPER_MEASURES`, None where a
+measure is not defined; `runs.results` makes them.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from segadv_jax.campaign import text
+from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+RESAMPLING_SEED = 0
+
+Row = Mapping[str, Any]
+Interval = tuple[float, float] | None
+
+
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Student's t interval for the mean of normally distributed values: (low, high).
+
+    Args:
+        values: of any number; the mean of fewer than two has no interval, and the result is None.
+        confidence: probability, 0 to 1, with which such an interval holds the true mean.
+    """
+    if len(set(values)) < 2:
+        return _without_spread(values)
+    low, high = stats.t.interval(
+        confidence, len(values) - 1, loc=statistics.mean(values), scale=stats.sem(values)
+    )
+    return float(low), float(high)
+
+
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, seed: int = RESAMPLING_SEED
+) -> Interval:
+    """Percentile bootstrap interval for the mean of values of any distribution: (low, high).
+
+    It takes the sample for the population, and so is too narrow for few values: for fewer than
+    about five, trust `t_interval`.
+
+    Args:
+        values, confidence: as in `t_interval`.
+        seed: of the `RESAMPLES` draws of as many values, with replacement.
+    """
+    if len(set(values)) < 2:
+        return _without_spread(values)
+    low, high = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=confidence,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(low), float(high)
+
+
+def _without_spread(values: Sequence[float]) -> Interval:
+    """The interval of equal values, for which SciPy has none; None if there are too few."""
+    return (values[0], values[0]) if len(values) > 1 else None
+
+
+def spread(rows: Iterable[Row], measures: Iterable[str] = PAPER_MEASURES) -> dict[str, Any]:
+    """Mean and standard deviation (n - 1 in the denominator) of one arm over its seeds.
+
+    Returns:
+        {"split": names joined by ", ", "seeds": [int], measure: {"mean", "std": fraction or None
+        where there are too few values}}.
+    """
+    rows = list(rows)
+    result: dict[str, Any] = {"split": ", ".join(sorted({row["split"] for row in rows}))}
+    result["seeds"] = sorted(row["seed"] for row in rows)
+    for measure in measures:
+        values = [row[measure] for row in rows if row[measure] is not None]
+        result[measure] = {
+            "mean": statistics.mean(values) if values else None,
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+        }
+    return result
+
+
+def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
+    """The paired difference `arm` - `other` over the seeds that both have finished.
+
+    Args:
+        rows: of any arms; a pair is of one seed and one split.
+        arm, other: names.
+
+    Returns:
+        {"arms": [arm, other], "seeds": [int], measure: {"differences": {seed: fraction}, "mean":
+        fraction, "t_interval", "bootstrap_interval": (low, high)}}, None for what too few seeds
+        leave open.
+    """
+    rows = list(rows)
+    ours, theirs = (
+        {(row["seed"], row["split"]): row for row in rows if row["arm"] == name}
+        for name in (arm, other)
+    )
+    both = sorted(ours.keys() & theirs.keys())
+    result: dict[str, Any] = {"arms": [arm, other], "seeds": [seed for seed, _ in both]}
+    for measure in PAPER_MEASURES:
+        pairs = {key[0]: (ours[key][measure], theirs[key][measure]) for key in both}
+        differences = {seed: a - b for seed, (a, b) in pairs.items() if None not in (a, b)}
+        values = list(differences.values())
+        result[measure] = {
+            "differences": differences,
+            "mean": statistics.mean(values) if values else None,
+            "t_interval": t_interval(values),
+            "bootstrap_interval": bootstrap_interval(values),
+        }
+    return result
+
+
+def summarize(
+    rows: Iterable[Row], arms: Iterable[str], pairs: Iterable[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """All of the above, ready for JSON.
+
+    Args:
+        rows: of all arms.
+        arms: names, in the order in which they are shown.
+        pairs: of names, as (arm, other), to be compared.
+    """
+    rows = list(rows)
+    return {
+        "arms": {arm: spread(row for row in rows if row["arm"] == arm) for arm in arms},
+        "comparisons": [compare(rows, *pair) for pair in pairs],
+        "confidence": CONFIDENCE,
+        "bootstrap": {
+            "method": "percentile",
+            "resamples": RESAMPLES,
+            "seed": RESAMPLING_SEED,
+        },
+    }
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """A summary of `summarize` as text, in percent; a dash stands for what is not known yet."""
+    titles = [title(measure) for measure in PAPER_MEASURES]
+    lines: list[Sequence[str]] = [("in %, mean +- std", "split", "seeds", *titles)]
+    for name, arm in summary["arms"].items():
+        cells = [mean_and_std(arm[measure]) for measure in PAPER_MEASURES]
+        lines.append((name, arm["split"] or "-", str(len(arm["seeds"])), *cells))
+    for pair in summary["comparisons"]:
+        measures = [pair[measure] for measure in PAPER_MEASURES]
+        lines += [(), (" - ".join(pair["arms"]), "", str(len(pair["seeds"])), *titles)]
+        means = [percent(measure["mean"], "+.2f") for measure in measures]
+        lines.append(("mean difference", "", "", *means))
+        for kind, name in (("t", "Student's t"), ("bootstrap", "bootstrap")):
+            intervals = [measure[f"{kind}_interval"] or [None] for measure in measures]
+            cells = [" to ".join(percent(end, "+.2f") for end in ends) for ends in intervals]
+            lines.append((f"{summary['confidence']:.0%} {name}", "", "", *cells))
+        differences = pair["mean_iou"]["differences"].items()
+        by_seed = ", ".join(f"{seed}: {percent(value, '+.2f')}" for seed, value in differences)
+        lines.append((f"mean IoU by seed: {by_seed or '-'}",))
+    if summary["comparisons"]:
+        how = summary["bootstrap"]
+        how = f"{how['method']}s of {how['resamples']:,} resamples, seed {how['seed']}"
+        lines += [(), (f"bootstrap: {how}",)]
+    return text.table(lines, left=2)
+
+
+def mean_and_std(measure: Mapping[str, float | None]) -> str:
+    """A measure of `spread` in a cell of a table, in percent."""
+    return f"{percent(measure['mean'], '.2f')} +- {percent(measure['std'], '.2f')}"

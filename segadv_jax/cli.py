@@ -1,0 +1,161 @@
+"""The command line: `segadv_jax COMMAND ...`, or `python main.py` in a checkout.
+
+    segadv_jax train --config=stanford:adversarial --workdir=W --config.train.batch_size=8
+    segadv_jax evaluate --config=stanford:adversarial --workdir=W
+    python main.py --config=configs/stanford.py:adversarial --workdir=W --mode=evaluate
+
+Each command is a module of `segadv_jax.commands`, loaded when it is called.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from absl import logging as absl_logging
+from tqdm import tqdm
+
+from segadv_jax.errors import InputError
+
+# Each command, and what it does in a few words.
+COMMANDS = {
+    "train": "train a segmenter, against an adversary or not, and evaluate it",
+    "evaluate": "evaluate a run on a split",
+    "compare": "train both arms of an experiment and compare them",
+    "campaign": "train several arms with several seeds and compare them",
+    "grid_search": "train every point of a grid over learning rates and lambda",
+    "tables": "the paper's tables with your runs beside its figures",
+    "convert_weights": "write weights, or those of a run, as safetensors",
+    "export_voc": "write predictions as PASCAL VOC's evaluation server takes them",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows a docstring as it is written, and reports what is wrong as an InputError."""
+
+    def __init__(self, prog: str, description: str | None):
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Carries out a command and exits with its status.
+
+    Args:
+        argv: the command line without the program's name; the process's own if not given. Without a
+            command it is the one that --mode names, "train" if there is none.
+    """
+    report_errors(_dispatch, sys.argv[1:] if argv is None else list(argv))
+
+
+def report_errors(function, argv: Sequence[str]) -> NoReturn:
+    """Calls `function(argv)` and exits with what it returns.
+
+    What is wrong with the input becomes one line on stderr and the status 2.
+    """
+    _show_messages()
+    try:
+        status = function(argv)
+    except (InputError, FloatingPointError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+def _dispatch(argv: list[str]) -> int | None:
+    if argv and argv[0] in COMMANDS:
+        return run(f"segadv_jax.commands.{argv[0]}", f"segadv_jax {argv[0]}", argv[1:])
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        for name, what in COMMANDS.items():
+            print(f"    {name:<16} {what}")
+        print("\n`segadv_jax COMMAND --help` says more.")
+        return 0
+    if not argv[0].startswith("-"):
+        raise InputError(f"{argv[0]} is no command; known: {', '.join(COMMANDS)}")
+    modes = [i for i, word in enumerate(argv) if word.partition("=")[0] == "--mode"]
+    command = "train"
+    for i in reversed(modes):
+        words = argv[i : i + 1 if "=" in argv[i] else i + 2]
+        command = words[-1].removeprefix("--mode=")
+        del argv[i : i + len(words)]
+    if command not in ("train", "evaluate"):
+        raise InputError(f"--mode={command}: it is train or evaluate")
+    return run(f"segadv_jax.commands.{command}", "python main.py", argv)
+
+
+def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
+    """Runs a command or a program of `tools/`; returns its exit status.
+
+    Args:
+        module: the name of a module with a docstring, `add_arguments(parser)` and `main(options)`.
+        prog: how it is called, for its help.
+        argv: its arguments. What follows "--" is `options.overrides`, and so is each argument
+            "--config.FIELD=VALUE" before it.
+
+    Raises:
+        InputError: an argument is wrong.
+    """
+    command = importlib.import_module(module)
+    parser = Parser(prog, command.__doc__)
+    command.add_arguments(parser)
+    end = argv.index("--") if "--" in argv else len(argv)
+    known, fields = _split_fields(argv[:end])
+    options = parser.parse_args(known)
+    options.overrides = [*fields, *argv[end + 1 :]]
+    return command.main(options)
+
+
+def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(other arguments, fields of the configuration); "--config.a 1" becomes "--config.a=1"."""
+    others: list[str] = []
+    fields: list[str] = []
+    previous = ""
+    for word in argv:
+        if word.startswith(("--config.", "--noconfig.")):
+            fields.append(word)
+        elif previous.startswith("--config.") and "=" not in previous and word[:1] != "-":
+            fields[-1] += f"={word}"
+        else:
+            others.append(word)
+        previous = word
+    return others, fields
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+_OURS = (os.path.dirname(__file__), os.path.join("clu", "metric_writers"))
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    """Whether to show a record: libraries' reports of their every move are not for the terminal."""
+    if record.levelno >= logging.WARNING:
+        # Orbax warns of every checkpoint that is saved without a measure, as those in between are.
+        return "tracked_metric" not in record.getMessage()
+    if not any(place in record.pathname for place in _OURS):
+        return False
+    return "Got images" not in record.getMessage()  # The writer says that of every picture.
+
+
+def _show_messages() -> None:
+    """Sends log messages through tqdm, above its bar, and only those that are for people."""
+    handler = _Handler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(_is_for_people)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    absl_logging.set_verbosity(absl_logging.INFO)

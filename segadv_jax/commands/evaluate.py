@@ -1,0 +1,22 @@
+"""Evaluates the checkpoint that the validation selected, and writes WORKDIR/eval/SPLIT.json.
+
+    segadv_jax evaluate --config=stanford:standard --workdir=W
+    segadv_jax evaluate --config=voc_largefov --workdir=W --config.evaluate.split=val_full
+    segadv_jax evaluate --config=voc_baseline --config.init=WEIGHTS --workdir=EMPTY_FOLDER
+
+The last evaluates published or exported weights without training.
+"""
+
+import argparse
+
+from segadv_jax import configuration
+from segadv_jax.commands.train import add_arguments, say_devices
+from segadv_jax.evaluate import evaluate
+
+__all__ = ["add_arguments", "main"]
+
+
+def main(options: argparse.Namespace) -> None:
+    config = configuration.load(options.config, options.overrides)
+    say_devices(options.multihost)
+    evaluate(config, options.workdir)

@@ -1,0 +1,72 @@
+"""Writes a run's predictions as PASCAL VOC's evaluation server takes them.
+
+    segadv_jax export_voc --workdir=runs/voc/largefov_product --out=submission
+
+writes `submission/results/VOC2012/Segmentation/comp6_test_cls/ID.png`, label images with VOC's
+palette at the images' own sizes, and `submission/results.tgz`, which is to be submitted. The split
+"test" needs VOC2012test.tar beside the other archives; --split=val shows the format without it.
+Predictions are those of the best checkpoint, with the tiles, flips and scales of its configuration.
+"""
+
+import argparse
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segadv_jax import configuration, files, predictor
+from segadv_jax.errors import InputError
+from segadv_jax.predictor import Predictor
+from segadv_jax.workdir import Workdir
+
+FOLDER = "results/VOC2012/Segmentation/comp6_{}_cls"  # comp6: trained on more than VOC's images.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--split", default="test", help="of the data set; test if not given")
+    parser.add_argument("--archives", help="folder of the archives, if not the run's")
+    parser.add_argument("--data_dir", help="folder of prepared data, if not the run's")
+
+
+def main(options: argparse.Namespace) -> None:
+    config = configuration.recorded(Workdir(options.workdir))
+    if config.data.name != "voc_sbd":
+        raise InputError(
+            f"--workdir={options.workdir} is a run on {config.data.name}: the server evaluates "
+            "PASCAL VOC, voc_sbd, only"
+        )
+    for name in ("archives", "data_dir"):
+        if getattr(options, name) is not None:
+            config.data[name] = getattr(options, name)
+    folder = files.writable_folder(Path(options.out, FOLDER.format(options.split)), "--out")
+    if os.listdir(folder):
+        raise InputError(f"--out={options.out}: {folder} is not empty; name another folder")
+    number = export(predictor.load(config, options.workdir), options.split, folder)
+    archive = Path(options.out, "results.tgz")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(Path(options.out, "results"), "results")
+    print(f"{archive}: {number} label images")
+
+
+def export(source: Predictor, split: str, folder: Path) -> int:
+    """Writes the predictions on a split as palette images; returns how many they are.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    examples = source.data_set.read(split)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(source.data_set.palette)] = source.data_set.palette
+    # One at a time: the images are few, and the network is large.
+    for batch in examples.eval_batches(batch_size=1, canvas=examples.canvas()):
+        probabilities = source.predict(batch["image"], batch["size"])
+        height, width = map(int, batch["size"][0])
+        classes = probabilities[0, :height, :width].argmax(-1).astype(np.uint8)
+        image = Image.frombytes("P", (width, height), classes.tobytes())
+        image.putpalette(palette.reshape(-1).tolist())
+        image.save(folder / f"{batch['id'][0]}.png")
+    return len(examples.ids)

@@ -1,0 +1,61 @@
+"""Trains every point of a grid over learning rates and lambda, and ranks them on the validation.
+
+    segadv_jax grid_search --workdir=runs/grid --config=voc_largefov:product \\
+        --slr=1e-6,1e-5 --alr=0.1,0.5 --lam=0.00625,0.0625 --seeds=0,1 --processes=2 \\
+        -- --config.init=dilation8_pascal_voc.caffemodel --config.data.archives=FOLDER
+
+--slr and --alr are the learning rates of the segmenter and of the adversary, and --lam is
+config.loss.lam, all exactly as given; what is left out stays as the configuration has it. The unit
+of lambda depends on config.loss.reduction: 0.1 and 1, which the paper tried, we read as weights
+between sums, which are 16 times those between means (configs/hyperparameters.py), and with
+config.loss.reduction=mean they are --lam=0.00625,0.0625 as above.
+
+A grid chooses hyper-parameters, so it never reads the test split: its runs are trained and measured
+with config.data.test set to config.data.validation. What follows "--" holds for all points.
+
+A point is an arm of `segadv_jax campaign`, in a folder such as slr1e-06_alr0.1_lam1, and all that
+is said there holds: the same command resumes a grid that was stopped or killed, and with
+--table_only it shows what there is so far. At the end: all points on the terminal, those that have
+all seeds first, by mean IoU; the same in WORKDIR/grid.csv; WORKDIR/results.csv with a row per run;
+and the best point with the command to train it. The exit status is 0, 1 if a run failed, 2 if the
+command is wrong, or 128 + signal.
+"""
+
+import argparse
+import shlex
+
+from segadv_jax.campaign import command_line, comparison, grid, runs
+from segadv_jax.campaign.arms import parse_seeds, plan
+from segadv_jax.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    command_line.add_arguments(parser)
+    parser.add_argument("--config", required=True, metavar="NAME[:VARIANT]", help="file or name")
+    for axis, field in grid.FIELDS.items():
+        parser.add_argument(f"--{axis}", help=f"as 0.1,1: values of {field}")
+
+
+def main(options: argparse.Namespace) -> int:
+    seeds = parse_seeds(options.seeds)
+    given = {axis: getattr(options, axis) for axis in grid.FIELDS}
+    axes = {a: grid.parse_values(text, f"--{a}") for a, text in given.items() if text is not None}
+    if not axes:
+        raise InputError("there is no grid; give --slr, --alr or --lam, as --lam=0.1,1")
+    points = grid.points(axes)
+    arms, split = grid.arms(options.config, points, options.overrides)
+    planned = plan(options.workdir, arms, seeds)
+    failures = command_line.carry_out(options, planned)
+    rows = runs.results(planned, (*runs.COLUMNS, "mean_bf"))
+    command_line.write_results(options.workdir, rows, comparison.summarize(rows, points))
+    ranked = grid.rank(points, rows, seeds)
+    path = grid.write(options.workdir, ranked)
+    print(f"\n{grid.table(ranked, split)}\n\nGrid: {path}")
+    if ranked[0]["best"]:
+        best = ranked[0]["point"]
+        kept = [a for a in arms[best] if not a.startswith("--config.data.test=")]
+        command = shlex.join(["segadv_jax", "train", *kept])
+        print(f"Best: {best}, to be trained with\n  {command} --workdir=FOLDER", flush=True)
+    else:
+        print("Best: not known, as no point is done with all seeds", flush=True)
+    return command_line.report_failures(failures)

@@ -1,0 +1,47 @@
+"""The paper's tables with your figures beside the printed ones, in Markdown and CSV.
+
+    segadv_jax tables --out=docs/tables baseline=runs/voc/baseline grid=runs/grid ...
+
+Each NAME=WORKDIR is the folder of a run, of an arm of `segadv_jax campaign` with its seeds, of a
+whole campaign, or of `segadv_jax grid_search`, whose best point is taken. The cell that it fills is
+read from its configuration; runs that fill none are in a table of their own. Cells without a run
+show the paper's figure and "-" for yours. FOLDER/tables.md has all tables, and FOLDER/*.csv one
+each.
+
+Figures are those of WORKDIR/eval/SPLIT.json, in the paper's units: mean and standard deviation over
+the seeds that are done. SPLIT is config.data.test of the run, or --split. As in the paper, mean BF
+on PASCAL VOC is that of val_full if the run was evaluated there (segadv_jax evaluate
+--config.evaluate.split=val_full ...), otherwise that of SPLIT.
+"""
+
+import argparse
+import os
+import re
+import sys
+
+from segadv_jax.errors import InputError
+from segadv_jax.report import cells, measured, tables
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument("--split", default="", help="instead of each run's config.data.test")
+    parser.add_argument("named", nargs="*", metavar="NAME=WORKDIR")
+
+
+def main(options: argparse.Namespace) -> None:
+    named: dict[str, str] = {}
+    for text in options.named:
+        name, equals, workdir = text.partition("=")
+        if not equals or not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(workdir):
+            raise InputError(f"{text}: give NAME=WORKDIR, the workdir a folder that holds runs")
+        if name in named:
+            raise InputError(f"{text}: there are two of that name; rename one")
+        named[name] = workdir
+    contents = cells.tables(*measured.read_all(named, options.split))
+    page = tables.write(options.out, contents)
+    for table in contents:
+        for _, _, warning in tables.sources(table):
+            if warning:
+                print(f"warning: {table.title}: {warning}", file=sys.stderr)
+    print(f"Tables: {page}\nCSV:    {', '.join(f'{table.file}.csv' for table in contents)}")

@@ -1,0 +1,178 @@
+"""Configurations: loaded by name or path, recorded in a run's folder, compared with it later."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict, config_flags
+
+from segadv_jax.configs import common
+from segadv_jax.errors import InputError
+from segadv_jax.models import ADVERSARIES, SEGMENTERS
+from segadv_jax.workdir import Workdir
+
+# Without these fields a checkpoint has no meaning: which parameters it has, whose turn its step is.
+IDENTITY = (
+    "data.name",
+    "segmenter",
+    "adversary",
+    "encoding",
+    "alternation",
+    "train.ema",
+    "optimizer.segmenter.momentum",
+    "optimizer.adversary.momentum",
+)
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The configuration that a command line names.
+
+    Args:
+        name: a file, "configs/stanford.py", or one of those that come with the package, "stanford";
+            either may be followed by a variant, "stanford:adversarial".
+        overrides: fields to set, "--config.FIELD=VALUE" each.
+
+    Raises:
+        InputError: there is no such configuration, it cannot be read, or a field or a value is
+            not one of its.
+    """
+    path, *variant = name.split(":", 1)
+    module = _module(name, _file(path))
+    try:
+        config = module.get_config(*variant)
+    except Exception as error:  # It is the user's program, and may raise anything.
+        raise InputError(f"--config={name}: {_line(error)}") from error
+    for override in overrides:  # One by one, to know which of them is wrong.
+        set_field(config, override)
+    return config
+
+
+def _file(path: str) -> Path:
+    """The file that a configuration's name stands for."""
+    named = Path(__file__).parent / "configs" / f"{path}.py"
+    return named if path.isidentifier() and named.is_file() else Path(path)
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    try:
+        # The loader is named: a file need not end in .py.
+        loader = SourceFileLoader("configuration", str(path))
+        spec = importlib.util.spec_from_file_location("configuration", path, loader=loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+    except FileNotFoundError as error:
+        folder = Path(__file__).parent / "configs"
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.py")))
+        raise InputError(
+            f"--config={name}: there is no file {path}; give the path of one, or the name of one "
+            f"that comes with the package: {known}"
+        ) from error
+    except Exception as error:  # It is the user's program, and may raise anything.
+        raise InputError(f"--config={name}: {_line(error)}") from error
+    return module
+
+
+def set_field(config: ConfigDict, override: str) -> None:
+    """Sets the field that "--config.FIELD=VALUE" names, in place.
+
+    Raises:
+        InputError: the configuration has no such field, or the value is of another type.
+    """
+    argv, values = ["", override], flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        rest = values(argv)[1:]
+    except (AttributeError, KeyError) as error:
+        field = override.partition("=")[0].removeprefix("--").removeprefix("no")
+        raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
+    except (flags.Error, TypeError, ValueError) as error:
+        what = _line(error).removeprefix(f"flag {override}: ")
+        raise InputError(f"{override}: {what}") from error
+    if rest:
+        raise InputError(f"{rest[0]}: a field is set as in --config.train.batch_size=8")
+
+
+def _hint(error: Exception) -> str:
+    _, found, similar = str(error).partition("Did you mean ")
+    return f"; did you mean {similar.split('?')[0].strip(chr(34))}?" if found else ""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def complete(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with the fields that it did not have yet.
+
+    They have their defaults, those of `configs/common.py` and of the networks' own fields: what
+    they do by default is what was done before they existed.
+    """
+    known = flatten_dict(common.get_config().to_dict(), sep=".")
+    flat = flatten_dict(dict(recorded), sep=".")
+    for player, networks in (("segmenter", SEGMENTERS), ("adversary", ADVERSARIES)):
+        known = {k: v for k, v in known.items() if not k.startswith(f"{player}.")}
+        make = networks.get(flat.get(f"{player}.name"))
+        for field in fields_of(make) if make else ():
+            if field.default is not dataclasses.MISSING:
+                known[f"{player}.{field.name}"] = field.default
+    return unflatten_dict(known | flat, sep=".")
+
+
+def fields_of(make: Any) -> tuple[dataclasses.Field, ...]:
+    """The fields of the module that `make`, of SEGMENTERS or ADVERSARIES, makes."""
+    own = dataclasses.fields(getattr(make, "func", make))
+    return tuple(field for field in own if field.name not in ("parent", "name"))
+
+
+def recorded(workdir: Workdir) -> ConfigDict:
+    """The configuration of the run in `workdir`, completed.
+
+    Raises:
+        InputError: the folder holds no run, or the file is damaged.
+    """
+    found = workdir.recorded_config()
+    if found is None:
+        raise InputError(f"--workdir={workdir}: no {workdir.config_path.name} is there; name a run")
+    flat = flatten_dict(complete(found), sep=".")
+    # Modules take tuples, JSON has lists only.
+    frozen = {name: tuple(x) if isinstance(x, list) else x for name, x in flat.items()}
+    return ConfigDict(unflatten_dict(frozen, sep="."))
+
+
+def record(workdir: Workdir, config: ConfigDict) -> list[str]:
+    """Records the configuration of a run on the first start; checks later ones against it.
+
+    Returns:
+        The names of the fields, "train.updates", in which the run was started otherwise.
+
+    Raises:
+        InputError: the run in the folder differs in one of `IDENTITY`.
+    """
+    before = workdir.recorded_config()
+    if before is None:
+        workdir.record_config(config.to_dict())
+        return []
+    then, now = (_plain(complete(each)) for each in (before, config.to_dict()))
+    # A network's own fields that a configuration does not set have their defaults in both.
+    changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
+    for name in changed:
+        if any(f"{name}.".startswith(f"{field}.") for field in IDENTITY):
+            raise InputError(
+                f"--workdir={workdir} holds a run of another architecture or schedule: its "
+                f"config.{name} is {then.get(name)!r}, this one's {now.get(name)!r}; choose "
+                f"another --workdir, or the configuration in {workdir.config_path}"
+            )
+    return changed
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as {"a.b": value}, with lists for tuples, as JSON has it."""
+    flat = flatten_dict(dict(config), sep=".")
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in flat.items()}

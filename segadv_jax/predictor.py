@@ -1,0 +1,102 @@
+"""The one way to predict: a run's data set, its segmenter and what it was trained to."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+from ml_collections import ConfigDict
+
+from segadv_jax import configuration, experiment, initialize, prediction
+from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.data import DataSet
+from segadv_jax.errors import InputError
+from segadv_jax.models import Segmenter
+from segadv_jax.prediction import Views
+from segadv_jax.workdir import Workdir
+
+
+class Predictor:
+    """A trained segmenter.
+
+    Attributes:
+        data_set: whose classes and colours its predictions have.
+        segmenter: module, in the tiles in which it is evaluated.
+        params: its parameters as NumPy arrays.
+        step: that of its checkpoint; 0 for weights that no run trained.
+        views: over which `predict` averages.
+    """
+
+    def __init__(
+        self, data_set: DataSet, segmenter: Segmenter, params: Any, step: int, views: Views
+    ):
+        self.data_set, self.segmenter = data_set, segmenter
+        self.params, self.step, self.views = params, step, views
+        fixed = {"segmenter": segmenter, "views": views}
+        self._predict = jax.jit(functools.partial(prediction.predict, **fixed))
+
+    def predict(
+        self, image: UInt8[np.ndarray, "n H W 3"], size: Integer[np.ndarray, "n 2"]
+    ) -> Float[np.ndarray, "n H W C"]:
+        """Class probabilities at every pixel of images of true `size`."""
+        return np.asarray(self._predict(self.params, image, size))
+
+
+def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
+    """The segmenter of the checkpoint that the validation selected.
+
+    Without any checkpoint it is the one whose weights `config.init` is the path of: published
+    weights are evaluated without training.
+
+    Args:
+        config: of the run.
+        folder: its workdir.
+        views: with the tiles, flips and scales of `config.evaluate`; otherwise it sees whole images
+            as they are.
+
+    Raises:
+        InputError: the workdir has no checkpoint, or one of another architecture.
+    """
+    experiment.check_numbers(config)
+    data_set = experiment.load_data(config)
+    segmenter, params, step = _restore(config, Workdir(folder), len(data_set.class_names))
+    if views:
+        segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
+    chosen = experiment.views_of(config) if views else Views()
+    return Predictor(data_set, segmenter, params, step, chosen)
+
+
+def _restore(config, workdir, num_classes):
+    """(segmenter, parameters, step)."""
+    segmenter = experiment.build_segmenter(config, num_classes)
+    shapes = initialize.shapes(segmenter)
+    is_path = initialize.names_a_network(config.init)
+    fresh = not workdir.has_checkpoints()
+    if fresh and not is_path:
+        raise InputError(
+            f"--workdir={workdir} holds no checkpoint; train first, with --mode=train, or set "
+            "config.init to the path of a whole network's weights"
+        )
+    if fresh:
+        padding = getattr(segmenter, "padding", None)
+        params = initialize.pretrained(config.init, shapes, padding)
+        workdir.make()
+    changed = configuration.record(workdir, config)
+    if fresh:
+        return segmenter, params, 0
+    if is_path and "init" in changed:
+        raise InputError(
+            f"config.init is {config.init!r}, but --workdir={workdir} holds checkpoints of its "
+            "own, which would be evaluated: name another --workdir for these weights"
+        )
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.best_step()
+        if step is not None:
+            params = checkpoints.restore_segmenter(shapes, step)
+    # Raised within, it would leave the manager's thread behind.
+    if step is None:
+        raise InputError(
+            f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
+        )
+    return segmenter, params, step

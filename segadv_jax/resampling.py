@@ -1,0 +1,115 @@
+"""Resampling of images on their canvas: reflected borders, bilinear, nearest, mirrored, resized.
+
+Everything depends on the true size of an image and never on the canvas. Beyond its border an image
+is reflected without repeating the border pixel.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, Shaped, UInt8
+
+from segadv_jax import VOID
+
+
+def reflect(index: Integer[ArrayLike, "*s"], length: Integer[ArrayLike, ""]) -> Array:
+    """Index reflected into 0 .. length - 1 without repeating the border (period 2 (length - 1))."""
+    period = jnp.maximum(2 * (length - 1), 1)
+    index = jnp.mod(index, period)
+    return jnp.minimum(index, period - index)
+
+
+def reflect_border(
+    image: Shaped[ArrayLike, "n H W c"],
+    size: Integer[ArrayLike, "n 2"],
+    margin: int,
+    multiple: int,
+) -> Shaped[ArrayLike, "n h w c"]:
+    """The image with its reflection around it, by index: "reflect-101", of the true image.
+
+    Args:
+        image: u8[n,H,W,3] canvas.
+        size: i32[n,2] true sizes.
+        margin: pixels on each side. Farther out than the image is long, it is reflected again.
+        multiple: H and W are rounded up to a multiple of it, with more of the reflection.
+
+    Returns:
+        u8[n,H'+2*margin,W'+2*margin,3], H' = ceil(H / multiple) * multiple; the image itself where
+        the margin is 0.
+    """
+    if not margin:
+        return image
+    rows, columns = (
+        np.arange(-margin, -(-pixels // multiple) * multiple + margin)
+        for pixels in np.shape(image)[1:3]
+    )
+
+    def one(image, size):
+        return image[reflect(rows, size[0])][:, reflect(columns, size[1])]
+
+    return jax.vmap(one)(image, size)
+
+
+def nearest(
+    label: UInt8[ArrayLike, "H W"],
+    rows: Float[ArrayLike, "h w"],
+    columns: Float[ArrayLike, "h w"],
+    size: Integer[ArrayLike, "2"],
+) -> UInt8[Array, "h w"]:
+    """The label map of true `size` at places, the nearest label; void beyond its border."""
+    rows, columns = (jnp.round(x).astype(jnp.int32) for x in (rows, columns))
+    within = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    picked = label[jnp.clip(rows, 0, label.shape[0] - 1), jnp.clip(columns, 0, label.shape[1] - 1)]
+    return jnp.where(within, picked, VOID)
+
+
+def bilinear(
+    image: Shaped[ArrayLike, "H W c"],
+    rows: Float[ArrayLike, "h w"],
+    columns: Float[ArrayLike, "h w"],
+    size: Integer[ArrayLike, "2"],
+) -> Float[Array, "h w c"]:
+    """The image of true `size` at places, interpolated bilinearly, reflected beyond its border."""
+    top, left = jnp.floor(rows), jnp.floor(columns)
+    down, right = (rows - top)[..., None], (columns - left)[..., None]
+
+    def at(row, column):
+        row, column = (
+            reflect(x.astype(jnp.int32), s) for x, s in ((row, size[0]), (column, size[1]))
+        )
+        return image[row, column].astype(jnp.float32)
+
+    upper = at(top, left) * (1 - right) + at(top, left + 1) * right
+    lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
+    return upper * (1 - down) + lower * down
+
+
+def mirror(
+    x: Shaped[ArrayLike, "n H W c"], size: Integer[ArrayLike, "n 2"]
+) -> Shaped[Array, "n H W c"]:
+    """Images or maps flipped left to right within their true `size`."""
+
+    def one(x, width):
+        columns = jnp.arange(x.shape[1])
+        return x[:, jnp.where(columns < width, width - 1 - columns, columns)]
+
+    return jax.vmap(one)(x, size[:, 1])
+
+
+def resize(
+    image: Shaped[ArrayLike, "n H W c"], size: Integer[ArrayLike, "n 2"], scale: float
+) -> tuple[Shaped[ArrayLike, "n h w c"], Integer[ArrayLike, "n 2"]]:
+    """Images `scale` times as large and their true sizes; bilinear, centres on centres.
+
+    The canvas is rounded up to a multiple of 16 pixels.
+    """
+    if scale == 1:
+        return image, size
+    rows, columns = (
+        (np.arange(-(-round(side * scale) // 16) * 16) + 0.5) / scale - 0.5
+        for side in np.shape(image)[1:3]
+    )
+    rows, columns = np.meshgrid(rows.astype(np.float32), columns.astype(np.float32), indexing="ij")
+    scaled = jax.vmap(lambda x, true_size: bilinear(x, rows, columns, true_size))(image, size)
+    return scaled, jnp.maximum(jnp.round(size * scale).astype(jnp.int32), 1)

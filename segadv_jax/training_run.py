@@ -1,0 +1,235 @@
+"""What the training loop is made of: a run's data, networks, state, and what it writes to."""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from segadv_jax import configuration, devices, experiment, visualize
+from segadv_jax.alternation import ADVERSARY, SEGMENTER
+from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.data import Batch, DataSet, Split, order
+from segadv_jax.errors import InputError
+from segadv_jax.experiment import Experiment
+from segadv_jax.initialize import check_init, initialize
+from segadv_jax.journal import (
+    Journal,
+    check_finite,
+    describe_networks,
+    means,
+    open_journal,
+    profiler,
+)
+from segadv_jax.signals import stop_signals
+from segadv_jax.train_state import TrainState, evaluated
+from segadv_jax.train_step import Metrics, train_step
+from segadv_jax.validation import Validator, shared_canvas
+from segadv_jax.workdir import GAME, End, Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """A run at work.
+
+    Attributes:
+        config: of the run.
+        workdir: its folder.
+        experiment: its parts.
+        start, total: the step at which it begins or is resumed, and that at which it ends.
+        updates_per_epoch: of the segmenter.
+        streams: {player: its batches, from `start` on}.
+        train_step: over all devices.
+        validator: measures and draws.
+        checkpoints: where states are saved.
+        journal: where metrics go.
+        profile: to be called after each step.
+        caught: the signals caught so far.
+    """
+
+    config: ConfigDict
+    workdir: Workdir
+    experiment: Experiment
+    start: int
+    total: int
+    updates_per_epoch: int
+    streams: dict[str, Iterator[Batch]]
+    train_step: Callable
+    validator: Validator
+    checkpoints: Checkpoints
+    journal: Journal
+    profile: Callable[[int], Any]
+    caught: list[int]
+
+    def updates(self, step: int) -> int:
+        """The segmenter's updates before `step`."""
+        return self.experiment.alternation.updates(step)[SEGMENTER]
+
+    def next_batch(self, step: int) -> tuple[Batch, jax.Array]:
+        """The batch of `step`, sharded, and its key.
+
+        Each player has a stream of batches and keys of its own: what the segmenter sees at its
+        update u depends on u alone.
+        """
+        turns = self.experiment.alternation
+        player = ADVERSARY if turns.turn(step) == "adversary" else SEGMENTER
+        number = (SEGMENTER, ADVERSARY).index(player)
+        key = jax.random.fold_in(jax.random.key(self.config.seed), 2 + number)
+        key = jax.random.fold_in(key, turns.batches(step)[player])
+        return devices.shard(next(self.streams[player])), key
+
+    def position(self, after: int) -> dict[str, float]:
+        """Where the run is after a step, as its history and its events say it."""
+        updates = self.updates(after)
+        epoch = updates / self.updates_per_epoch
+        return {"step": after, "segmenter_updates": updates, "epoch": epoch}
+
+    def is_validation(self, after: int) -> bool:
+        """Whether a validation is due after a step: it has completed so many updates."""
+        updates = self.updates(after)
+        return updates > self.updates(after - 1) and updates % self.config.evaluate.every == 0
+
+    def validate(self, state: TrainState, metrics: Metrics, after: int) -> None:
+        """Measures the segmenter, adds to the history and saves a checkpoint.
+
+        Raises:
+            FloatingPointError: a loss of the step is not finite; then nothing is saved.
+        """
+        updates = self.updates(after)
+        check_finite(means([metrics]), updates)
+        params = evaluated(state)
+        measures, picture = self.validator.measure(params), self.validator.draw(params)
+        if jax.process_index() == 0:
+            game = {name: float(metrics[name]) for name in GAME if name in metrics}
+            self.workdir.add_validation(self.position(after) | measures | game)
+            visualize.save_png(picture, self.workdir.picture_path(updates))
+        self.journal.add_validation(measures, picture, updates)
+        self.checkpoints.save(state, after, measures["validation_mean_iou"])
+
+    def has_waited_in_vain(self, step: int) -> bool:
+        """Whether the best validation lies too far back; all processes know it alike."""
+        patience = self.config.train.patience * self.config.evaluate.every
+        best = self.checkpoints.best_step() if patience else None
+        return best is not None and self.updates(step) - self.updates(best) >= patience
+
+    def stop_requested(self, after: int) -> int:
+        """The signal that asks to stop, or 0; all processes agree on the step."""
+        if jax.process_count() > 1:  # Through JAX's preemption service.
+            return signal.SIGTERM if self.checkpoints.reached_preemption(after) else 0
+        return self.caught[0] if self.caught else 0
+
+    def end(self, reason: str) -> None:
+        """Marks the run as ended, once all is written."""
+        self.checkpoints.wait()
+        step, best = self.checkpoints.latest_step(), self.checkpoints.best_step()
+        if jax.process_index() == 0:
+            self.workdir.mark_ended(End(reason, step or 0, best))
+        logging.info("training ended (%s) after %d updates", reason, self.updates(step or 0))
+
+
+def check(config: ConfigDict, workdir: Workdir) -> None:
+    """Raises an InputError for what can be known to be wrong before anything is read."""
+    experiment.check_numbers(config)
+    check_init(_init(config, workdir))
+    workdir.make()
+    batch_size, count = config.train.batch_size, jax.device_count()
+    if batch_size % count:
+        raise InputError(
+            f"config.train.batch_size is {batch_size}, which {count} devices cannot share evenly; "
+            f"set it to a multiple of {count}"
+        )
+
+
+def prepare(
+    config: ConfigDict, workdir: Workdir, stack: contextlib.ExitStack
+) -> tuple[TrainingRun, TrainState]:
+    """Reads the data, makes the networks, restores the state, opens what the loop writes to.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        stack: closes what is opened.
+
+    Returns:
+        (the run, the state at its start, replicated).
+    """
+    data_set = experiment.load_data(config)
+    training, validation = _read(config, data_set)
+    canvas, num_classes = shared_canvas(training, validation), len(data_set.class_names)
+    parts = experiment.build(config, num_classes)
+    turns, setup = parts.alternation, parts.setup
+    total = turns.steps(config.train.updates)
+    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
+    state = initialize(setup, config.seed, patch, num_classes, _init(config, workdir))
+    changed = configuration.record(workdir, config)
+    if changed:
+        logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
+    checkpoints = stack.enter_context(Checkpoints(workdir))
+    start = checkpoints.latest_step() or 0
+    if start:
+        state = checkpoints.restore(state, start)
+        logging.info("resuming %s at step %d of %d", workdir, start, total)
+    if jax.process_index() == 0:
+        workdir.cut_history(start)
+        describe_networks(workdir, state.params)
+    streams = _streams(config, training, canvas, turns.batches(start))
+    stack.callback(streams.clear)  # TensorFlow complains of iterators that outlive Python.
+    run = TrainingRun(
+        config,
+        workdir,
+        parts,
+        start,
+        total,
+        updates_per_epoch=len(training.ids) // config.train.batch_size,
+        streams=streams,
+        train_step=devices.map_train_step(functools.partial(train_step, setup=setup)),
+        validator=Validator(config, data_set, training, validation, setup.segmenter),
+        checkpoints=checkpoints,
+        journal=stack.enter_context(
+            open_journal(workdir, config.train, turns.updates(start), parts.learning_rates)
+        ),
+        profile=profiler(workdir, config.train.profile),
+        # A pod's signals are JAX's to handle.
+        caught=stack.enter_context(stop_signals(True)) if jax.process_count() == 1 else [],
+    )
+    if start < total and not run.has_waited_in_vain(start) and jax.process_index() == 0:
+        workdir.mark_unfinished()
+    return run, devices.replicate(state)
+
+
+def _init(config: ConfigDict, workdir: Workdir) -> str:
+    """Where the first parameters come from: a resumed run no longer needs its initial weights."""
+    return "scratch" if workdir.has_checkpoints() else config.init
+
+
+def _read(config: ConfigDict, data_set: DataSet) -> tuple[Split, Split]:
+    """The training images, or the part of them that is used, and the validation images."""
+    for field in ("train", "validation", "test"):  # The last is only needed when all is done.
+        data_set.check_split(config.data[field], f"data.{field}")
+    training = data_set.read(config.data.train)
+    training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
+    order.check_batch_size(len(training.ids), config.train.batch_size)
+    return training, data_set.read(config.data.validation)
+
+
+def _streams(
+    config: ConfigDict, training: Split, canvas: tuple[int, int], given: dict[str, int]
+) -> dict[str, Iterator[Batch]]:
+    """Each player's batches, after so many as it has been given."""
+    return {
+        player: training.train_batches(
+            batch_size=config.train.batch_size,
+            canvas=canvas,
+            seed=config.seed,
+            stream=number,
+            start=given[player],
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for number, player in enumerate((SEGMENTER, ADVERSARY))
+    }

@@ -1,0 +1,86 @@
+"""What is measured and drawn between two training steps."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from segadv_jax import devices, evaluate, experiment, prediction, visualize
+from segadv_jax.data import DataSet, Split
+from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.models import Segmenter
+from segadv_jax.workdir import CURVES
+
+
+class Validator:
+    """Measures the segmenter on validation and training images, and draws some predictions.
+
+    The training images are measured as the validation images are, without augmentation.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_set: DataSet,
+        training: Split,
+        validation: Split,
+        segmenter: Segmenter,
+    ):
+        """
+        Args:
+            config: with `evaluate`.
+            data_set: that the splits are of.
+            training, validation: the splits.
+            segmenter: module.
+        """
+        segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
+        self._data_set, self._batch_size = data_set, config.evaluate.batch_size
+        self._canvas = shared_canvas(training, validation)
+        self._splits = {"validation": validation}
+        number = len(training.ids)
+        count = min(config.evaluate.train_images, number)
+        if count:  # Spread over the split, whose order groups what is alike.
+            self._splits["train"] = training.take(np.arange(count) * number // count)
+        step = functools.partial(eval_step, segmenter=segmenter)
+        self._step = devices.map_eval_step(step)
+        pictures = config.evaluate.pictures
+        self._shown = next(validation.eval_batches(batch_size=pictures, canvas=self._canvas))
+        self._predict = jax.jit(
+            lambda params: prediction.predict(
+                params, self._shown["image"], self._shown["size"], segmenter
+            )
+        )
+
+    def measure(self, params: Any) -> dict[str, float | None]:
+        """The curves of `history.csv` of the segmenter with these parameters, replicated."""
+        measures = {}
+        for name, split in self._splits.items():
+            zeros = zero_totals(len(self._data_set.class_names))
+            totals = evaluate.accumulate(
+                self._step, params, split, zeros, self._batch_size, self._canvas
+            )
+            summary = evaluate.summarize(totals, self._data_set.class_names)
+            measures |= {f"{name}_{curve}": summary[curve] for curve in CURVES}
+        return measures
+
+    def draw(self, params: Any) -> UInt8[np.ndarray, "h w 3"]:
+        """The predictions on the first validation images."""
+        probabilities = np.asarray(self._predict(jax.device_get(params)))
+        return visualize.prediction_grid(
+            self._shown["image"],
+            self._shown["label"],
+            probabilities.argmax(-1),
+            probabilities,
+            self._shown["size"],
+            self._data_set.palette,
+            self._data_set.class_names,
+        )
+
+
+def shared_canvas(training: Split, validation: Split) -> tuple[int, int]:
+    """(height, width) of the canvas that both splits fit on."""
+    height, width = np.maximum(training.canvas(), validation.canvas()).tolist()
+    return height, width

@@ -1,0 +1,232 @@
+"""What a run leaves in its folder, and the only code that knows the names of these files.
+
+config.json          the configuration that the run was started with
+parameters.txt       the networks' parameters, layer by layer
+history.csv          a row per validation: the curves of the paper's Figure 4
+predictions/*.png    validation images with their predictions
+eval/*.json          what an evaluation measured on a split
+checkpoints/         the latest and the best whole state (see `checkpoints.py`)
+ended.json           that training has ended, and why
+events.*             TensorBoard
+"""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segadv_jax import files
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import PAPER_MEASURES
+
+# Measured at each validation, on validation and on training images.
+CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
+# The health of the game at the step of the validation, a turn of the segmenter's. What that turn
+# does not compute is empty: in the standard arm all but the first norm, under the schedules
+# "fast" and "slow" the accuracy on real maps.
+GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
+HISTORY_COLUMNS = ("step", "segmenter_updates", "epoch")
+HISTORY_COLUMNS += tuple(
+    f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES
+)
+HISTORY_COLUMNS += GAME
+
+# Why a run ended.
+UPDATES, PATIENCE = "updates", "patience"
+
+
+class End(NamedTuple):
+    """That training has ended.
+
+    Attributes:
+        reason: `UPDATES`, all of them are done, or `PATIENCE`, the validation no longer improved.
+        step: the last one.
+        selected_step: that of the checkpoint that the validation selected; None without any.
+    """
+
+    reason: str
+    step: int
+    selected_step: int | None
+
+
+class Workdir:
+    """The folder of a run."""
+
+    def __init__(self, folder: files.PathLike):
+        self.folder = Path(folder)
+        self.config_path = self.folder / "config.json"
+        self.parameters_path = self.folder / "parameters.txt"
+        self.history_path = self.folder / "history.csv"
+        self.checkpoints_path = self.folder / "checkpoints"
+        self._end_path = self.folder / "ended.json"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def make(self) -> None:
+        """Makes the folder; raises an InputError if it cannot be made or written."""
+        files.writable_folder(self.folder, "--workdir")
+
+    def has_checkpoints(self) -> bool:
+        """Whether the run has saved a checkpoint from which it can be resumed."""
+        if not self.checkpoints_path.is_dir():
+            return False
+        return any(name.isdigit() for name in os.listdir(self.checkpoints_path))
+
+    def recorded_config(self) -> dict[str, Any] | None:
+        """The configuration that the run was started with; None before that.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        remedy = (
+            "delete it to have it written again from the configuration given, which must be the "
+            "one that the run was started with"
+        )
+        try:
+            return files.read_json(self.config_path, remedy)
+        except FileNotFoundError:
+            return None
+
+    def record_config(self, config: Mapping[str, Any]) -> None:
+        """Writes the configuration."""
+        files.write_json(self.config_path, config)
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of the history; empty fields are left out. No rows before the first validation.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        rows = self._history_rows()
+        try:
+            return [{name: float(text) for name, text in row.items() if text} for row in rows]
+        except ValueError as error:
+            raise files.damaged(self.history_path, error, _MEND_HISTORY) from error
+
+    def cut_history(self, step: int) -> None:
+        """Drops the rows after `step`: a run resumed there writes them again.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            rows = [row for row in self._history_rows() if int(row["step"]) <= step]
+        except (KeyError, ValueError) as error:
+            reason = "a row has no number in the column step"
+            raise files.damaged(self.history_path, reason, _MEND_HISTORY) from error
+        files.write_csv(self.history_path, HISTORY_COLUMNS, rows)
+
+    def add_validation(self, row: Mapping[str, Any]) -> None:
+        """Appends a row to the history: its keys are of `HISTORY_COLUMNS`, None is left empty."""
+        with open(self.history_path, "a", newline="") as file:
+            csv.DictWriter(file, HISTORY_COLUMNS).writerow(row)
+
+    def _history_rows(self) -> list[dict[str, str]]:
+        try:
+            return files.read_csv(self.history_path, _MEND_HISTORY)
+        except FileNotFoundError:
+            return []
+
+    def picture_path(self, updates: int) -> Path:
+        """Where the predictions after so many updates of the segmenter are drawn."""
+        return self.folder / "predictions" / f"{updates:07d}.png"
+
+    def evaluation_path(self, name: str) -> Path:
+        """Where the evaluation `name` lies: a split, with the views it was averaged over."""
+        return self.folder / "eval" / f"{name}.json"
+
+    def write_evaluation(self, name: str, result: Mapping[str, Any]) -> Path:
+        """Writes an evaluation; returns its path."""
+        files.write_json(self.evaluation_path(name), result)
+        return self.evaluation_path(name)
+
+    def evaluation(self, name: str) -> dict[str, Any] | None:
+        """What an evaluation measured; None if there is none.
+
+        Raises:
+            InputError: the file is damaged, or a measure is missing or no fraction.
+        """
+        path, remedy = self.evaluation_path(name), "delete it and evaluate again"
+        try:
+            result = files.read_json(path, remedy, (*PAPER_MEASURES, "step"))
+        except FileNotFoundError:
+            return None
+        for measure in PAPER_MEASURES:
+            value = result[measure]
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise files.damaged(path, f"{measure} is {value!r}", remedy)
+        return result
+
+    def mark_ended(self, end: End) -> None:
+        """Records that training has ended."""
+        files.write_json(self._end_path, end._asdict())
+
+    def mark_unfinished(self) -> None:
+        """Takes back `mark_ended`: there is more to train."""
+        self._end_path.unlink(missing_ok=True)
+
+    def end(self) -> End | None:
+        """How training ended; None while it has not.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        remedy = "delete it and run the training command again, which writes it anew"
+        try:
+            content = files.read_json(self._end_path, remedy, End._fields)
+        except FileNotFoundError:
+            return None
+        return End(*(content[name] for name in End._fields))
+
+    def result(self, split: str = "") -> dict[str, Any] | None:
+        """What a run arrived at on a split, by default its test split; None while it is not done.
+
+        A run is done when its training has ended and the checkpoint that the validation selected is
+        evaluated on that split.
+
+        Returns:
+            The evaluation, and of the validation that selected the checkpoint `segmenter_updates`
+            and `validation_mean_iou`; `split` is its name.
+
+        Raises:
+            InputError: a file of the run is damaged.
+        """
+        end, config = self.end(), self.recorded_config()
+        if end is None or config is None:
+            return None
+        try:
+            split = split or config["data"]["test"]
+        except (KeyError, TypeError) as error:
+            raise files.damaged(self.config_path, "it lacks data.test", "restore it") from error
+        result = self.evaluation(split)
+        if result is None or result["step"] != end.selected_step:
+            return None
+        row = {row.get("step"): row for row in self.history()}.get(result["step"])
+        if row is None:
+            reason = f"it has no row of step {result['step']}, which was selected"
+            raise files.damaged(self.history_path, reason, _MEND_HISTORY)
+        return result | {
+            "split": split,
+            "segmenter_updates": int(row["segmenter_updates"]),
+            "validation_mean_iou": row.get("validation_mean_iou"),
+        }
+
+    def progress(self) -> tuple[int, int, float] | None:
+        """(updates at the last validation, updates in all, its mean IoU on the validation split).
+
+        None before the first validation, and for a moment while a file is being written.
+        """
+        try:
+            config, rows = self.recorded_config(), self.history()
+            if not config or not rows:
+                return None
+            last = rows[-1]
+            total = int(config["train"]["updates"])
+            return int(last["segmenter_updates"]), total, last["validation_mean_iou"]
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
+
+
+_MEND_HISTORY = "mend it, or move it away to begin a new one"
