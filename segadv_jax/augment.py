@@ -9,11 +9,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, Shaped, UInt8
 
 from segadv_jax import VOID
 from segadv_jax.resampling import bilinear, nearest
+from segadv_jax.shapes import AnyArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Augmentation:
 
 def augment(
     key: Key[Array, ""],
-    image: Shaped[ArrayLike, "H W 3"],
-    label: UInt8[ArrayLike, "H W"],
-    size: Integer[ArrayLike, "2"],
+    image: Shaped[AnyArray, "H W 3"],
+    label: UInt8[AnyArray, "H W"],
+    size: Integer[AnyArray, "2"],
     augmentation: Augmentation,
     margin: int = 0,
-) -> tuple[Float[Array, "hm wm 3"], UInt8[Array, "h w"], Integer[ArrayLike, "2"]]:
+) -> tuple[Float[Array, "hm wm 3"], UInt8[Array, "h w"], Integer[AnyArray, "2"]]:
     """Augments one example; `jax.vmap` it over a batch with one key per example.
 
     The image is flipped, scaled and rotated about its own centre (never the canvas's), and cropped.

@@ -1,12 +1,11 @@
 """Evaluation of one batch of whole images, without augmentation: sums and counts, divided late."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array
 
 from segadv_jax import VOID, losses, prediction
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
@@ -16,11 +15,9 @@ from segadv_jax.metrics.confusion import confusion_matrix
 from segadv_jax.models import Adversary, Segmenter
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.prediction import Views
+from segadv_jax.shapes import AnyArray, Batch
 
-# {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows whose mask is 0
-# count nowhere.
-Batch = dict[str, ArrayLike]
-Totals = dict[str, Array]
+Totals = Mapping[str, AnyArray]
 
 
 class Boundaries(NamedTuple):
@@ -75,11 +72,14 @@ def eval_step(
         "certainty": losses.certainty(logits, cell_label),
         "cells": cells,
     }
-    for border in BORDERS if boundaries else ():
-        tolerance, first = boundaries
-        fields = {"num_classes": num_classes, "tolerance": tolerance, "border": border}
-        sums = image_sums(boundary_f(predicted, label, size, **fields), first)
-        part |= {f"bf_{border}_{name}": value for name, value in sums.items()}
+    if boundaries is not None:
+        measure = functools.partial(
+            boundary_f, num_classes=num_classes, tolerance=boundaries.tolerance
+        )
+        for border in BORDERS:
+            f = measure(predicted, label, size, border=border)
+            sums = image_sums(f, boundaries.first)
+            part |= {f"bf_{border}_{name}": value for name, value in sums.items()}
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(part))
 
 

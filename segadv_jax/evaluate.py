@@ -67,9 +67,11 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
     if config.evaluate.bf:
         first = 0 if config.evaluate.bf_background else 1
         boundaries = Boundaries(Tolerance.of(examples.sizes), first)
-    fixed = {"segmenter": trained.segmenter, "boundaries": boundaries, "views": trained.views}
+    step = functools.partial(
+        eval_step, segmenter=trained.segmenter, boundaries=boundaries, views=trained.views
+    )
     totals = accumulate(
-        devices.map_eval_step(functools.partial(eval_step, **fixed)),
+        devices.map_eval_step(step),
         devices.replicate(trained.params),
         examples,
         zero_totals(len(class_names), config.evaluate.bf),
@@ -96,11 +98,15 @@ def adversary_accuracies(
     setup = experiment.build(config, len(trained.data_set.class_names)).setup
     with Checkpoints(Workdir(workdir)) as checkpoints:
         adversary = checkpoints.restore_player("adversary", trained.step)
-    fixed = {"adversary": setup.adversary, "encode": setup.encode}
+    assert setup.adversary is not None
+    step = functools.partial(
+        adversary_step,
+        segmenter=trained.segmenter,
+        adversary=setup.adversary,
+        encode=setup.encode,
+    )
     totals = accumulate(
-        devices.map_eval_step(
-            functools.partial(adversary_step, segmenter=trained.segmenter, **fixed)
-        ),
+        devices.map_eval_step(step),
         devices.replicate({"segmenter": trained.params, "adversary": adversary}),
         examples,
         {name: np.zeros((), np.float32) for name in ("real", "synthetic", "predictions")},

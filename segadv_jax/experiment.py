@@ -130,14 +130,14 @@ def build(config: ConfigDict, num_classes: int) -> Experiment:
         adversary = _module("adversary", ADVERSARIES, fields, stride=segmenter.stride)
     _check_crop(config.train.crop, segmenter, adversary)
     updates = turns.updates(turns.steps(config.train.updates))
-    players, learning_rates = {}, {}
+    players: dict[str, Any] = {}
+    learning_rates: dict[str, Callable] = {}
     for player in (SEGMENTER, ADVERSARY):
         fields = dict(config.optimizer[player])
-        rate = {"learning_rate": fields.pop("learning_rate"), "decay": fields.pop("decay")}
-        rate = _checked(f"optimizer.{player}", optimizers.schedule, rate, updates=updates[player])
-        players[player] = _checked(
-            f"optimizer.{player}", optimizers.sgd, fields, learning_rate=rate
-        )
+        chosen = {"learning_rate": fields.pop("learning_rate"), "decay": fields.pop("decay")}
+        where = f"optimizer.{player}"
+        rate = _checked(where, optimizers.schedule, chosen, updates=updates[player])
+        players[player] = _checked(where, optimizers.sgd, fields, learning_rate=rate)
         if player == SEGMENTER or not standard:
             learning_rates[player] = rate
     setup = Setup(

@@ -82,7 +82,7 @@ class Journal:
             scalars[f"learning_rate_{player}"] = float(learning_rate(updates[player]))
         seconds = time.time() - self._began
         scalars["images_per_second"] = len(finished) * self._batch_size / seconds
-        self._writer.write_scalars(updates[SEGMENTER], scalars | position)
+        self._writer.write_scalars(updates[SEGMENTER], {**scalars, **position})
         self._began = time.time()
 
     def add_validation(

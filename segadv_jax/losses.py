@@ -13,20 +13,18 @@ import math
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, UInt8
+from jaxtyping import Array, Float, Integer
 
 from segadv_jax import VOID
+from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
 REDUCTIONS = ("mean", "sum")
 GAMES = ("bce", "hinge", "least_squares")
 
 # A sum and the number of what was summed.
 SumAndCount = tuple[Float[Array, ""], Float[Array, ""]]
-Logits = Float[ArrayLike, "n h w C"]
-Labels = UInt8[ArrayLike, "n h w"]
-Verdicts = Float[ArrayLike, "n h w 1"]
-Weights = Float[ArrayLike, "n h w"]
+Verdicts = Float[AnyArray, "n p q 1"]
+Weights = Float[AnyArray, "n p q"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Objective:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""
         return total if self.reduction == "sum" else total / jnp.maximum(count, 1)
 
-    def lam_at(self, updates: Integer[ArrayLike, ""]) -> Float[Array, ""]:
+    def lam_at(self, updates: Integer[AnyArray, ""] | int) -> Float[Array, ""]:
         """Lambda at the segmenter's update number `updates`, counted from 0."""
         since = jnp.asarray(updates, jnp.float32) - self.start
         rise = jnp.clip((since + 1) / max(self.ramp, 1), 0.0, 1.0)
@@ -109,14 +107,15 @@ class Objective:
         negative logit, in "least_squares" half of its square: a fooled adversary's logit is 0 (the
         references are those of `hinge` and `least_squares`).
         """
-        if self.game == "bce":
-            losses = -bce(logits, 0.0) if self.saturating else bce(logits, 1.0)
-        else:
-            losses = -logits if self.game == "hinge" else optax.l2_loss(logits)
+        if self.game == "hinge":
+            return _weighted(-logits, weights)
+        if self.game == "least_squares":
+            return _weighted(optax.l2_loss(logits), weights)
+        losses = -bce(logits, 0.0) if self.saturating else bce(logits, 1.0)
         return _weighted(losses, weights)
 
 
-def mce(logits: Logits, label: Labels) -> SumAndCount:
+def mce(logits: CellMaps, label: CellLabels) -> SumAndCount:
     """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells.
 
     Args:
@@ -132,19 +131,19 @@ def mce(logits: Logits, label: Labels) -> SumAndCount:
     return jnp.sum(jnp.where(labelled, losses, 0)), jnp.sum(labelled, dtype=jnp.float32)
 
 
-def correct_cells(logits: Logits, label: Labels) -> SumAndCount:
+def correct_cells(logits: CellMaps, label: CellLabels) -> SumAndCount:
     """Labelled cells whose most probable class is the true one, and all labelled ones."""
     labelled = label != VOID
     right = (jnp.argmax(logits, -1) == label) & labelled
     return jnp.sum(right, dtype=jnp.float32), jnp.sum(labelled, dtype=jnp.float32)
 
 
-def certainty(logits: Logits, label: Labels) -> Float[Array, ""]:
+def certainty(logits: CellMaps, label: CellLabels) -> Float[Array, ""]:
     """Sum over the labelled cells of the highest class probability."""
     return jnp.sum(jnp.where(label != VOID, jnp.max(jax.nn.softmax(logits), -1), 0))
 
 
-def prediction_weights(label: Labels, block: int) -> Float[Array, "n p q"]:
+def prediction_weights(label: CellLabels, block: int) -> Float[Array, "n p q"]:
     """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
 
     Blocks without a labelled cell look the same in both maps and would add a constant ln 2,
@@ -163,7 +162,7 @@ def prediction_weights(label: Labels, block: int) -> Float[Array, "n p q"]:
     return pooled.astype(jnp.float32)
 
 
-def bce(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+def bce(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:
     """Binary cross-entropy of Eq. 1, `-[z ln a + (1 - z) ln(1 - a)]`, of each prediction.
 
     Args:
@@ -173,7 +172,7 @@ def bce(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
     return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, z))
 
 
-def hinge(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+def hinge(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:
     """max(0, 1 -+ logit) of each prediction.
 
     Miyato et al., Spectral normalization for generative adversarial networks, ICLR 2018, Eq. 16.
@@ -181,7 +180,7 @@ def hinge(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
     return optax.hinge_loss(logits, jnp.full_like(logits, 2 * z - 1))
 
 
-def least_squares(logits: Verdicts, z: float) -> Float[Array, "n h w 1"]:
+def least_squares(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:
     """Half the squared distance of each prediction to 1 for z = 1 and to -1 for z = 0.
 
     Mao et al., Least squares generative adversarial networks, ICCV 2017, Eq. 8.

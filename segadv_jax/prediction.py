@@ -1,19 +1,16 @@
 """From whole images to class probabilities at their own pixels: borders, flips and scales."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, Shaped, UInt8
+from jaxtyping import Array, Float
 
 from segadv_jax.models import Segmenter
 from segadv_jax.models.geometry import upsample
 from segadv_jax.resampling import mirror, reflect_border, resize
-
-Images = Shaped[ArrayLike, "n H W 3"]
-Sizes = Integer[ArrayLike, "n 2"]
-Probabilities = Float[Array, "n H W C"]
+from segadv_jax.shapes import CellMaps, Pictures, Probabilities, Sizes
 
 
 class Views(NamedTuple):
@@ -39,7 +36,7 @@ class Views(NamedTuple):
         return ["flip"] * self.flip + (scales if scales != ["scale_1"] else [])
 
 
-def with_margin(image: Images, size: Sizes, segmenter: Segmenter) -> Float[Array, "n h w 3"]:
+def with_margin(image: Pictures, size: Sizes, segmenter: Segmenter) -> Float[Array, "n h w 3"]:
     """Whole images as a segmenter takes them.
 
     Returns:
@@ -56,15 +53,15 @@ def without_margin(image: Float[Array, "n h w 3"], margin: int) -> Float[Array, 
 
 
 def segment(
-    params: Any, image: Images, size: Sizes, segmenter: Segmenter
+    params: Any, image: Pictures, size: Sizes, segmenter: Segmenter
 ) -> Float[Array, "n h w C"]:
     """Logits at the label cells of whole images."""
     return segmenter.apply({"params": params}, with_margin(image, size, segmenter), size)
 
 
 def at_pixels(
-    logits: Float[ArrayLike, "n h w C"],
-    shape: tuple[int, int],
+    logits: CellMaps,
+    shape: Sequence[int],
     size: Sizes,
     segmenter: Segmenter,
     scale: float = 1.0,
@@ -87,7 +84,7 @@ def at_pixels(
 
 def predict(
     params: Any,
-    image: UInt8[ArrayLike, "n H W 3"],
+    image: Pictures,
     size: Sizes,
     segmenter: Segmenter,
     views: Views = Views(),

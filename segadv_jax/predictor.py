@@ -33,8 +33,9 @@ class Predictor:
     ):
         self.data_set, self.segmenter = data_set, segmenter
         self.params, self.step, self.views = params, step, views
-        fixed = {"segmenter": segmenter, "views": views}
-        self._predict = jax.jit(functools.partial(prediction.predict, **fixed))
+        self._predict = jax.jit(
+            functools.partial(prediction.predict, segmenter=segmenter, views=views)
+        )
 
     def predict(
         self, image: UInt8[np.ndarray, "n H W 3"], size: Integer[np.ndarray, "n 2"]

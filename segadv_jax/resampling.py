@@ -7,13 +7,13 @@ is reflected without repeating the border pixel.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Shaped, UInt8
 
 from segadv_jax import VOID
+from segadv_jax.shapes import AnyArray
 
 
-def reflect(index: Integer[ArrayLike, "*s"], length: Integer[ArrayLike, ""]) -> Array:
+def reflect(index: Integer[AnyArray, "*s"], length: Integer[AnyArray, ""]) -> Array:
     """Index reflected into 0 .. length - 1 without repeating the border (period 2 (length - 1))."""
     period = jnp.maximum(2 * (length - 1), 1)
     index = jnp.mod(index, period)
@@ -21,11 +21,11 @@ def reflect(index: Integer[ArrayLike, "*s"], length: Integer[ArrayLike, ""]) -> 
 
 
 def reflect_border(
-    image: Shaped[ArrayLike, "n H W c"],
-    size: Integer[ArrayLike, "n 2"],
+    image: Shaped[AnyArray, "n H W c"],
+    size: Integer[AnyArray, "n 2"],
     margin: int,
     multiple: int,
-) -> Shaped[ArrayLike, "n h w c"]:
+) -> Shaped[AnyArray, "n h w c"]:
     """The image with its reflection around it, by index: "reflect-101", of the true image.
 
     Args:
@@ -52,10 +52,10 @@ def reflect_border(
 
 
 def nearest(
-    label: UInt8[ArrayLike, "H W"],
-    rows: Float[ArrayLike, "h w"],
-    columns: Float[ArrayLike, "h w"],
-    size: Integer[ArrayLike, "2"],
+    label: UInt8[AnyArray, "H W"],
+    rows: Float[AnyArray, "h w"],
+    columns: Float[AnyArray, "h w"],
+    size: Integer[AnyArray, "2"],
 ) -> UInt8[Array, "h w"]:
     """The label map of true `size` at places, the nearest label; void beyond its border."""
     rows, columns = (jnp.round(x).astype(jnp.int32) for x in (rows, columns))
@@ -65,10 +65,10 @@ def nearest(
 
 
 def bilinear(
-    image: Shaped[ArrayLike, "H W c"],
-    rows: Float[ArrayLike, "h w"],
-    columns: Float[ArrayLike, "h w"],
-    size: Integer[ArrayLike, "2"],
+    image: Shaped[AnyArray, "H W c"],
+    rows: Float[AnyArray, "h w"],
+    columns: Float[AnyArray, "h w"],
+    size: Integer[AnyArray, "2"],
 ) -> Float[Array, "h w c"]:
     """The image of true `size` at places, interpolated bilinearly, reflected beyond its border."""
     top, left = jnp.floor(rows), jnp.floor(columns)
@@ -86,7 +86,7 @@ def bilinear(
 
 
 def mirror(
-    x: Shaped[ArrayLike, "n H W c"], size: Integer[ArrayLike, "n 2"]
+    x: Shaped[AnyArray, "n H W c"], size: Integer[AnyArray, "n 2"]
 ) -> Shaped[Array, "n H W c"]:
     """Images or maps flipped left to right within their true `size`."""
 
@@ -98,8 +98,8 @@ def mirror(
 
 
 def resize(
-    image: Shaped[ArrayLike, "n H W c"], size: Integer[ArrayLike, "n 2"], scale: float
-) -> tuple[Shaped[ArrayLike, "n h w c"], Integer[ArrayLike, "n 2"]]:
+    image: Shaped[AnyArray, "n H W c"], size: Integer[AnyArray, "n 2"], scale: float
+) -> tuple[Shaped[AnyArray, "n h w c"], Integer[AnyArray, "n 2"]]:
     """Images `scale` times as large and their true sizes; bilinear, centres on centres.
 
     The canvas is rounded up to a multiple of 16 pixels.

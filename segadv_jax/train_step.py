@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from segadv_jax import losses, prediction
@@ -31,6 +30,7 @@ from segadv_jax.encodings import zero_void
 from segadv_jax.losses import Objective
 from segadv_jax.models import Adversary, Segmenter
 from segadv_jax.models.geometry import downsample_labels
+from segadv_jax.shapes import AnyArray, Batch
 from segadv_jax.train_state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -63,10 +63,10 @@ class Setup:
 
 def train_step(
     state: TrainState,
-    batch: dict[str, ArrayLike],
+    batch: Batch,
     key: Key[Array, ""],
     turn: str,
-    updates: Integer[ArrayLike, ""] = 0,
+    updates: Integer[AnyArray, ""] | int = 0,
     *,
     setup: Setup,
     axis_name: str | None = None,

@@ -56,7 +56,7 @@ class Validator:
 
     def measure(self, params: Any) -> dict[str, float | None]:
         """The curves of `history.csv` of the segmenter with these parameters, replicated."""
-        measures = {}
+        measures: dict[str, float | None] = {}
         for name, split in self._splits.items():
             zeros = zero_totals(len(self._data_set.class_names))
             totals = evaluate.accumulate(

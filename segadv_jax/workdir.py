@@ -26,11 +26,11 @@ CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
 # does not compute is empty: in the standard arm all but the first norm, under the schedules
 # "fast" and "slow" the accuracy on real maps.
 GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
-HISTORY_COLUMNS = ("step", "segmenter_updates", "epoch")
-HISTORY_COLUMNS += tuple(
-    f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES
+HISTORY_COLUMNS = (
+    *("step", "segmenter_updates", "epoch"),
+    *(f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES),
+    *GAME,
 )
-HISTORY_COLUMNS += GAME
 
 # Why a run ended.
 UPDATES, PATIENCE = "updates", "patience"

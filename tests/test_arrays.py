@@ -1,13 +1,10 @@
 """Batches of arrays in memory: byte for byte those that tf.data makes of the same images."""
 
 import itertools
-import sys
-import types
 
 import numpy as np
 import pytest
 
-from segadv_jax import data
 from segadv_jax.data import arrays, pipeline
 from segadv_jax.data.builders import png
 from segadv_jax.errors import InputError
@@ -125,32 +122,3 @@ def test_a_data_set_of_arrays_joins_its_splits(in_memory, images):
         in_memory.read("train+tset")
     with pytest.raises(InputError, match=r"no slices such as 'train\[:3\]'; name a split"):
         in_memory.read("train[:3]")
-
-
-def test_a_data_set_is_registered_with_one_line_and_says_which_options_it_takes(
-    in_memory, monkeypatch
-):
-    """A module with a function `prepare` is all that a data set needs; here, without TensorFlow."""
-    asked = []
-
-    def prepare(*, archives="", data_dir="", fence=0):
-        asked.append((archives, data_dir, fence))
-        return in_memory
-
-    module = types.ModuleType("drawings")
-    module.prepare = prepare
-    monkeypatch.setitem(sys.modules, "drawings", module)
-    monkeypatch.setitem(data.DATA_SETS, "drawings", "drawings")
-    assert data.load("drawings", archives="a", fence=2, allow_partial=False) is in_memory
-    assert data.load("drawings", data_dir="b", allow_partial=None) is in_memory
-    assert asked == [("a", "", 2), ("", "b", 0)]
-    message = "--config.data.allow_partial is not an option of the data set drawings; leave it out"
-    with pytest.raises(InputError, match=message):
-        data.load("drawings", allow_partial=True)
-
-
-def test_an_unknown_split_is_refused_with_the_field(in_memory):
-    in_memory.check_split("train+test", "data.train")
-    message = r"config.data.train: the data set drawings has no split 'tst'; known: train, test"
-    with pytest.raises(InputError, match=message):
-        in_memory.check_split("train+tst", "data.train")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from segadv_jax import data
-from segadv_jax.data import archives, pipeline, stanford_background, stanford_splits
+from segadv_jax.data import pipeline, stanford_background, stanford_splits
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
 
@@ -221,19 +221,6 @@ def test_a_page_that_is_not_there_is_an_input_error(tmp_path, monkeypatch):
             build("", tmp_path / "data")
 
 
-def test_a_data_folder_that_cannot_be_made_is_an_input_error(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(
-        InputError, match="--config.data.data_dir=.*file/below is not a folder that can"
-    ):
-        data.load("synthetic", data_dir=str(tmp_path / "file" / "below"))
-
-
-def test_an_unknown_data_set_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="'imagenet'.*synthetic, stanford_background"):
-        data.load("imagenet")
-
-
 CONCURRENT = """
 import json, sys, time
 from segadv_jax.data import stanford_background as module
@@ -267,52 +254,6 @@ def test_of_two_processes_one_prepares_and_both_read(tmp_path):
         assert process.returncode == 0, err.decode()
         assert out.split()[-1] == b"2"
     assert log.read_text() == "read\n"
-
-
-def test_the_lock_keeps_others_out_until_it_is_released(tmp_path):
-    entered, events = threading.Event(), []
-
-    def other():
-        entered.wait()
-        with archives.lock(tmp_path):
-            events.append("other")
-
-    thread = threading.Thread(target=other)
-    with archives.lock(tmp_path):
-        thread.start()
-        entered.set()
-        thread.join(0.3)
-        events.append("first")
-    thread.join(10)
-    assert events == ["first", "other"]
-
-
-def test_the_shipped_lists_are_disjoint_and_complete():
-    splits = stanford_splits.read()
-    assert list(splits) == ["test"] + [f"subset_{i}" for i in range(8)]
-    assert [len(ids) for ids in splits.values()] == [142] + [72] * 5 + [71] * 3
-    every = sum(splits.values(), [])
-    assert len(set(every)) == 715 == len(every)
-
-
-def test_the_shipped_lists_follow_from_the_ids_and_the_seed(tmp_path):
-    shipped = stanford_splits.read()
-    ids = sum(shipped.values(), [])
-    assert stanford_splits.derive(ids[::-1]) == shipped
-    assert stanford_splits.derive(ids, seed=stanford_splits.SEED + 1) != shipped
-    # Stated a second time, so that the rule cannot change with its code.
-    order = np.random.RandomState(2016).permutation(sorted(ids)).tolist()
-    assert sorted(order[:142]) == shipped["test"]
-    assert sorted(order[142:214]) == shipped["subset_0"]
-    assert sorted(order[644:]) == shipped["subset_7"]
-
-
-def test_the_lists_written_from_the_official_archive_are_the_shipped_ones(
-    stanford_archives, tmp_path
-):
-    stanford_splits.write(stanford_archives / ARCHIVE.file_name, tmp_path)
-    for path in stanford_splits.FOLDER.glob("*.txt"):
-        assert (tmp_path / path.name).read_text() == path.read_text()
 
 
 def test_the_official_data_set_has_the_known_statistics(stanford):

@@ -3,34 +3,36 @@
 import csv
 import json
 
+import finished_runs
 import pytest
+from processes import end_of
 from small_runs import start_process
 
-from configs import hyperparameters, stanford, synthetic, voc_baseline, voc_largefov, voc_smallfov
+from segadv_jax import cli, files
+from segadv_jax.campaign import grid
+from segadv_jax.configs import (
+    hyperparameters,
+    stanford,
+    synthetic,
+    voc_baseline,
+    voc_largefov,
+    voc_smallfov,
+)
 from segadv_jax.data import stanford_splits
 from segadv_jax.errors import InputError
-from tools import paper_tables, results_page, tables
+from segadv_jax.report import cells as paper_cells
+from segadv_jax.report import measured, paper
 
-SCALING = ("largefov", "scaling")
+
+def tables(*arguments):
+    """The exit status of a command line."""
+    return cli.run("segadv_jax.commands.tables", "segadv_jax tables", [*map(str, arguments)])
 
 
-def make_run(folder, config, *, seed=0, evaluations, updates=20, **fields):
-    """A run that is done, as main.py leaves it.
-
-    Args:
-        evaluations: {split: fields of its evaluation}, the measures being 0.5 unless given.
-    """
+def make_run(folder, config, *, evaluations, seed=0, ended=True, **fields):
     config.seed = seed
-    config.update_from_flattened_dict({"train.updates": 20} | fields)
-    (folder / "eval").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    history = "step,segmenter_updates,validation_mean_iou\n10,10,0.5\n"
-    history += "20,20,0.6\n" if updates == 20 else ""
-    (folder / "history.csv").write_text(history)
-    for split, given in evaluations.items():
-        result = {"pixel_accuracy": 0.5, "class_accuracy": 0.5, "mean_iou": 0.5, "step": 20}
-        (folder / "eval" / f"{split}.json").write_text(json.dumps(result | {"mce": 1.0} | given))
-    return folder
+    config.update_from_flattened_dict(fields)
+    return finished_runs.make_run(folder, config, evaluations, ended=ended)
 
 
 def cells(out, name):
@@ -46,8 +48,8 @@ def line(out, start):
 
 
 def test_printed_figures_agree_between_the_tables():
-    assert set(paper_tables.TABLE_2) == {"baseline", *hyperparameters.SELECTED}
-    for key, (iou, bf) in paper_tables.TABLE_2.items():
+    assert set(paper.TABLE_2) == {"baseline", *hyperparameters.SELECTED}
+    for key, (iou, bf) in paper.TABLE_2.items():
         exact = hyperparameters.SELECTED.get(key, hyperparameters.BASELINE)
         for printed, value in ((iou, exact.mean_iou), (bf, exact.mean_bf)):
             assert abs(float(printed) - value) < 0.05 + 1e-9, key
@@ -57,13 +59,13 @@ def test_the_numbers_of_images_and_the_classes_are_those_of_the_data():
     from segadv_jax.data import voc_sbd  # Not above: it takes TensorFlow.
 
     for split, number in (
-        paper_tables.VOC_VAL,
-        paper_tables.VOC_VAL_FULL,
-        paper_tables.VOC_TEST,
+        paper.VOC_VAL,
+        paper.VOC_VAL_FULL,
+        paper.VOC_TEST,
     ):
         assert voc_sbd.IMAGES[split] == number
-    assert paper_tables.TABLE_3_CLASSES == voc_sbd.CLASS_NAMES
-    assert ("test", len(stanford_splits.read()["test"])) == paper_tables.STANFORD_TEST
+    assert paper.TABLE_3_CLASSES == voc_sbd.CLASS_NAMES
+    assert ("test", len(stanford_splits.read()["test"])) == paper.STANFORD_TEST
 
 
 def test_misprinted_parameters_are_those_that_the_layers_do_not_have():
@@ -74,27 +76,27 @@ def test_misprinted_parameters_are_those_that_the_layers_do_not_have():
         "smallfov": (1_572_802, 1_609_090),
     }
     wrong = set()
-    for name, printed in paper_tables.PARAMETERS.items():
+    for name, printed in paper.PARAMETERS.items():
         for i, channels in enumerate((21, 63)):
-            ours = paper_tables.count_parameters(name, channels)
+            ours = paper_cells.count_parameters(name, channels)
             assert ours == expected[name][i]
             if float(f"{ours:.1e}") != float(printed[i]):
                 wrong.add((name, i))
-    assert wrong == set(paper_tables.MISPRINTED_PARAMETERS)
+    assert wrong == set(paper.MISPRINTED_PARAMETERS)
     assert wrong == {("smallfov", 0), ("smallfov", 1), ("smallfov_light", 1)}
 
 
 def test_one_row_of_table_3_does_not_have_its_printed_mean():
-    for key, printed in paper_tables.TABLE_3.items():
-        assert len(printed) == len(paper_tables.TABLE_3_CLASSES) == 21
-        agrees = f"{paper_tables.mean_of_row(key):.1f}" == paper_tables.TABLE_3_MEAN[key]
-        assert agrees == (key != SCALING)
-    for background in (92.9, 93.0):
-        assert f"{paper_tables.mean_of_row(SCALING, background):.1f}" == "73.2"
+    for key, printed in paper.TABLE_3.items():
+        assert len(printed) == len(paper.TABLE_3_CLASSES) == 21
+        agrees = f"{paper.mean_of_row(key):.1f}" == paper.TABLE_3_MEAN[key]
+        assert agrees == (key != paper.SCALING)
+    for background in ("92.9", "93.0"):
+        assert f"{paper.mean_of_row(paper.SCALING, background):.1f}" == "73.2"
 
 
 def test_without_runs_there_are_the_papers_figures(tmp_path, capsys):
-    assert tables.main([f"--out={tmp_path / 'out'}"]) == 0
+    assert tables(f"--out={tmp_path / 'out'}") is None
     assert capsys.readouterr().err == ""
     assert line(tmp_path / "out", "| standard") == "| standard | 66.5 | - | 73.3 | - | 51.3 | - |"
     assert line(tmp_path / "out", "| adversarial").startswith("| adversarial | 68.7 | - | 75.2")
@@ -126,10 +128,10 @@ def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
             )
     # One that is still being trained, or was not evaluated, does not count.
     test = {"test": {"images": 142}}
-    make_run(tmp_path / "w/a/seed_4", stanford.get_config("standard"), updates=10, evaluations=test)
+    make_run(tmp_path / "w/a/seed_4", stanford.get_config("standard"), ended=False, evaluations=test)
     make_run(tmp_path / "w/a/seed_5", stanford.get_config("standard"), evaluations={})
     out = tmp_path / "out"
-    assert tables.main([f"--out={out}", f"camp={tmp_path / 'w'}"]) == 0
+    assert tables(f"--out={out}", f"camp={tmp_path / 'w'}") is None
     output = capsys.readouterr()
     assert output.err == "" and f"Tables: {out / 'tables.md'}" in output.out
     cell = "61.5 ± 2.1"
@@ -146,14 +148,14 @@ def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
     assert float(found["std"]) == pytest.approx(100 * 0.03 / 2**0.5)
     # An arm's folder and a run's alone.
     named = [f"s={tmp_path / 'w' / 'a'}", f"p={tmp_path / 'w' / 'b' / 'seed_3'}"]
-    assert tables.main([f"--out={out}", *named]) == 0
+    assert tables(f"--out={out}", *named) is None
     assert line(out, "| standard").split(" | ")[2] == cell
     assert "| 68.7 | 63.0 | 75.2 | 72.0 |" in line(out, "| adversarial")
 
 
 def voc_run(folder, config, **fields):
     """On all images of val; BF of val_full."""
-    iou = {name: 0.5 + i / 100 for i, name in enumerate(paper_tables.TABLE_3_CLASSES)}
+    iou = {name: 0.5 + i / 100 for i, name in enumerate(paper.TABLE_3_CLASSES)}
     val = {"mean_iou": 0.71234, "images": 1449, "mean_bf": 0.1, "std_bf": 0.1}
     val["iou"] = iou | {"sofa": None}
     full = {"mean_iou": 0.9, "mean_bf": 0.45678, "std_bf": 0.2222, "images": 1103}
@@ -167,7 +169,7 @@ def test_pascal_voc(tmp_path, capsys):
     small = voc_run(tmp_path / "small", voc_smallfov.get_config("basic"), **light)
     out = tmp_path / "out"
     named = [f"base={base}", f"ours={ours}", f"small={small}"]
-    assert tables.main([f"--out={out}", *named]) == 0
+    assert tables(f"--out={out}", *named) is None
     second = cells(out, "table2")
     assert {row for (row, _), cell in second.items() if cell["ours"]} == {
         "baseline",
@@ -203,7 +205,7 @@ def test_a_part_of_the_images_is_no_reproduction(tmp_path, capsys):
     config = voc_baseline.get_config()
     make_run(tmp_path / "part", config, evaluations={"val": part}, **{"data.fraction": 0.5})
     out = tmp_path / "out"
-    assert tables.main([f"--out={out}", f"part={tmp_path / 'part'}"]) == 0
+    assert tables(f"--out={out}", f"part={tmp_path / 'part'}") is None
     warning = cells(out, "table2")["baseline", "mIoU"]["warning"]
     assert warning == (
         "part is no reproduction: split val, 1,448 images, the paper's on split val, 1,449 images; "
@@ -220,7 +222,7 @@ def test_a_part_of_the_images_is_no_reproduction(tmp_path, capsys):
 def test_another_split(tmp_path):
     run = voc_run(tmp_path / "w", voc_baseline.get_config())
     out = tmp_path / "out"
-    assert tables.main([f"--out={out}", "--split=val_full", f"w={run}"]) == 0
+    assert tables(f"--out={out}", "--split=val_full", f"w={run}") is None
     cell = cells(out, "table2")["baseline", "mIoU"]
     assert float(cell["ours"]) == 90 and "split val_full, 1,103 images, the p" in cell["warning"]
 
@@ -233,14 +235,14 @@ def test_runs_without_a_cell_have_a_table_of_their_own(tmp_path):
     config = stanford.get_config("printed")
     make_run(tmp_path / "c", config, **{"adversary.name": "smallfov_light"}, **other)
     out = tmp_path / "out"
-    assert tables.main([f"--out={out}", *(f"{x}={tmp_path / x}" for x in "abc")]) == 0
+    assert tables(f"--out={out}", *(f"{x}={tmp_path / x}" for x in "abc")) is None
     found = cells(out, "other_runs")
     assert {row for row, _ in found} == {"a", "b", "c"}
     assert float(found["b", "mean IoU"]["ours"]) == 25 and found["a", "mean BF"]["ours"] == ""
     assert line(out, "| a |") == "| a | 50.0 | 50.0 | 25.0 | - |"
     for name in ("table1", "table2"):
         assert not any(cell["ours"] for cell in cells(out, name).values())
-    assert set(results_page.PAPER) == {row for row, _ in cells(out, "table1")}
+    assert set(paper.TABLE_1) == {row for row, _ in cells(out, "table1")}
 
 
 def edit(path, change):
@@ -258,7 +260,7 @@ def test_what_cannot_be_a_table_is_refused(tmp_path):
 
     def refused(message, *arguments):
         with pytest.raises(InputError, match=message) as error:
-            tables.main([f"--out={tmp_path / 'out'}", *map(str, arguments)])
+            tables(f"--out={tmp_path / 'out'}", *arguments)
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
 
@@ -270,7 +272,7 @@ def test_what_cannot_be_a_table_is_refused(tmp_path):
     refused("no run is done with its evaluation on val; let", "--split=val", f"a={one}")
     (tmp_path / "empty").mkdir()
     refused("empty: no run is in this folder", f"a={tmp_path / 'empty'}")
-    early = run("early", updates=10)
+    early = run("early", ended=False)
     refused("no run is done with its evaluation on its test split", f"a={early}")
 
     run("mixed/seed_0")
@@ -290,9 +292,10 @@ def test_what_cannot_be_a_table_is_refused(tmp_path):
     refused("one: config.json or an evaluation is damaged .KeyError: 'encoding'", f"a={one}")
     (tmp_path / "two" / "eval" / "test.json").write_text("{")
     refused("test.json is damaged", f"a={tmp_path / 'two'}")
-    (tmp_path / "empty" / "grid.csv").write_text("point,best\nlam1,\n")
+    path = tmp_path / "empty" / grid.GRID
+    files.write_csv(path, grid.COLUMNS, [{"point": "lam1"}])
     refused("no point is done with all seeds", f"a={tmp_path / 'empty'}")
-    (tmp_path / "empty" / "grid.csv").write_text("point\nlam1\n")
+    path.write_text("point\nlam1\n")
     refused("grid.csv is damaged", f"a={tmp_path / 'empty'}")
 
 
@@ -305,13 +308,16 @@ def test_the_folders_of_the_data_may_differ(tmp_path):
             evaluations={"test": {"images": 142}},
             **{"data.archives": f"here{seed}"},
         )
-    arms, others = tables.read_all({"w": str(tmp_path / "w")})
+    arms, others = measured.read_all({"w": str(tmp_path / "w")})
     assert arms["standard"].seeds == [0, 1] and not others
 
 
 def test_an_error_is_one_line_and_status_2(tmp_path):
     (tmp_path / "file").touch()
-    done = start_process(["-m", "tools.tables", f"--out={tmp_path / 'file'}"])
-    _, errors = done.communicate(timeout=60)
-    assert done.returncode == 2
-    assert errors == f"error: --out={tmp_path / 'file'}: File exists; choose another folder\n"
+    process = start_process(["main.py", "tables", f"--out={tmp_path / 'file'}"])
+    status, _, errors = end_of(process)
+    assert status == 2
+    assert errors == (
+        f"error: --out={tmp_path / 'file'} is not a folder that can be written (File exists); "
+        "choose another\n"
+    )

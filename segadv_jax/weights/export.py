@@ -51,12 +51,15 @@ def export(workdir: Workdir, target: str, player: str) -> str:
     Raises:
         InputError: the run has no checkpoint, or none that can be read.
     """
-    if not workdir.has_checkpoints():
+    params = step = best = None
+    if workdir.has_checkpoints():
+        with Checkpoints(workdir) as checkpoints:
+            best = checkpoints.best_step()
+            step = checkpoints.latest_step() if best is None else best
+            if step is not None:
+                params = checkpoints.restore_player(player, step)
+    if params is None:
         raise InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
-    with Checkpoints(workdir) as checkpoints:
-        best = checkpoints.best_step()
-        step = checkpoints.latest_step() if best is None else best
-        params = None if step is None else checkpoints.restore_player(player, step)
     metadata = {"source": str(workdir), "player": player, "step": str(step)}
     config = workdir.recorded_config()
     if config is not None:
