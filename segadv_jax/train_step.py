@@ -291,5 +291,6 @@ def _update(state, grads, turn, updates, setup):
     if average is not None and SEGMENTER in PLAYERS[turn]:
         # The first updates have little to be averaged with.
         decay = jnp.minimum(setup.ema, (1 + updates) / (10 + updates))
-        average = optax.incremental_update(params[SEGMENTER], average, 1 - decay)
+        # decay * average + (1 - decay) * params
+        average = optax.incremental_update(average, params[SEGMENTER], decay)
     return TrainState(state.step + 1, params, opt_state, average)

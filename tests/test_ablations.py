@@ -1,19 +1,23 @@
 """The ablations: their arms, and the page from its files."""
 
-import json
-from pathlib import Path
-
 import pytest
+from finished_runs import make_run
+from small_runs import ROOT
 
-from configs import ablations as arms_config
-from segadv_jax import experiment
+from segadv_jax import cli, experiment, files
+from segadv_jax.configs import ablations as arms_config
 from segadv_jax.errors import InputError
-from tools import ablations, results_files
+from segadv_jax.report import ablations_page
+from segadv_jax.report.ablations_page import ARMS, CLAIMS
+from segadv_jax.report.page_files import CAMPAIGN
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def ablations(*arguments):
+    """The exit status of a command line."""
+    return cli.run("tools.ablations", "python -m tools.ablations", arguments)
 
 
-@pytest.mark.parametrize("arm", ablations.ARMS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_arms_differ_in_what_their_name_says(arm):
     config = arms_config.get_config(arm)
     parts = experiment.build(config, 8)
@@ -40,65 +44,90 @@ def test_arms_differ_in_what_their_name_says(arm):
 
 
 def test_every_claim_names_arms_that_there_are():
-    for _, sentence, pairs in ablations.CLAIMS:
+    for _, sentence, pairs in CLAIMS:
         assert sentence and pairs
-        assert {arm for pair in pairs for arm in pair} <= set(ablations.ARMS)
+        assert {arm for pair in pairs for arm in pair} <= set(ARMS)
     with pytest.raises(ValueError, match="configs/ablations.py:other: the arm is one of"):
         arms_config.get_config("other")
 
 
-def made_run(folder, arm, seed, score):
-    """What a finished run leaves, as far as it is read."""
-    run = folder / arm / f"seed_{seed}"
-    (run / "eval").mkdir(parents=True)
-    config = arms_config.get_config(arm)
-    config.seed = seed
-    (run / "config.json").write_text(json.dumps(config.to_dict()))
-    columns = "step,segmenter_updates,validation_mean_iou,grad_norm_mce,grad_norm_adversarial"
-    pushes = ("", "") if arm == "standard" else (0.1, 0.3)
-    lines = [
-        columns,
-        f"200,200,{score + 0.02},0.2,{pushes[0]}",
-        f"300,300,{score},0.2,{pushes[1]}",
-    ]
-    (run / "history.csv").write_text("\n".join(lines) + "\n")
-    result = {"class_accuracy": score, "pixel_accuracy": score, "mean_iou": score, "step": 200}
-    (run / "eval" / "test.json").write_text(json.dumps(result | {"mce": 1.0, "images": 142}))
-    verdicts = {} if arm == "standard" else {"accuracy_real": 0.9, "accuracy_synthetic": 0.75}
-    (run / "eval" / "subset_7.json").write_text(json.dumps(result | verdicts))
-
-
-def test_report_puts_runs_on_the_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablations, "FOLDER", tmp_path / "docs" / "ablations")
-    for number, arm in enumerate(ablations.ARMS):
+@pytest.fixture
+def folder(tmp_path):
+    """Finished runs of all arms with two seeds, and how they were made."""
+    for number, arm in enumerate(ARMS):
         for seed in (0, 1):
-            made_run(tmp_path / "runs", arm, seed, 0.4 + 0.01 * number + 0.001 * seed)
+            score = 0.4 + 0.01 * number + 0.001 * seed
+            config, standard = arms_config.get_config(arm), arm == "standard"
+            config.seed = seed
+            measures = dict.fromkeys(("class_accuracy", "pixel_accuracy", "mean_iou"), score)
+            verdicts = {"accuracy_real": 0.9, "accuracy_synthetic": 0.75}
+            history = [
+                {"step": 200, "validation_mean_iou": score + 0.02, "grad_norm_mce": 0.2},
+                {"step": 300, "validation_mean_iou": score, "grad_norm_mce": 0.2},
+            ]
+            if not standard:
+                history[0]["grad_norm_adversarial"] = 0.1
+                history[1]["grad_norm_adversarial"] = 0.3
+            make_run(
+                tmp_path / "runs" / arm / f"seed_{seed}",
+                config,
+                {"test": measures, "subset_7": measures | ({} if standard else verdicts)},
+                history,
+                selected=200,
+            )
     how = {"commits": ["abc"], "commands": ["python -m tools.ablations train"], "seeds": [0, 1]}
     how["machine"] = {"processor": "some", "processes": 2, "jax": "0.10"}
-    results_files.write_json(tmp_path / "runs" / results_files.CAMPAIGN, how)
-    assert ablations.main(["report", f"--workdir={tmp_path / 'runs'}"]) == 0
-    page = (tmp_path / "docs" / "ablations.md").read_text()
+    files.write_json(tmp_path / "runs" / CAMPAIGN, how)
+    return tmp_path
+
+
+def test_report_puts_runs_on_the_page(folder):
+    docs = folder / "docs" / "ablations"
+    arguments = ["report", f"--workdir={folder / 'runs'}", f"--results={docs}"]
+    assert ablations(*arguments) == 0
+    page = (folder / "docs" / "ablations.md").read_text()
     assert "| standard | 40.1 ± 0.1 | 40.1 ± 0.1 | 40.1 ± 0.1 | - | - | - | 2.0 ± 0.0 |" in page
     assert "| 90.0 ± 0.0 | 75.0 ± 0.0 | 100.0 ± 0.0 | 2.0 ± 0.0 |" in page
     # Slow is the fourth arm, fast the third; both seeds say the same.
-    assert "| slow − fast | +1.0 | +1.0 to +1.0 | +1.0, +1.0 |" in page
-    assert page == ablations.render(tmp_path / "docs" / "ablations")
-    (tmp_path / "runs" / "fast" / "seed_1" / "history.csv").unlink()
-    with pytest.raises(InputError, match="history.csv|lacks fast/seed_1"):
-        ablations.main(["report", f"--workdir={tmp_path / 'runs'}"])
+    assert "| slow - fast | +1.0 | +1.0 to +1.0 | 0: +1.0, 1: +1.0 |" in page
+    assert page == ablations_page.render(docs)
+    (folder / "runs" / "fast" / "seed_1" / "eval" / "subset_7.json").unlink()
+    with pytest.raises(InputError, match="fast/seed_1 has no evaluation on its validation images"):
+        ablations(*arguments)
+    (folder / "runs" / "fast" / "seed_1" / "ended.json").unlink()
+    with pytest.raises(InputError, match="lacks fast/seed_1: train first"):
+        ablations(*arguments)
 
 
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "runs.csv").write_text("arm,seed\n")
-    with pytest.raises(InputError, match="runs.csv cannot be read .its columns are not"):
-        ablations.render(tmp_path)
-    with pytest.raises(InputError, match="--workdir: name a folder"):
-        ablations.main(["train"])
+    with pytest.raises(InputError, match="runs.csv is damaged .its columns are not"):
+        ablations_page.render(tmp_path)
+    (tmp_path / "runs.csv").unlink()
+    with pytest.raises(InputError, match="runs.csv is missing"):
+        ablations_page.render(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "--workdir: name a folder"),
+        (["train", "--workdir=/dev/null"], "--workdir=/dev/null is not a folder"),
+        (
+            ["train", "--workdir=W", "--config.loss.lam=1"],
+            "the arms are those of configs/ablations",
+        ),
+        (["report", "--seeds=a"], "--seeds=a: give numbers"),
+    ],
+)
+def test_a_wrong_command_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ablations(*arguments)
 
 
 def test_published_page_is_that_of_its_files():
     folder = ROOT / "docs" / "ablations"
-    assert folder.with_suffix(".md").read_text() == ablations.render(folder)
-    rows = ablations.read_rows(folder)
-    assert {row["arm"] for row in rows} == set(ablations.ARMS)
-    assert all(len([r for r in rows if r["arm"] == arm]) >= 3 for arm in ablations.ARMS)
+    assert folder.with_suffix(".md").read_text() == ablations_page.render(folder)
+    rows = ablations_page.read_runs(folder)
+    assert {row["arm"] for row in rows} == set(ARMS)
+    assert all(len([r for r in rows if r["arm"] == arm]) >= 3 for arm in ARMS)

@@ -1,14 +1,17 @@
-"""The adversary for Stanford Background against the paper's figure and text."""
+"""The adversary for Stanford Background against the paper's figure and text; and a minimal one."""
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
 
+from segadv_jax.models import ADVERSARIES, Adversary
 from segadv_jax.models.adversary import TwoBranch
+from segadv_jax.models.contracts import AdversaryModule
 
 
 def inputs(canvas, classes=8):
@@ -50,7 +53,7 @@ def test_odd_sizes_round_up():
 def test_label_maps_of_another_resolution_are_refused():
     label_map, image, size = inputs((64, 64))
     wrong = jax.ShapeDtypeStruct((1, 8, 8, 8), jnp.float32)  # Of a segmenter of stride 8.
-    with pytest.raises(ValueError, match=r"stride 4, \(16, 16\) cells.*\(8, 8\)"):
+    with pytest.raises(ValueError, match=r"stride 4: \(16, 16\) cells.*\(8, 8\)"):
         output_shape(TwoBranch(), (wrong, image, size))
 
 
@@ -82,7 +85,7 @@ def test_field_of_view_is_30_label_cells(axis):
 
 @pytest.fixture(scope="module")
 def example():
-    """(apply, label map, image, size) with a network that two signals go into."""
+    """(apply, label map, image, size) of a network that takes two signals."""
     module = small.adversary()
     variables = {"params": small.adversary_parameters(module)}
     image, size = small.images(small.SIZES, small.CANVAS)
@@ -120,3 +123,40 @@ def test_image_is_contrast_normalised(example):
     tinted = image * np.array([0.9, 0.5, 0.3], np.float32)
     np.testing.assert_allclose(apply(label_map, tinted, size), logits, atol=1e-2)
     assert np.max(np.abs(apply(label_map, np.sqrt(image), size) - logits)) > 2e-2
+
+
+class Mean(AdversaryModule):
+    """As little as an adversary can be: a linear layer on the mean of a block."""
+
+    stride: int
+    block = 2
+
+    @nn.compact
+    def judge(self, label_map, embedded, size):
+        assert embedded is None
+        return nn.Dense(1)(nn.avg_pool(label_map, (self.block, self.block), (self.block,) * 2))
+
+
+def test_a_minimal_adversary_has_defaults_for_all_else():
+    module = Mean(stride=4)
+    assert isinstance(module, Adversary)
+    assert (module.stride, module.block, module.least_cells) == (4, 2, 1)
+    image, size = small.images([(24, 40)], (24, 40))
+    label_map = np.random.RandomState(0).uniform(size=(1, 6, 10, 3)).astype(np.float32)
+    params = small.parameters(module, label_map, image, size)
+    logits = module.apply({"params": params}, label_map, image, size)
+    means = label_map.reshape(1, 3, 2, 5, 2, 3).mean((2, 4))
+    expected = means @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"].reshape(1, 1, 1, -1)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    label = np.arange(60, dtype=np.uint8).reshape(1, 6, 10)
+    labels = module.apply({}, label, size, method="block_labels")
+    np.testing.assert_array_equal(labels, label)
+    assert module.apply({}, image, size, method="embed_image") is None
+
+
+@pytest.mark.parametrize("name", sorted(ADVERSARIES))
+def test_adversaries_keep_the_contract(name):
+    module = ADVERSARIES[name](stride=8)
+    assert isinstance(module, Adversary)
+    assert (module.stride, module.block, module.least_cells) == (8, 4, 1)
+    assert not isinstance(nn.Dense(1), Adversary)

@@ -1,4 +1,4 @@
-"""Archives: members in memory and on disk, digests, and the lock. Downloads: Stanford Background."""
+"""Archives: members in memory and on disk, keys, and the lock."""
 
 import io
 import tarfile

@@ -1,6 +1,7 @@
 """Random flip, rotation, scale and crop: what is drawn and where it is taken from."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import small
 
 from segadv_jax import VOID
-from segadv_jax.data.augment import augment, reflect_border
+from segadv_jax.augment import Augmentation, augment
 
 STILL = {"flip": False, "rotation": 0.0, "scale": (1.0, 1.0)}
 HEIGHT, WIDTH = 61, 84
@@ -17,10 +18,12 @@ DRAWS = 400
 
 
 @functools.cache
-def compiled(**settings):
+def compiled(margin=0, **fields):
+    augmentation = Augmentation(**fields)
+
     def draw(seeds, image, label, size):
         def one(seed):
-            return augment(jax.random.key(seed), image, label, size, **settings)
+            return augment(jax.random.key(seed), image, label, size, augmentation, margin)
 
         return jax.vmap(one)(seeds)
 
@@ -45,7 +48,7 @@ def noise(height=HEIGHT, width=WIDTH):
     return image, random.randint(0, 8, (height, width)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("crop", [None, 61])
+@pytest.mark.parametrize("crop", [0, 61])
 def test_identity_returns_the_image(crop):
     image, label = noise(61, 61)
     size = np.array([61, 61], np.int32)
@@ -209,7 +212,7 @@ def test_outside_is_void_and_only_outside(warped, motions):
     assert np.all(labels[beyond < -0.02] != VOID)
 
 
-@pytest.mark.parametrize("crop", [None, 40])
+@pytest.mark.parametrize("crop", [0, 40])
 def test_the_canvas_does_not_matter(crop):
     image, label = noise()
     small_canvas = {"image": image[None], "label": label[None], "size": SIZE[None]}
@@ -218,7 +221,7 @@ def test_the_canvas_does_not_matter(crop):
     others, other_labels, other_sizes = draws(
         padded["image"][0], padded["label"][0], SIZE, count=40, crop=crop
     )
-    h, w = (HEIGHT, WIDTH) if crop is None else (crop, crop)
+    h, w = (crop, crop) if crop else (HEIGHT, WIDTH)
     # Rounding of the coordinates may tip a label on the line between two pixels.
     np.testing.assert_allclose(others[:, :h, :w], images, atol=0.02)
     assert np.mean(other_labels[:, :h, :w] != labels) < 1e-4
@@ -239,7 +242,7 @@ def test_every_key_draws_something_else():
     assert len({draw.tobytes() for draw in images}) == 50
 
 
-@pytest.mark.parametrize("crop", [None, 24])
+@pytest.mark.parametrize("crop", [0, 24])
 def test_margin_shows_what_lies_around_the_crop(crop):
     """The label is of the crop; where the margin leaves the image it shows the reflection."""
     margin = 100  # More than the image is high: the reflection is reflected.
@@ -264,19 +267,18 @@ def test_margin_shows_what_lies_around_the_crop(crop):
         np.testing.assert_array_equal(got, wide[r : r + height, c : c + width])
 
 
-@pytest.mark.parametrize("multiple", [1, 8])
-def test_border_is_the_reflection_of_the_true_image(multiple):
-    sizes, margin = [(61, 84), (30, 13)], 50
-    canvas = np.random.RandomState(1).randint(0, 256, (2, 64, 85, 3)).astype(np.uint8)
-    got = reflect_border(canvas, np.array(sizes, np.int32), margin, multiple)
-    high, wide = (-(-side // multiple) * multiple for side in (64, 85))
-    assert got.shape == (2, high + 2 * margin, wide + 2 * margin, 3) and got.dtype == np.uint8
-    for row, (height, width) in enumerate(sizes):
-        border = [(margin, high + margin - height), (margin, wide + margin - width), (0, 0)]
-        expected = np.pad(canvas[row, :height, :width], border, mode="reflect")
-        np.testing.assert_array_equal(got[row], expected)
-
-
-def test_without_a_margin_the_image_stays_as_it_is():
-    image = noise()[0][None]
-    assert reflect_border(image, SIZE[None], 0, 8) is image
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop": -1}, "crop is -1: set it to 0 or more"),
+        ({"rotation": -8.0}, "rotation is -8.0: set it to 0 or more"),
+        ({"rotation": math.nan}, "rotation is nan: set it to 0 or more"),
+        ({"scale": (1.1, 0.9)}, r"scale is \(1.1, 0.9\): set it to \(smallest, largest\), above 0"),
+        ({"scale": (0.0, 1.0)}, r"scale is \(0.0, 1.0\): set it to \(smallest, largest\), above 0"),
+        ({"scale": (0.9, math.nan)}, r"scale is \(0.9, nan\): set it to"),
+    ],
+    ids=str,
+)
+def test_wrong_values_are_refused(fields, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Augmentation(**fields)

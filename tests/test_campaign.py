@@ -196,7 +196,7 @@ def test_a_campaign_stopped_and_killed_ends_as_one_left_alone(data_dir, tmp_path
     status, output, errors = end_of(process)
     assert status == 0, errors
     assert "a/seed_1: resumes, 2 of 6 updates" in errors
-    assert "going on from step 2 of 6" in (killed / "log.txt").read_text()
+    assert "at step 2 of 6" in (killed / "log.txt").read_text()
 
     for seed in ("seed_0", "seed_1"):
         for name in ("history.csv", "eval/test[:7].json"):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, losses, prediction, steps
-from segadv_jax.data.augment import reflect_border
+from segadv_jax import VOID, losses, prediction
+from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.models import Dilated8
 from segadv_jax.models.geometry import downsample_labels
+from segadv_jax.resampling import reflect_border
 
 # The common canvas is neither a multiple of the poolings nor of the pyramid.
 SHAPES, CANVAS = [(53, 37), (40, 63)], (75, 66)
@@ -43,12 +44,12 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(module):
     def segment(batch):
         """(Logits, probabilities at every pixel, totals of an evaluation)."""
         image, size = batch["image"], batch["size"]
-        totals = steps.zero_totals(small.CLASSES)
+        totals = zero_totals(small.CLASSES)
         with_border = reflect_border(image, size, module.margin, module.stride)
         return (
             module.apply({"params": params}, with_border.astype(jnp.float32), size),
             prediction.predict(params, image, size, module),
-            steps.eval_step(params, totals, batch, segmenter=module),
+            eval_step(params, totals, batch, segmenter=module),
         )
 
     all_logits, all_probabilities, all_totals = segment(together())

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segadv_jax import cli
 from segadv_jax.campaign import comparison, text
-from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 
 
@@ -104,8 +102,3 @@ def test_text_is_aligned():
         "bcdef",
     ]
     assert text.table([]) == ""
-
-
-def test_compare_takes_a_configuration_without_variant():
-    with pytest.raises(InputError, match="--config=synthetic:standard: give it without a variant"):
-        cli.run("segadv_jax.commands.compare", "compare", ["--config=synthetic:standard"])

@@ -1,14 +1,12 @@
-"""The tool that writes weights as safetensors, on each of its sources."""
-
-import subprocess
-import sys
+"""The command that writes weights as safetensors, on each of its sources."""
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from processes import end_of
 from safetensors.numpy import save_file
-from small_runs import ROOT
+from small_runs import start_process
 from weight_files import (
     DILATED8,
     FRONT_END,
@@ -21,12 +19,18 @@ from weight_files import (
     write_vgg,
 )
 
-from segadv_jax import checkpoints, weights
+from segadv_jax import cli, weights
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.train_state import TrainState
-from tools import convert_weights
+from segadv_jax.workdir import Workdir
 
 DILATED, VGG = random_layers(DILATED8), random_layers(FRONT_END, seed=3)
+
+
+def convert(*arguments):
+    command = "convert_weights"
+    cli.run(f"segadv_jax.commands.{command}", f"segadv_jax {command}", [*map(str, arguments)])
 
 
 def count(layers):
@@ -36,7 +40,7 @@ def count(layers):
 def test_dilated8(tmp_path, capsys):
     source = write_dilated8(tmp_path / "dilation8_pascal_voc.caffemodel", DILATED)
     target = tmp_path / "dilated8.safetensors"
-    convert_weights.main([str(source), str(target)])
+    convert(source, target)
     assert capsys.readouterr().out == (
         f"{target}: Dilated-8 of 3 classes: 24 layers, {count(DILATED):,} parameters\n"
     )
@@ -46,14 +50,14 @@ def test_dilated8(tmp_path, capsys):
     assert metadata == {"format": "segadv_jax", "source": source.name}
     # Once more, from ours to ours.
     again = tmp_path / "again.safetensors"
-    convert_weights.main([str(target), str(again)])
+    convert(target, again)
     same(weights.read(again)[0], tree)
     assert weights.read(again)[1] == metadata
 
 
 def test_vgg(tmp_path, capsys):
     source, target = write_vgg(tmp_path / "vgg.caffemodel", VGG), tmp_path / "vgg.safetensors"
-    convert_weights.main([str(source), str(target)])
+    convert(source, target)
     said = f"Dilated-8's front end of VGG-16: 15 layers, {count(VGG):,} parameters\n"
     assert capsys.readouterr().out == f"{target}: {said}"
     assert weights.read(target)[0].keys() == set(FRONT_END)
@@ -73,9 +77,9 @@ def make_state(value, average=False):
 
 def save(workdir, states):
     """Checkpoints of {step: (state, mean IoU or None)}."""
-    with checkpoints.open_manager(workdir) as manager:
+    with Checkpoints(Workdir(workdir)) as checkpoints:
         for step, (state, mean_iou) in states.items():
-            checkpoints.save(manager, state, step, mean_iou)
+            checkpoints.save(state, step, mean_iou)
 
 
 def test_the_best_of_a_run(tmp_path, capsys):
@@ -83,7 +87,7 @@ def test_the_best_of_a_run(tmp_path, capsys):
     save(tmp_path, {1: (make_state(1.0), 0.2), 2: (best, 0.5), 3: (make_state(3.0), 0.3)})
     target = tmp_path / "a.safetensors"
     for player in ("segmenter", "adversary"):
-        convert_weights.main([str(tmp_path), str(target), f"--player={player}"])
+        convert(tmp_path, target, f"--player={player}")
         said = f"{player} of step 2, the best: 2 layers, 11 parameters\n"
         assert capsys.readouterr().out == f"{target}: {said}"
         tree, metadata = weights.read(target)
@@ -96,7 +100,7 @@ def test_the_latest_of_a_run_that_was_never_validated(tmp_path, capsys):
     state = make_state(3.0, average=True)
     save(tmp_path, {1: (make_state(1.0, average=True), None), 3: (state, None)})
     target = tmp_path / "a.safetensors"
-    convert_weights.main([str(tmp_path), str(target)])
+    convert(tmp_path, target)
     assert "segmenter of step 3, the latest, none was validated:" in capsys.readouterr().out
     same(weights.read(target)[0], state.average)  # What is evaluated.
 
@@ -108,25 +112,29 @@ def test_a_network_that_is_not_complete(tmp_path):
     source = tmp_path / "a.caffemodel"
     source.write_bytes(b"".join(parts_of_a_net(released(layers))))
     with pytest.raises(InputError) as error:
-        convert_weights.main([str(source), str(tmp_path / "a.safetensors")])
+        convert(source, tmp_path / "a.safetensors")
     assert str(error.value) == (
-        f"{source} is no complete Dilated-8: missing ct_fc1/kernel, ct_fc1/bias; not of this "
+        f"{source} is not a complete Dilated-8: missing ct_fc1/kernel, ct_fc1/bias; not of this "
         "network: upsample/bias, upsample/kernel; conv2_1/kernel is 3x3x3x5, but the layer before "
         "it has 4; ct_final has 10 classes, but final has 3; give a whole file"
     )
     weights.save(tmp_path / "front.safetensors", {"conv1_1": ours(VGG)["conv1_1"]})
-    with pytest.raises(InputError, match=r"no complete VGG-16: missing conv1_2/kernel, .*fc7/bias"):
-        convert_weights.main([str(tmp_path / "front.safetensors"), str(tmp_path / "b.safetensors")])
+    with pytest.raises(
+        InputError, match=r"not a complete VGG-16: missing conv1_2/kernel, .*fc7/bias"
+    ):
+        convert(tmp_path / "front.safetensors", tmp_path / "b.safetensors")
     save_file({"a/scale": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match=r"other.safetensors is no file of ours: a/scale"):
-        convert_weights.main([str(tmp_path / "other.safetensors"), str(tmp_path / "b.safetensors")])
+    with pytest.raises(
+        InputError, match=r"other.safetensors was not written by segadv_jax: a/scale"
+    ):
+        convert(tmp_path / "other.safetensors", tmp_path / "b.safetensors")
     assert not (tmp_path / "a.safetensors").exists() and not (tmp_path / "b.safetensors").exists()
 
 
 def test_a_network_of_ours_may_have_no_context_module(tmp_path, capsys):
     tree = ours({name: DILATED[name] for name in (*FRONT_END, "final")})
     weights.save(tmp_path / "a.safetensors", tree)
-    convert_weights.main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")])
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert "Dilated-8 of 3 classes: 16 layers" in capsys.readouterr().out
     same(weights.read(tmp_path / "b.safetensors")[0], tree)
 
@@ -138,13 +146,13 @@ def test_kernels_and_biases_of_a_wrong_size(tmp_path):
     weights.save(tmp_path / "a.safetensors", tree)
     wrong = r"fc6/kernel is 5x7x8x9, not 7x7x\.\.\.; fc7/bias is 3, not 10;"
     with pytest.raises(InputError, match=wrong):
-        convert_weights.main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")])
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
 
 def test_what_cannot_be_asked_for(tmp_path):
     source = str(write_vgg(tmp_path / "vgg.caffemodel", VGG))
     target = str(tmp_path / "vgg.safetensors")
-    convert_weights.main([source, target])
+    convert(source, target)
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     link = tmp_path / "link.safetensors"
@@ -154,15 +162,15 @@ def test_what_cannot_be_asked_for(tmp_path):
         ([target, target], "vgg.safetensors is the source itself"),
         ([target, str(link)], "link.safetensors is the source itself"),
         ([source, str(tmp_path / "folder.safetensors")], "folder.safetensors is a folder"),
-        ([source, target, "--player=adversary"], "vgg.caffemodel is no workdir of a run"),
+        ([source, target, "--player=adversary"], "vgg.caffemodel is not the workdir of a run"),
         ([source, target, "--player=both"], "invalid choice: 'both'"),
         ([source], "required: target"),
-        ([str(tmp_path), target], "is a folder without checkpoints"),
-        ([str(tmp_path / "run"), target], "holds no checkpoint yet"),
+        ([str(tmp_path), target], "holds no checkpoint; give the workdir"),
+        ([str(tmp_path / "run"), target], "holds no checkpoint; give the workdir"),
         ([str(tmp_path / "none.h5"), target], "none.h5: there is no such file"),
     ):
         with pytest.raises(InputError, match=reason):
-            convert_weights.main(arguments)
+            convert(*arguments)
     assert weights.read(target)[0].keys() == set(FRONT_END)
 
 
@@ -172,12 +180,12 @@ def test_a_damaged_checkpoint(tmp_path):
     for path in sorted(item.rglob("*"), reverse=True):
         if path.is_file():
             path.unlink()
-    with pytest.raises(InputError, match=r"the checkpoint .*checkpoints/1 cannot be read"):
-        convert_weights.main([str(tmp_path), str(tmp_path / "a.safetensors")])
+    with pytest.raises(InputError, match=r"the checkpoint .*checkpoints/1.* cannot be read"):
+        convert(tmp_path, tmp_path / "a.safetensors")
 
 
-def test_the_command_line_reports_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "tools.convert_weights", "none.caffemodel", "a.safetensors"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("error: none.caffemodel: there is no such file")
+def test_the_command_line_reports_in_one_line():
+    command = ["main.py", "convert_weights", "none.caffemodel", "a.safetensors"]
+    status, output, errors = end_of(start_process(command))
+    assert (status, output) == (2, "")
+    assert errors.splitlines()[-1].startswith("error: none.caffemodel: there is no such file")

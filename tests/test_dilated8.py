@@ -13,13 +13,12 @@ import tensorflow as tf
 
 from segadv_jax import prediction
 from segadv_jax.models import dilated8
-from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8, identity_init
+from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8
 from segadv_jax.resampling import reflect_border
 
 CLASSES = 3
 SMALL = {"width": 1 / 32, "dropout": 0.0}
-# The published deploy definition once more, independent of the package's table: name, kernel,
-# dilation, ReLU; None is a 2x2 pooling.
+# The published definition, not the package's table: name, dilation, ReLU; None is a 2x2 pooling.
 FRONT_END = [
     *(("conv1_1", 1, True), ("conv1_2", 1, True), None),
     *(("conv2_1", 1, True), ("conv2_2", 1, True), None),
@@ -101,7 +100,7 @@ def test_field_of_view_is_380_pixels_and_67_cells():
     assert shapes(Dilated8(21, context="none"), 388)[0].shape == (1, 2, 2, 21)
     with pytest.raises(ValueError, match=r"8k \+ 372 pixels.*got 379x379"):
         shapes(Dilated8(21, context="none"), 379)
-    # The cells of the front end that the middle one of three of the context module reacts to; with
+    # The cells of the front end to which the middle one of the context module's three reacts. With
     # nothing below zero all ReLUs are open.
     cells = np.random.RandomState(0).uniform(size=(1, 69, 69, CLASSES)).astype(np.float32)
     module = Context(CLASSES, context="basic")
@@ -118,7 +117,7 @@ class Context(Dilated8):
 
     @nn.compact
     def __call__(self, cells):
-        return dilated8._refine(self, cells, None)
+        return dilated8._refine(self, cells, np.array([(8, 8)], np.int32))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -150,7 +149,7 @@ def test_logits_are_those_of_the_published_program(context, shape):
     scale = np.std(expected)
     assert scale > 0
     np.testing.assert_allclose(got[0], expected, atol=2e-5 * np.abs(expected).max())
-    # An independent answer that any wrong layer would miss by much.
+    # Any wrong layer would miss this independent answer by far.
     assert np.abs(got[0] - np.roll(expected, 1, 0)).max() > 0.1 * scale
 
 
@@ -184,28 +183,6 @@ def test_padded_variant_pads_every_layer_at_the_true_border(shape):
     assert (h, w) == (-(-shape[0] // 8), -(-shape[1] // 8))
     np.testing.assert_allclose(got[0, :h, :w], expected, atol=2e-5 * np.abs(expected).max())
     assert (module.stride, module.offset, module.margin) == (8, 3.5, 0)
-
-
-def test_identity_initialisation_passes_maps_on():
-    """Yu and Koltun, Eqs. 4 and 5: in groups of the same class, through any multiple of maps."""
-    classes, sizes = 4, [4, 8, 8, 16, 4]
-    x = np.random.RandomState(0).uniform(size=(1, 9, 9, classes)).astype(np.float32)
-    y = x
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        init = identity_init(classes, deviation=0.0)
-        kernel = init(jax.random.key(number), (3, 3, inputs, outputs))
-        y = tf.nn.relu(tf.nn.conv2d(y, np.asarray(kernel), 1, "SAME"))
-    np.testing.assert_allclose(y, x, rtol=1e-6)
-
-
-def test_identity_initialisation_is_noise_beside_the_centre_taps():
-    kernel = np.array(identity_init(5)(jax.random.key(0), (3, 3, 10, 20)))
-    group = np.arange(10)[:, None] // 2 == np.arange(20)[None] // 4
-    assert np.all(kernel[1, 1][group] == 5 / 20)
-    kernel[1, 1][group] = np.nan
-    noise = kernel[~np.isnan(kernel)]
-    assert noise.size == 1800 - group.sum()
-    assert np.std(noise) == pytest.approx(0.01 * 5 / 20, rel=0.1) and abs(np.mean(noise)) < 3e-4
 
 
 def test_context_module_changes_little_at_first():
@@ -314,7 +291,7 @@ def test_product_shows_mean_centred_colours_of_the_area_around_pixel_8i():
         ({"context": "huge"}, "context is 'huge'; known: large, basic, none"),
         ({"padding": "valid"}, "padding is 'valid'; known: reflect, same"),
         ({"dtype": "float16"}, "dtype is 'float16'; known: float32, bfloat16"),
-        ({"width": 0}, "width is 0: set it above 0"),
+        ({"width": 0.0}, "width is 0.0: set it above 0"),
         ({"dropout": 1.0}, "dropout is 1.0: set it from 0 to below 1"),
     ],
 )

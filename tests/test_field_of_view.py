@@ -93,7 +93,7 @@ def test_networks_are_those_of_the_table(name, channels):
 
 @pytest.mark.parametrize("name", sorted(TABLE_1))
 def test_field_of_view_grows_layer_by_layer(name):
-    """Without padding as many cells as a layer sees give one value of it, and one cell less none."""
+    """Without padding as many cells as a layer sees give one value, and one cell less none."""
     layers = ADVERSARIES[name].args[0]
     for number, view in enumerate(VIEWS[name], 1):
         module = FieldOfView(layers[:number], padding="valid", width=1 / 16)
@@ -219,7 +219,7 @@ def test_options_leave_the_network_as_it_is():
     [
         ({"padding": "reflect"}, "padding is 'reflect'; known: same, valid"),
         ({"dtype": "half"}, "dtype is 'half'; known: float32, bfloat16"),
-        ({"width": -1}, "width is -1: set it above 0"),
+        ({"width": -1.0}, "width is -1.0: set it above 0"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):

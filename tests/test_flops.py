@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import pytest
 import small
 
-from segadv_jax import encodings, optimizers, steps
+from segadv_jax import encodings, optimizers
 from segadv_jax.alternation import PLAYERS
+from segadv_jax.losses import Objective
 from segadv_jax.models import MultiScale, TwoBranch
 from segadv_jax.train_state import TrainState
+from segadv_jax.train_step import Setup, train_step
 
 # Full width, where the convolutions outweigh the rest; one level of the pyramid compiles faster.
 SEGMENTER, ADVERSARY = MultiScale(8, levels=1), TwoBranch()
@@ -42,12 +44,12 @@ def segment(theta, image, size):
     return SEGMENTER.apply({"params": theta}, image, size)
 
 
-def see(theta, image, size):
-    return ADVERSARY.apply({"params": theta}, image, size, method="see")
+def embed(theta, image, size):
+    return ADVERSARY.apply({"params": theta}, image, size, method="embed_image")
 
 
-def judge(theta, label_map, seen, size):
-    return ADVERSARY.apply({"params": theta}, label_map, seen, size, method="judge")
+def judge(theta, label_map, embedded, size):
+    return ADVERSARY.apply({"params": theta}, label_map, embedded, size, method="judge")
 
 
 def total(x):
@@ -64,16 +66,10 @@ def turns():
     batch["label"] = shape(*IMAGE.shape[:3], dtype=jnp.uint8)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
+    setup = Setup(SEGMENTER, ADVERSARY, encodings.basic, optimizer, Objective(lam=0.1))
+
     def play(turn, *args):
-        return steps.train_step(
-            *args,
-            turn,
-            segmenter=SEGMENTER,
-            adversary=ADVERSARY,
-            encode=encodings.basic,
-            optimizer=optimizer,
-            lam=0.1,
-        )
+        return train_step(*args, turn, setup=setup)
 
     return {t: count(functools.partial(play, t), state, batch, key) for t in PLAYERS}
 
@@ -86,11 +82,12 @@ def parts():
         return total(segment(theta, image, size))
 
     def map_loss(label_map, theta, image, size):
-        return total(judge(theta, label_map, see(theta, image, size), size))
+        return total(judge(theta, label_map, embed(theta, image, size), size))
 
     def adversary_loss(theta, real, synthetic, image, size):
-        seen = see(theta, image, size)  # Once, and so is the way back through it.
-        return total(judge(theta, real, seen, size)) - total(judge(theta, synthetic, seen, size))
+        embedded = embed(theta, image, size)  # Once, and so is the way back through it.
+        on_real, on_synthetic = (judge(theta, y, embedded, size) for y in (real, synthetic))
+        return total(on_real) - total(on_synthetic)
 
     return {
         "segmenter forward": count(segment, THETA_S, IMAGE, SIZE),

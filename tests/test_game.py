@@ -8,35 +8,35 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, encodings, losses, optimizers, steps
+from segadv_jax import VOID, encodings, losses, optimizers
+from segadv_jax.losses import Objective
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.models.layers import spectral_norm
+from segadv_jax.train_step import Setup, _add_noise, train_step
 
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
 OPTIMIZER = optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9))
-PLAIN = {"encode": encodings.basic, "adversary": ADVERSARY, "lam": 0.5}
 
 
 @functools.cache
-def compiled(turn, **settings):
+def compiled(turn, encode=encodings.basic, ema=0.0, lam=0.5, **fields):
+    objective = Objective(lam=lam, **fields)
+    setup = Setup(SEGMENTER, ADVERSARY, encode, OPTIMIZER, objective, ema=ema)
+
     @jax.jit
     def play(state, batch, key, updates):
-        return steps.train_step(
-            state,
-            batch,
-            key,
-            turn,
-            updates,
-            segmenter=SEGMENTER,
-            optimizer=OPTIMIZER,
-            **PLAIN | settings,
-        )
+        return train_step(state, batch, key, turn, updates, setup=setup)
 
     return play
 
 
 def play(turn="both", updates=0, state=None, seed=0, key=3, **settings):
-    """(state, metrics) after one step of a small game."""
+    """(state, metrics) after one step of a small game.
+
+    Args:
+        turn, updates, state, seed, key: what the step takes.
+        **settings: `encode`, `ema` and the objective's fields.
+    """
     if state is None:
         state = small.state(SEGMENTER, ADVERSARY, OPTIMIZER)
     step = compiled(turn, **settings)
@@ -52,10 +52,13 @@ def gradients(after):
 
 
 def test_lambda_begins_after_start_and_rises_over_ramp():
-    values = [float(losses.lam_at(u, 0.5, start=3, ramp=4)) for u in range(9)]
-    np.testing.assert_allclose(values, [0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
-    assert [float(losses.lam_at(u, 0.5, start=2)) for u in range(4)] == [0, 0, 0.5, 0.5]
-    assert float(losses.lam_at(0, 0.5)) == 0.5
+    def lambdas(count, **fields):
+        return [float(Objective(lam=0.5, **fields).lam_at(update)) for update in range(count)]
+
+    expected = [0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    np.testing.assert_allclose(lambdas(9, start=3, ramp=4), expected)
+    assert lambdas(4, start=2) == [0, 0, 0.5, 0.5]
+    assert lambdas(1) == [0.5]
 
 
 def test_before_its_start_the_term_is_off_while_the_adversary_learns():
@@ -87,8 +90,8 @@ WEIGHTS = jnp.array([1.0, 1, 1, 1, 1, 0]).reshape(1, 6, 1)
 COUNTED = np.array([-3.0, -0.5, 0.0, 0.7, 2.0])
 
 
-def sums(*args, **kwargs):
-    total, count = losses.adversary_loss(LOGITS, *args, WEIGHTS, **kwargs)
+def sums(is_real, **fields):
+    total, count = Objective(**fields).adversary_loss(LOGITS, is_real, WEIGHTS)
     assert count == 5
     return float(total)
 
@@ -96,14 +99,14 @@ def sums(*args, **kwargs):
 def test_hinge_is_that_of_miyato():
     assert sums(True, game="hinge") == pytest.approx(np.maximum(0, 1 - COUNTED).sum())
     assert sums(False, game="hinge") == pytest.approx(np.maximum(0, 1 + COUNTED).sum())
-    term, _ = losses.adversarial_term(LOGITS, WEIGHTS, game="hinge")
+    term, _ = Objective(game="hinge").adversarial_term(LOGITS, WEIGHTS)
     assert float(term) == pytest.approx(-COUNTED.sum())
 
 
 def test_least_squares_is_that_of_mao():
     assert sums(True, game="least_squares") == pytest.approx(((COUNTED - 1) ** 2).sum() / 2)
     assert sums(False, game="least_squares") == pytest.approx(((COUNTED + 1) ** 2).sum() / 2)
-    term, _ = losses.adversarial_term(LOGITS, WEIGHTS, game="least_squares")
+    term, _ = Objective(game="least_squares").adversarial_term(LOGITS, WEIGHTS)
     assert float(term) == pytest.approx((COUNTED**2).sum() / 2)
 
 
@@ -113,8 +116,9 @@ def test_labels_are_smoothed_on_one_side():
     assert sums(True, smoothing=0.1) == pytest.approx(expected, rel=1e-5)
     assert sums(False, smoothing=0.1) == sums(False)
     # The certainty that costs least is 1 - smoothing, where it was infinite.
-    best = jax.grad(lambda z: losses.bce(z, 0.9, WEIGHTS)[0])(jnp.full_like(LOGITS, np.log(9)))
-    np.testing.assert_allclose(best, 0, atol=1e-6)
+    smoothed = Objective(smoothing=0.1)
+    slope = jax.grad(lambda logits: smoothed.adversary_loss(logits, True, WEIGHTS)[0])
+    np.testing.assert_allclose(slope(jnp.full_like(LOGITS, np.log(9))), 0, atol=1e-6)
     # Targets 1 and -1 are probabilities 1 and 0: 0.9 lies a tenth of the way.
     expected = ((COUNTED - 0.8) ** 2).sum() / 2
     assert sums(True, game="least_squares", smoothing=0.1) == pytest.approx(expected)
@@ -125,9 +129,10 @@ def test_every_game_pulls_both_players_apart(game):
     """The adversary's logits up on real maps and down on synthetic ones; the segmenter's way up."""
     far = jnp.array([-0.5]).reshape(1, 1, 1, 1)
     one = jnp.ones((1, 1, 1))
-    assert jax.grad(lambda z: losses.adversary_loss(z, True, one, game)[0])(far) < 0
-    assert jax.grad(lambda z: losses.adversary_loss(z, False, one, game)[0])(far) > 0
-    assert jax.grad(lambda z: losses.adversarial_term(z, one, game=game)[0])(far) < 0
+    objective = Objective(game=game)
+    assert jax.grad(lambda logits: objective.adversary_loss(logits, True, one)[0])(far) < 0
+    assert jax.grad(lambda logits: objective.adversary_loss(logits, False, one)[0])(far) > 0
+    assert jax.grad(lambda logits: objective.adversarial_term(logits, one)[0])(far) < 0
 
 
 @pytest.mark.parametrize("game", losses.GAMES)
@@ -159,7 +164,7 @@ def test_noise_has_its_deviation_and_leaves_void_alone():
     keys = jax.random.split(jax.random.key(0), len(label))
     zeros = jnp.zeros((*label.shape, 5))
     first, second = (
-        np.asarray(steps._add_noise(zeros, keys, n, deviation=0.3, label=label)) for n in (0, 1)
+        np.asarray(_add_noise(zeros, keys, n, deviation=0.3, label=label)) for n in (0, 1)
     )
     labelled = label != VOID
     assert np.all(first[~labelled] == 0)
@@ -189,8 +194,8 @@ def test_r1_is_the_squared_gradient_at_the_real_map():
         return 2.0 / 2 * jnp.sum(slope**2) / jnp.sum(weights)
 
     value, slope = jax.value_and_grad(penalty)(theta)
-    plain, _ = play("adversary")
-    punished, metrics = play("adversary", r1=2.0)
+    plain, _ = play()
+    punished, metrics = play(r1=2.0)
     assert float(value) > 1e-4
     np.testing.assert_allclose(metrics["r1"], value, rtol=1e-4)
     added = jax.tree.map(

@@ -1,12 +1,14 @@
-"""Padded convolutions, pooling and connection tables against SciPy and loops."""
+"""Padded convolutions, pooling, connection tables and initialisers against SciPy and loops."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+import tensorflow as tf
 from scipy import signal
 
+from segadv_jax.models.dilated8 import identity_init
 from segadv_jax.models.layers import Conv, SparseConv, max_pool, random_table, zero_outside
 
 SIZES = [(12, 10), (9, 7), (1, 3)]
@@ -135,3 +137,25 @@ def test_tables_are_part_of_the_architecture():
     second, third = random_table(16, 8, 64, seed=2), random_table(64, 32, 256, seed=3)
     np.testing.assert_array_equal(second[:, 0], [0, 1, 3, 4, 5, 9, 10, 12])
     np.testing.assert_array_equal(third[:6, 255], [1, 3, 6, 7, 8, 9])
+
+
+def test_identity_initialisation_passes_maps_on():
+    """Yu and Koltun, Eqs. 4 and 5: in groups of the same class, through any multiple of maps."""
+    classes, sizes = 4, [4, 8, 8, 16, 4]
+    x = np.random.RandomState(0).uniform(size=(1, 9, 9, classes)).astype(np.float32)
+    y = x
+    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        init = identity_init(classes, deviation=0.0)
+        kernel = init(jax.random.key(number), (3, 3, inputs, outputs))
+        y = tf.nn.relu(tf.nn.conv2d(y, np.asarray(kernel), 1, "SAME"))
+    np.testing.assert_allclose(y, x, rtol=1e-6)
+
+
+def test_identity_initialisation_is_noise_beside_the_centre_taps():
+    kernel = np.array(identity_init(5)(jax.random.key(0), (3, 3, 10, 20)))
+    group = np.arange(10)[:, None] // 2 == np.arange(20)[None] // 4
+    assert np.all(kernel[1, 1][group] == 5 / 20)
+    kernel[1, 1][group] = np.nan
+    noise = kernel[~np.isnan(kernel)]
+    assert noise.size == 1800 - group.sum()
+    assert np.std(noise) == pytest.approx(0.01 * 5 / 20, rel=0.1) and abs(np.mean(noise)) < 3e-4

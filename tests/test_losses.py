@@ -1,11 +1,14 @@
 """The losses against Eq. 1 written out in float64 NumPy."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segadv_jax import VOID, losses
+from segadv_jax.losses import Objective
 
 CLASSES = 4
 
@@ -69,15 +72,17 @@ def test_mce_does_not_look_at_void_cells(cells):
 def test_bce_is_that_of_eq_1(predictions, z):
     logits, weights = predictions
     expected = eq1_bce(logits, z, weights)
-    np.testing.assert_allclose(losses.bce(logits, z, weights), expected, rtol=1e-5)
+    np.testing.assert_allclose(Objective().adversary_loss(logits, z, weights), expected, rtol=1e-5)
+    each = losses.bce(logits, float(z))[..., 0]
+    np.testing.assert_allclose(np.sum(each * weights), expected[0], rtol=1e-5)
 
 
 def test_adversarial_term_is_eq_3s_or_its_replacement(predictions):
     logits, weights = predictions
     total, count = eq1_bce(logits, 0, weights)
-    saturating = losses.adversarial_term(logits, weights, saturating=True)
+    saturating = Objective(saturating=True).adversarial_term(logits, weights)
     np.testing.assert_allclose(saturating, (-total, count), rtol=1e-5)
-    replaced = losses.adversarial_term(logits, weights)
+    replaced = Objective().adversarial_term(logits, weights)
     np.testing.assert_allclose(replaced, eq1_bce(logits, 1, weights), rtol=1e-5)
 
 
@@ -85,10 +90,10 @@ def test_replacement_gives_the_stronger_signal_to_a_beaten_segmenter():
     """Section 3.1: both pull the same way; the replacement does not fade where a(s) is near 0."""
 
     def pull(logit, saturating):
+        objective = Objective(saturating=saturating)
+
         def loss(x):
-            return losses.adversarial_term(x.reshape(1, 1, 1, 1), jnp.ones((1, 1, 1)), saturating)[
-                0
-            ]
+            return objective.adversarial_term(x.reshape(1, 1, 1, 1), jnp.ones((1, 1, 1)))[0]
 
         return jax.grad(loss)(jnp.float32(logit))
 
@@ -103,8 +108,8 @@ def test_extreme_logits_stay_finite():
     logits = jnp.array([[-1e38, 0, 1e38], [200, -200, 0], [0, 0, 0]]).reshape(1, 3, 1, 3)
     label = jnp.array([0, 1, VOID], jnp.uint8).reshape(1, 3, 1)
     for loss, x in (
-        (lambda x: losses.bce(x, True, weights)[0], verdict),
-        (lambda x: losses.bce(x, False, weights)[0], verdict),
+        (lambda x: Objective().adversary_loss(x, True, weights)[0], verdict),
+        (lambda x: Objective().adversary_loss(x, False, weights)[0], verdict),
         (lambda x: losses.mce(x, label)[0], logits),
     ):
         value, gradient = jax.value_and_grad(loss)(x)
@@ -163,6 +168,44 @@ def test_without_labels_everything_is_zero():
     assert losses.mce(logits, label) == (0, 0)
     assert losses.correct_cells(logits, label) == (0, 0)
     for z in (False, True):
-        assert losses.bce(verdict, z, weights) == (0, 0)
-        assert losses.adversarial_term(verdict, weights, z) == (0, 0)
+        assert Objective().adversary_loss(verdict, z, weights) == (0, 0)
+        assert Objective(saturating=z).adversarial_term(verdict, weights) == (0, 0)
         assert losses.correct_predictions(verdict, z, weights) == (0, 0)
+
+
+def test_a_loss_is_its_sum_or_its_mean():
+    total, count = jnp.float32(6), jnp.float32(4)
+    assert Objective().reduce(total, count) == 1.5
+    assert Objective(reduction="sum").reduce(total, count) == 6
+    assert Objective().reduce(jnp.float32(0), jnp.float32(0)) == 0  # Nothing is labelled.
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lam": -0.1}, "lam is -0.1: set it to 0 or more"),
+        ({"lam": math.nan}, "lam is nan: set it to 0 or more"),
+        ({"noise": math.inf}, "noise is inf: set it to a finite number"),
+        ({"r1": -1.0}, "r1 is -1.0: set it to 0 or more"),
+        ({"start": -1}, "start is -1: set it to 0 or more"),
+        ({"ramp": -1}, "ramp is -1: set it to 0 or more"),
+        ({"reduction": "median"}, "reduction is 'median'; known: mean, sum"),
+        ({"game": "wgan"}, "game is 'wgan'; known: bce, hinge, least_squares"),
+        ({"smoothing": 0.5}, "smoothing is 0.5: set it from 0 to below 0.5"),
+        ({"smoothing": math.nan}, "smoothing is nan: set it from 0 to below 0.5"),
+        ({"smoothing": -0.1}, "smoothing is -0.1: set it from 0 to below 0.5"),
+        # What does not go together.
+        ({"saturating": True, "game": "hinge"}, "saturating belongs to the game 'bce', not to"),
+        ({"saturating": True, "game": "least_squares"}, "saturating belongs to the game 'bce'"),
+        ({"smoothing": 0.1, "game": "hinge"}, "smoothing has no meaning in the game 'hinge'"),
+    ],
+    ids=str,
+)
+def test_an_objective_refuses_what_it_cannot_be(fields, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Objective(**fields)
+
+
+def test_the_least_and_the_greatest_values_are_taken():
+    Objective(smoothing=0.499, game="least_squares")
+    Objective(saturating=True, start=0, ramp=0)

@@ -7,9 +7,11 @@ import pytest
 import small
 from test_dilated8 import CLASSES, CONTEXT, FRONT_END, SMALL, parameters, photograph, reference
 
+from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8
 from segadv_jax.models.geometry import shrink
-from segadv_jax.prediction import mirror, predict, resize, segment, with_margin
+from segadv_jax.prediction import Views, predict, segment, with_margin, without_margin
+from segadv_jax.resampling import mirror
 
 TILE = 4  # Cells on a side; the released program's is 66.
 
@@ -63,22 +65,13 @@ def test_tiles_are_refused_where_they_have_no_meaning():
         Dilated8(CLASSES, padding="same", tile=66)
 
 
-def test_mirroring_stays_within_the_true_image():
-    sizes, canvas = np.array([(5, 7), (6, 4)], np.int32), (6, 9)
-    x = np.random.RandomState(0).normal(size=(2, *canvas, 2))
-    got = np.asarray(mirror(jnp.asarray(x), sizes))
-    for row, (height, width) in enumerate(sizes):
-        np.testing.assert_allclose(got[row, :height, :width], x[row, :height, :width][:, ::-1])
-
-
-class Ramp:
+class Ramp(SegmenterModule):
     """A segmenter whose class probabilities are the image's first colour and what it lacks to 1."""
 
-    stride, offset, margin, tile = 4, 1.5, 0, 0
+    num_classes: int = 2
+    stride = 4
 
-    @staticmethod
-    def apply(variables, image, size):
-        del variables
+    def __call__(self, image, size, keys=None):
         cells, _ = shrink(image[..., :1] / 255, size, 4)
         return jnp.log(jnp.concatenate([cells, 1 - cells], -1))
 
@@ -91,7 +84,7 @@ def test_views_of_a_ramp_agree(flip, scales):
     columns = np.broadcast_to(np.arange(canvas[1]) * 2 + 20, canvas)
     rows = np.broadcast_to(np.arange(canvas[0])[:, None] + 20, canvas)
     image = np.stack([np.stack([x] * 3, -1) for x in (columns, rows)]).astype(np.uint8)
-    got = np.asarray(predict({}, jnp.asarray(image), sizes, Ramp(), flip, scales))
+    got = np.asarray(predict({}, jnp.asarray(image), sizes, Ramp(), Views(flip, scales)))
     reach = 8
     for row, (height, width) in enumerate(sizes):
         inner = row, slice(reach, height - reach), slice(reach, width - reach)
@@ -107,7 +100,7 @@ def test_views_are_averaged():
     image, size = jnp.asarray(made["image"]), made["size"]
     plain = np.asarray(predict(params, image, size, module))
     turned = predict(params, mirror(image, size), size, module)
-    both = np.asarray(predict(params, image, size, module, flip=True))
+    both = np.asarray(predict(params, image, size, module, Views(flip=True)))
     expected = (plain + np.asarray(mirror(turned, size))) / 2
     for row, (height, width) in enumerate(size):
         part = row, slice(height), slice(width)
@@ -115,17 +108,22 @@ def test_views_are_averaged():
     assert np.max(np.abs(both - plain)) > 1e-3
 
 
-def test_a_resized_image_has_the_size_that_it_is_said_to_have():
-    image = jnp.zeros((2, 64, 96, 3), jnp.uint8)
-    scaled, size = resize(image, np.array([(61, 90), (48, 37)], np.int32), 0.5)
-    assert scaled.shape == (2, 32, 48, 3)
-    np.testing.assert_array_equal(size, [(30, 45), (24, 18)])  # Half a pixel, to the even one.
-    same, size = resize(image, np.array([(61, 90), (48, 37)], np.int32), 1.0)
-    assert same is image
-
-
 def test_margin_comes_in_whole_cells_or_tiles():
     module = Dilated8(CLASSES, **SMALL)
     image, size = jnp.zeros((1, 45, 37, 3), jnp.uint8), np.array([(45, 37)], np.int32)
     assert with_margin(image, size, module).shape == (1, 48 + 372, 40 + 372, 3)
-    assert with_margin(image, size, module.clone(tile=66)).shape == (1, 900, 900, 3)
+    in_tiles = with_margin(image, size, module.clone(tile=66))
+    assert in_tiles.shape == (1, 900, 900, 3)
+    assert without_margin(in_tiles, module.margin).shape == (1, 528, 528, 3)
+
+
+def test_views_know_what_they_are():
+    """One view is the image as it is; others go into the name of an evaluation."""
+    assert Views().one and Views().names == []
+    assert Views(scales=(1.0,)).one
+    for views, words in (
+        (Views(flip=True), ["flip"]),
+        (Views(scales=(0.75, 1.0)), ["scale_0.75", "scale_1"]),
+        (Views(True, (2.0,)), ["flip", "scale_2"]),
+    ):
+        assert not views.one and views.names == words

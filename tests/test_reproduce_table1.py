@@ -1,4 +1,4 @@
-"""The stages of Table 1, with a stand-in for main.py: what they run, refuse and record."""
+"""The stages of Table 1, with a stand-in for the training: what they run, refuse and record."""
 
 import csv
 import json
@@ -7,25 +7,31 @@ import subprocess
 import pytest
 from small_runs import ROOT
 
+from segadv_jax import cli
 from segadv_jax.errors import InputError
-from tools import pictures, reproduce_table1, results_page
+from segadv_jax.report import pictures, table1_page, table1_runs
+
+STAND_IN = f"--program={ROOT / 'tests' / 'stand_in.py'}"
+
+
+def table1(*arguments):
+    """The exit status of a command line."""
+    return cli.run("tools.reproduce_table1", "python -m tools.reproduce_table1", arguments)
 
 
 def call(folder, stage, *more):
-    return reproduce_table1.main(
-        [
-            stage,
-            f"--workdir={folder / 'runs'}",
-            f"--results={folder / 'results'}",
-            f"--program={ROOT / 'tests' / 'stand_in.py'}",
-            "--seeds=0,1",
-            "--fraction_seeds=0",
-            "--fraction_updates=1",
-            "--fresh_seeds=7",
-            "--tuning_seeds=5",
-            "--processes=2",
-            *more,
-        ]
+    return table1(
+        stage,
+        f"--workdir={folder / 'runs'}",
+        f"--results={folder / 'results'}",
+        STAND_IN,
+        "--seeds=0,1",
+        "--fraction_seeds=0",
+        "--fraction_updates=1",
+        "--fresh_seeds=7",
+        "--tuning_seeds=5",
+        "--processes=2",
+        *more,
     )
 
 
@@ -60,9 +66,9 @@ def trained(tuned):
 
 
 def test_both_arms_are_tuned_with_as_many_points():
-    points = {arm: len(grid) for arm, grid in reproduce_table1.GRID.items()}
+    points = {arm: len(grid) for arm, grid in table1_runs.GRID.items()}
     assert set(points) == {"standard", "tuned"} and len(set(points.values())) == 1
-    for grid in reproduce_table1.GRID.values():
+    for grid in table1_runs.GRID.values():
         for fields in grid.values():
             assert any(f.startswith("--config.optimizer.segmenter.learning_rate=") for f in fields)
 
@@ -123,8 +129,7 @@ def test_later_stages_know_the_seeds_of_the_earlier_ones(trained):
     """A fresh pair more would be trained if the part were chosen anew or its budget forgotten."""
     before = sorted((trained / "runs").glob("*/*/seed_*"))
     folders = [f"--workdir={trained / 'runs'}", f"--results={trained / 'results'}"]
-    program = f"--program={ROOT / 'tests' / 'stand_in.py'}"
-    assert reproduce_table1.main(["confirm", *folders, program]) == 0
+    assert table1("confirm", *folders, STAND_IN) == 0
     assert sorted((trained / "runs").glob("*/*/seed_*")) == before
 
 
@@ -143,9 +148,9 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
     tuned = next(row for row in rows if row["arm"] == "tuned")
     assert (tuned["encoding"], tuned["lambda"]) == ("scaling", "0.03")
     page = (trained / "results.md").read_text()
-    assert page == results_page.render(folder)
+    assert page == table1_page.render(folder)
     assert "mean IoU +0.03 (" in page and "## The largest gain, with fresh seeds" in page
-    assert drawn == [(["printed", "standard", "tuned"], results_page.SHOWN)] * 4
+    assert drawn == [(["printed", "standard", "tuned"], table1_page.SHOWN)] * 4
     for name in ("figure4.png", "gain.png"):
         assert (folder / name).stat().st_size > 5000
 
@@ -159,8 +164,7 @@ def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
     assert "agrees within 0.01 %" in capsys.readouterr().out
     # A part has the budget that it was given before, whatever is said now.
     eighth = [f"--workdir={trained / 'eighth'}", f"--results={trained / 'results'}", "--seeds=0"]
-    program = f"--program={ROOT / 'tests' / 'stand_in.py'}"
-    assert reproduce_table1.main(["repeat", *eighth, program, "--part=0.125"]) == 0
+    assert table1("repeat", *eighth, STAND_IN, "--part=0.125") == 0
     arguments = trained / "eighth" / "eighth" / "tuned" / "seed_0" / "arguments.json"
     assert "--config.train.updates=1" in json.loads(arguments.read_text())
     with pytest.raises(InputError, match="table1.csv has no run of standard/seed_9"):
@@ -181,17 +185,20 @@ def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
         (["train", "--workdir=W", "--", "--config.x=1"], "--config.x=1: fields of all runs"),
         (["train", "--workdir=W", "--seeds=a"], "--seeds=a: give numbers"),
         (["trane", "--workdir=W"], "invalid choice: 'trane'"),
-        (["train", "--workdir=W", "--processes=0"], "--processes=0: set it to 1 or more"),
-        (["train", "--workdir=/dev/null"], "--workdir=/dev/null: File exists"),
-        (["tune", "--workdir=W", "--", "--config.los.lam=1"], "has no field los"),
+        (["train", "--workdir=W", "--processes=0"], "--processes: 0 is not a number from 1 on"),
+        (["train", "--workdir=/dev/null"], "--workdir=/dev/null is not a folder .*File exists"),
+        (
+            ["tune", "--workdir=W", "--", "--config.los.lam=1"],
+            "--config.los.lam: the configuration has no such field",
+        ),
         (["report", "--", "--config.x=1"], "--config.x=1: fields of all runs"),
         (["train", "--workdir=W", "--fresh_seeds=4"], "--fresh_seeds: 4 is in --seeds too"),
         (["train", "--workdir=W", "--seeds=100"], "--tuning_seeds: 100 is in --seeds too"),
         (["train", "--workdir=W", "--fraction_updates=-1"], "--fraction_updates=-1: set it"),
-        (["report", "--results=/nonexistent"], "table1.csv cannot be read"),
+        (["report", "--results=/nonexistent"], "table1.csv is missing"),
     ],
 )
 def test_a_wrong_command_is_refused(arguments, message, tmp_path):
     arguments = [x.replace("--workdir=W", f"--workdir={tmp_path}") for x in arguments]
     with pytest.raises(InputError, match=message):
-        reproduce_table1.main(arguments)
+        table1(*arguments)

@@ -6,10 +6,13 @@ import statistics
 import pytest
 from small_runs import ROOT
 
-from configs import stanford
-from segadv_jax import history
+from segadv_jax import files
+from segadv_jax.campaign import arms, comparison
+from segadv_jax.configs import stanford
 from segadv_jax.errors import InputError
-from tools import campaign, comparison, reproduce_table1, results_files, results_page
+from segadv_jax.report import page_files, table1_page, table1_runs
+from segadv_jax.report import table1_files as table1
+from segadv_jax.workdir import HISTORY_COLUMNS
 
 HOW = {
     "commits": ["abc"],
@@ -65,31 +68,28 @@ def folder(tmp_path):
     rows += [row("standard", 10, 1.0, 0.1), row("tuned", 11, 1.0, 0.9)]
     rows += [row("control", seed, 0.25, 0.43 + seed / 1000) for seed in (10, 11)]
     histories = []
-    for arm in results_files.ARMS:
+    for arm in table1.ARMS:
         for seed in range(3):
             for updates in (100, 200) if seed else (100, 200, 300):
                 line = {"arm": arm, "seed": seed, "fraction": 1.0, "segmenter_updates": updates}
                 line |= {"step": updates, "epoch": updates / 100}
-                line |= dict.fromkeys(history.COLUMNS[3:], 0.5)
+                line |= dict.fromkeys(HISTORY_COLUMNS[3:], 0.5)
                 if arm == "standard":
                     line |= {"accuracy_real": None, "accuracy_synthetic": None}
                 rising = updates / 1000 if seed else -updates / 1000
                 line["validation_mean_iou"] = 0.5 + rising
                 histories.append(line | {"train_class_accuracy": 0.6 + seed / 10})
     eighth = {"arm": "standard", "seed": 0, "fraction": 0.125, "segmenter_updates": 100}
-    eighth |= dict.fromkeys(history.COLUMNS[3:], 0.5) | {"train_class_accuracy": 0.9}
+    eighth |= dict.fromkeys(HISTORY_COLUMNS[3:], 0.5) | {"train_class_accuracy": 0.9}
     histories.append(eighth | {"step": 100, "epoch": 6.5})
     folder = tmp_path / "results"
-    results_files.write_csv(folder / results_files.TABLE, results_files.COLUMNS, rows)
-    columns = ("arm", "seed", "fraction", *history.COLUMNS)
-    results_files.write_csv(folder / results_files.HISTORIES, columns, histories)
-    results_files.write_json(folder / results_files.CHOICES, CHOICES)
-    results_files.write_json(folder / results_files.CAMPAIGN, HOW)
+    table1.write(folder, rows, histories, HOW)
+    files.write_json(folder / table1.CHOICES, CHOICES)
     return folder
 
 
 def test_the_columns_are_those_that_were_promised(folder):
-    with open(folder / results_files.TABLE, newline="") as file:
+    with open(folder / table1.TABLE, newline="") as file:
         head = next(csv.reader(file))
     assert ",".join(head) == (
         "arm,seed,fraction,encoding,lambda,pixel_accuracy,class_accuracy,mean_iou,segmenter_updates"
@@ -97,7 +97,7 @@ def test_the_columns_are_those_that_were_promised(folder):
 
 
 def test_the_page_draws_the_conclusion_of_the_figures(folder):
-    page = results_page.render(folder)
+    page = table1_page.render(folder)
     answer = page.split("## In short")[1].split("##")[0]
     printed, tuned, fresh, control = answer.strip().splitlines()
     assert "0.25 of the images, 2 fresh seeds: mean IoU +4.05" in fresh
@@ -117,14 +117,14 @@ def test_a_gain_is_called_one():
         "tuned",
         "standard",
     )
-    assert "**a gain.**" in results_page.verdict(pair)
+    assert "**a gain.**" in table1_page.verdict(pair)
 
 
 def test_fresh_seeds_stand_apart(folder):
     """They are neither in the table of the labels nor in the main one."""
-    page = results_page.render(folder)
+    page = table1_page.render(folder)
     labels = page.split("## When does it help?")[1].split("##")[0]
-    assert "| 0.25 | 2 | 40.00 ± 0.00 | - ± - | 43.05 ± 0.07 | - (-) | +3.05" in labels
+    assert "| 0.25 | 2 | 40.00 ± 0.00 | - | 43.05 ± 0.07 | - (-) | +3.05" in labels
     fresh = page.split("## The largest gain, with fresh seeds")[1].split("##")[0]
     assert "*tuned* with 0.25 of the training" in fresh and "10: +4.00, 11: +4.10" in fresh
     # All of it is the learning rate's.
@@ -133,7 +133,7 @@ def test_fresh_seeds_stand_apart(folder):
 
 
 def test_means_go_as_far_as_most_seeds_did(folder):
-    gap = results_page.render(folder).split("## Over-fitting")[1].split("##")[0]
+    gap = table1_page.render(folder).split("## Over-fitting")[1].split("##")[0]
     gap, eighth = gap.split("The same with 0.125 of the training images:")
     assert "| standard | 100 | 6.5 | 1 | 90.0 / 50.0 / 40.0 |" in eighth
     lines = [line for line in gap.splitlines() if line.startswith("| standard")]
@@ -142,30 +142,32 @@ def test_means_go_as_far_as_most_seeds_did(folder):
 
 
 def test_a_missing_or_damaged_file_is_named(folder):
-    (folder / results_files.CHOICES).write_text("{")
-    with pytest.raises(InputError, match="choices.json cannot be read"):
-        results_page.render(folder)
-    (folder / results_files.CHOICES).write_text("{}")
-    with pytest.raises(InputError, match="choices.json lacks shared, seeds, grid, chosen"):
-        results_page.render(folder)
-    results_files.write_json(folder / results_files.CHOICES, CHOICES)
-    table = folder / results_files.TABLE
+    (folder / table1.CHOICES).write_text("{")
+    with pytest.raises(InputError, match="choices.json is damaged"):
+        table1_page.render(folder)
+    (folder / table1.CHOICES).write_text("{}")
+    with pytest.raises(
+        InputError, match="choices.json is damaged .it lacks shared, seeds, grid, chosen"
+    ):
+        table1_page.render(folder)
+    files.write_json(folder / table1.CHOICES, CHOICES)
+    table = folder / table1.TABLE
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match="table1.csv has 20 rows, but 21 runs were tested"):
-        results_page.render(folder)
+        table1_page.render(folder)
     for damaged in (["seed,arm\n", *lines[1:]], [lines[0], "x" + lines[1]], [*lines, "a,b,1,1\n"]):
         table.write_text("".join(damaged))
-        with pytest.raises(InputError, match="table1.csv cannot be read"):
-            results_page.render(folder)
-    (folder / results_files.TABLE).unlink()
-    with pytest.raises(InputError, match="table1.csv cannot be read"):
-        results_page.render(folder)
+        with pytest.raises(InputError, match="table1.csv is damaged"):
+            table1_page.render(folder)
+    (folder / table1.TABLE).unlink()
+    with pytest.raises(InputError, match="table1.csv is missing"):
+        table1_page.render(folder)
 
 
 def test_the_committed_page_is_what_its_files_say():
     folder = ROOT / "docs" / "results"
-    assert results_page.page_of(folder).read_text() == results_page.render(folder)
+    assert page_files.page_of(folder).read_text() == table1_page.render(folder)
 
 
 def test_a_reader_recomputes_the_committed_table():
@@ -173,17 +175,17 @@ def test_a_reader_recomputes_the_committed_table():
     with open(ROOT / "docs" / "results" / "table1.csv", newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["fraction"] == "1.0" and int(r["seed"]) < 5]
     page = (ROOT / "docs" / "results.md").read_text()
-    for arm in results_files.ARMS:
+    for arm in table1.ARMS:
         values = [100 * float(r["mean_iou"]) for r in rows if r["arm"] == arm]
         assert len(values) >= 5
         assert f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}" in page
 
 
-@pytest.mark.parametrize("arm", results_files.ARMS)
+@pytest.mark.parametrize("arm", table1.ARMS)
 def test_the_configuration_of_each_arm_is_that_of_the_page(arm):
     """What `configs/stanford.py` says was learned is what was run."""
     folder = ROOT / "docs" / "results"
-    choices = results_files.read_json(folder / results_files.CHOICES) | {"parts": []}
-    ran = campaign.load_config(reproduce_table1.arguments(arm, choices, 1.0, []))
+    choices = table1.read_choices(folder) | {"parts": []}
+    ran = arms.load_config(table1_runs.arguments(arm, choices, 1.0, []))
     variant = {"tuned": "adversarial"}.get(arm, arm)
     assert stanford.get_config(f"{variant}_half").to_dict() == ran.to_dict()

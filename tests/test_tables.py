@@ -128,7 +128,9 @@ def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
             )
     # One that is still being trained, or was not evaluated, does not count.
     test = {"test": {"images": 142}}
-    make_run(tmp_path / "w/a/seed_4", stanford.get_config("standard"), ended=False, evaluations=test)
+    make_run(
+        tmp_path / "w/a/seed_4", stanford.get_config("standard"), ended=False, evaluations=test
+    )
     make_run(tmp_path / "w/a/seed_5", stanford.get_config("standard"), evaluations={})
     out = tmp_path / "out"
     assert tables(f"--out={out}", f"camp={tmp_path / 'w'}") is None

@@ -3,3 +3,29 @@
 Each is a module with a docstring, which its --help shows, `add_arguments(parser)` and
 `main(options)`, which returns the exit status. A new one needs a line in `cli.COMMANDS`.
 """
+
+import argparse
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from segadv_jax import configuration
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of a command that works on one run."""
+    parser.add_argument("--config", required=True, metavar="NAME[:VARIANT]", help="file or name")
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument(
+        "--multihost", action="store_true", help="this is one of several hosts, as of a TPU pod"
+    )
+
+
+def begin_run(options: argparse.Namespace) -> ConfigDict:
+    """Loads the configuration, joins the other hosts, and says what the program runs on."""
+    config = configuration.load(options.config, options.overrides)
+    if options.multihost:
+        jax.distributed.initialize()
+    logging.info("devices: %s", ", ".join(map(str, jax.devices())))
+    return config

@@ -9,14 +9,12 @@ The last evaluates published or exported weights without training.
 
 import argparse
 
-from segadv_jax import configuration
-from segadv_jax.commands.train import add_arguments, say_devices
+from segadv_jax.commands import add_run_arguments as add_arguments
+from segadv_jax.commands import begin_run
 from segadv_jax.evaluate import evaluate
 
 __all__ = ["add_arguments", "main"]
 
 
 def main(options: argparse.Namespace) -> None:
-    config = configuration.load(options.config, options.overrides)
-    say_devices(options.multihost)
-    evaluate(config, options.workdir)
+    evaluate(begin_run(options), options.workdir)

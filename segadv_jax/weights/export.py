@@ -2,9 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
-
-import numpy as np
 
 from segadv_jax import weights
 from segadv_jax.checkpoints import Checkpoints
@@ -21,14 +18,14 @@ def convert(source: str, target: str) -> str:
     Raises:
         InputError: the source is not a file of weights, or not a complete one.
     """
-    kind, flat, metadata = weights.read_any(source)
+    kind, flat, about = weights.read_any(source)
     if kind != "other":
         weights.check_complete(source, kind, flat)
-    elif metadata.get("format") != files.FORMAT:
+    elif about.get("format") != files.FORMAT:
         raise InputError(
             f"{source} was not written by segadv_jax: {', '.join(flat)}; give a file that was"
         )
-    weights.save(target, flat, {"source": os.path.basename(source)} | metadata)
+    weights.save(target, flat, {"source": os.path.basename(source)} | about)
     if kind == "dilated8":
         what = f"Dilated-8 of {flat['final/bias'].size} classes"
     else:
@@ -69,7 +66,7 @@ def export(workdir: Workdir, target: str, player: str) -> str:
     return f"{player} of step {step}, {chosen}: {_count(files.flatten(params))}"
 
 
-def _count(flat: Mapping[str, np.ndarray]) -> str:
+def _count(flat: files.Flat) -> str:
     layers = {name.rpartition("/")[0] for name in flat}
     return f"{len(layers)} layers, {sum(array.size for array in flat.values()):,} parameters"
 

@@ -1,5 +1,6 @@
 """The mapped steps on four virtual devices against the same functions on one."""
 
+import dataclasses
 import functools
 import logging
 
@@ -9,24 +10,27 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, encodings, optimizers, steps
+from segadv_jax import VOID, devices, encodings, optimizers
 from segadv_jax.alternation import PLAYERS
+from segadv_jax.augment import Augmentation
+from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.losses import Objective
+from segadv_jax.train_step import Setup, train_step
 
 DEVICES = 4
 # A single level: quick to compile, and all levels go through the same lines of a step.
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
-SETTINGS = {
-    "segmenter": SEGMENTER,
-    "adversary": ADVERSARY,
-    "encode": encodings.basic,
-    "optimizer": optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9)),
-    "augment": {"crop": 28},
-    "lam": 0.5,
+SETUP = Setup(
+    SEGMENTER,
+    ADVERSARY,
+    encodings.basic,
+    optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9)),
     # Noise is drawn by the row of the whole batch; a penalty is a sum over devices as losses are.
-    "noise": 0.1,
-    "r1": 0.5,
-    "ema": 0.5,
-}
+    Objective(lam=0.5, noise=0.1, r1=0.5),
+    Augmentation(crop=28),
+    ema=0.5,
+)
+STEP = functools.partial(train_step, setup=SETUP)
 
 
 def uneven_batch(seed=0):
@@ -38,25 +42,26 @@ def uneven_batch(seed=0):
 
 
 def state():
-    made = small.state(SEGMENTER, ADVERSARY, SETTINGS["optimizer"])
+    made = small.state(SEGMENTER, ADVERSARY, SETUP.optimizer)
     return made._replace(average=jax.tree.map(jnp.zeros_like, made.params["segmenter"]))
 
 
 @pytest.fixture(scope="module")
 def mapped():
-    return steps.parallel_train_step(**SETTINGS)
+    return devices.map_train_step(STEP)
 
 
 @pytest.fixture(scope="module")
 def single():
-    return jax.jit(functools.partial(steps.train_step, **SETTINGS), static_argnums=3)
+    return jax.jit(STEP, static_argnums=3)
 
 
 @pytest.mark.parametrize("turn", PLAYERS)
 def test_four_devices_make_the_step_of_one(mapped, single, turn):
     key, batch = jax.random.key(3), uneven_batch()
     expected, expected_metrics = single(state(), batch, key, turn)
-    got, metrics = mapped(steps.replicate(state()), steps.shard(batch), key, turn, np.int32(0))
+    args = devices.shard(batch), key, turn, np.int32(0)
+    got, metrics = mapped(devices.replicate(state()), *args)
     assert got.step == expected.step == 1
     for player in ("segmenter", "adversary"):
         # After one step the momentum is the gradient.
@@ -83,9 +88,10 @@ def compilations(caplog, function, *args):
 
 def test_a_mapped_step_is_compiled_once(caplog):
     """Its output is placed as its first input was."""
-    mapped = steps.parallel_train_step(**SETTINGS | {"augment": None})
-    args = steps.shard(uneven_batch()), jax.random.key(0), "standard", np.int32(0)
-    (now, _), first = compilations(caplog, mapped, steps.replicate(state()), *args)
+    whole_images = dataclasses.replace(SETUP, augmentation=None)
+    mapped = devices.map_train_step(functools.partial(train_step, setup=whole_images))
+    args = devices.shard(uneven_batch()), jax.random.key(0), "standard", np.int32(0)
+    (now, _), first = compilations(caplog, mapped, devices.replicate(state()), *args)
     _, second = compilations(caplog, mapped, now, *args)
     assert (first, second) == (1, 0)
 
@@ -93,7 +99,7 @@ def test_a_mapped_step_is_compiled_once(caplog):
 def test_replicate_copies():
     """The steps use up the buffers of their state; those that it was made from must stay."""
     original = {"a": np.arange(4.0, dtype=np.float32), "b": jnp.ones((2, 3))}
-    placed = steps.replicate(original)
+    placed = devices.replicate(original)
     for name, leaf in placed.items():
         assert len(leaf.addressable_shards) == DEVICES
         np.testing.assert_array_equal(leaf, original[name])
@@ -104,24 +110,58 @@ def test_replicate_copies():
 
 def test_shard_gives_each_device_its_contiguous_rows():
     batch = uneven_batch() | {"id": np.array(list("abcdefgh"))}
-    sharded = steps.shard(batch)
+    sharded = devices.shard(batch)
     assert set(sharded) == {"image", "label", "size", "mask"}
     for name, value in sharded.items():
         assert value.shape[:2] == (4, 2)
         np.testing.assert_array_equal(value[1], batch[name][2:4])
 
 
+def over_devices(function, *args):
+    """What each device makes of its row of `args`: f32[4,...]."""
+    return np.asarray(jax.pmap(function, axis_name=devices.AXIS)(*args))
+
+
+def test_rows_have_keys_of_their_own_whatever_the_number_of_devices():
+    key = jax.random.key(7)
+
+    def keys(shards):
+        return jax.random.key_data(shards.row_keys(key, 2))
+
+    got = over_devices(lambda _: keys(devices.Shards(devices.AXIS)), np.zeros(DEVICES))
+    expected = [jax.random.key_data(jax.random.fold_in(key, row)) for row in range(2 * DEVICES)]
+    np.testing.assert_array_equal(got.reshape(8, -1), expected)
+    np.testing.assert_array_equal(keys(devices.Shards(None)), expected[:2])
+
+
+def test_figures_are_those_of_the_whole_batch():
+    """A mean of the devices' means would be another: their counts differ, one of them is 0."""
+    shards, alone = devices.Shards(devices.AXIS), devices.Shards(None)
+    number, count = np.float32([1, 0, 5, 2]), np.float32([2, 0, 5, 9])
+    got = over_devices(lambda *each: shards.fraction(each), number, count)
+    np.testing.assert_allclose(got, np.full(DEVICES, 8 / 16))
+    assert alone.fraction((jnp.zeros(()), jnp.zeros(()))) == 0
+    vectors = np.random.RandomState(0).normal(size=(DEVICES, 3)).astype(np.float32)
+    for figure, expected in (
+        (shards.sum, vectors.sum(0)),
+        (shards.norm, np.sqrt((vectors**2).sum())),
+    ):
+        got = over_devices(figure, vectors)
+        np.testing.assert_allclose(got, np.stack([expected] * DEVICES), rtol=1e-5)
+    np.testing.assert_array_equal(alone.sum(vectors), vectors)
+
+
 def test_four_devices_evaluate_as_one_does():
     params = small.segmenter_parameters(SEGMENTER)
-    mapped = steps.parallel_eval_step(segmenter=SEGMENTER)
-    single = jax.jit(functools.partial(steps.eval_step, segmenter=SEGMENTER))
+    step = functools.partial(eval_step, segmenter=SEGMENTER)
+    mapped, single = devices.map_eval_step(step), jax.jit(step)
     first, last = uneven_batch(), uneven_batch(1)
     last["mask"][5:] = 0  # What pads the last batch, here with labels that must not count.
-    expected = totals = steps.zero_totals(small.CLASSES)
-    totals = steps.replicate(totals)
+    expected = totals = zero_totals(small.CLASSES)
+    totals = devices.replicate(totals)
     for batch in (first, last):
         expected = single(params, expected, batch)
-        totals = mapped(params, totals, steps.shard(batch))
+        totals = mapped(params, totals, devices.shard(batch))
     valid = [first["label"], last["label"][:5]]
     assert np.sum(expected["confusion"]) == sum(np.sum(label != VOID) for label in valid)
     # A tie within rounding may fall either way.

@@ -9,54 +9,50 @@ import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import small
 
-from segadv_jax import VOID, encodings, steps
+from segadv_jax import VOID, encodings
 from segadv_jax.alternation import PLAYERS
+from segadv_jax.losses import Objective
+from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.train_state import TrainState
+from segadv_jax.train_step import Setup, train_step
 
 ADVERSARY = small.adversary()
 LAM = 0.7
 
 
-class Logits:
+class Logits(SegmenterModule):
     """A segmenter whose parameters are its logits."""
 
+    num_classes: int = small.CLASSES
     stride = 4
-    offset = 1.5
-    margin = 0
-    tile = 0
 
-    @staticmethod
-    def apply(variables, image, size, keys=None, method=None):
+    def apply(self, variables, image, size, keys=None, method=None):
         return None if method == "colours" else variables["params"]
 
+    def __call__(self, image, size, keys=None):
+        raise NotImplementedError
 
-class Gradients:
+
+def keep_gradients(gradients, state, params, *, turn):
     """Stands for an optimizer: keeps the gradients as its state and moves nothing."""
+    return jax.tree.map(jnp.zeros_like, gradients), gradients
 
-    @staticmethod
-    def update(gradients, state, params, turn):
-        return jax.tree.map(jnp.zeros_like, gradients), gradients
+
+GRADIENTS = optax.GradientTransformationExtraArgs(lambda params: (), keep_gradients)
 
 
 @functools.cache
 def compiled(turn, **settings):
+    objective = Objective(lam=LAM, **settings)
+    setup = Setup(Logits(), ADVERSARY, encodings.basic, GRADIENTS, objective)
+
     def play(params, batch):
         state = TrainState(jnp.zeros((), jnp.int32), params, ())
-        state, metrics = steps.train_step(
-            state,
-            batch,
-            jax.random.key(0),
-            turn,
-            segmenter=Logits(),
-            adversary=ADVERSARY,
-            encode=encodings.basic,
-            optimizer=Gradients(),
-            lam=LAM,
-            **settings,
-        )
+        state, metrics = train_step(state, batch, jax.random.key(0), turn, setup=setup)
         return state.opt_state, metrics
 
     return jax.jit(play)

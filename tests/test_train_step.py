@@ -1,6 +1,8 @@
 """A training step with the real networks: whose gradient is whose, who moves and who waits."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import equations
 import jax
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import encodings, optimizers, steps
+from segadv_jax import encodings, optimizers
 from segadv_jax.alternation import PLAYERS, Alternation
-from segadv_jax.data.augment import augment
+from segadv_jax.augment import Augmentation, augment
+from segadv_jax.losses import Objective
+from segadv_jax.train_step import Setup, train_step
 
 TURNS = tuple(PLAYERS)
 SEGMENTER, ADVERSARY = small.segmenter(levels=2), small.adversary()
@@ -19,6 +23,18 @@ OPTIMIZER = optimizers.alternate(
     optimizers.sgd(optimizers.schedule(0.1, "poly", 1000), 0.9),
     optimizers.sgd(optimizers.schedule(0.02, "poly", 1000), 0.9),
 )
+PATCHES = Augmentation(crop=32)
+SETUP = Setup(SEGMENTER, ADVERSARY, encodings.basic, OPTIMIZER, augmentation=PATCHES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced(Objective):
+    """Whose lambda is traced and so cannot be checked: one program for every value of it."""
+
+    lam: Any = 0.0
+
+    def __post_init__(self):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +43,8 @@ def play():
 
     @functools.partial(jax.jit, static_argnums=3)
     def play(state, batch, key, turn, lam):
-        return steps.train_step(
-            state,
-            batch,
-            key,
-            turn,
-            segmenter=SEGMENTER,
-            adversary=ADVERSARY,
-            encode=encodings.basic,
-            optimizer=OPTIMIZER,
-            augment={"crop": 32},
-            lam=lam,
-        )
+        game = dataclasses.replace(SETUP, objective=Traced(lam=lam))
+        return train_step(state, batch, key, turn, setup=game)
 
     return play
 
@@ -54,7 +60,7 @@ def own():
     batch, params = small.batch(), small.state(SEGMENTER, ADVERSARY, OPTIMIZER).params
     # Row r is augmented with fold_in(key, r).
     keys = jnp.stack([jax.random.fold_in(jax.random.key(5), row) for row in range(4)])
-    example = jax.jit(jax.vmap(functools.partial(augment, crop=32)))
+    example = jax.jit(jax.vmap(functools.partial(augment, augmentation=PATCHES)))
     image, label, size = example(keys, batch["image"], batch["label"], batch["size"])
     cells = equations.cell_labels(np.asarray(label))
 

@@ -7,31 +7,36 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, encodings, optimizers, steps
+from segadv_jax import VOID, devices, encodings, optimizers
+from segadv_jax.losses import Objective
 from segadv_jax.models import ADVERSARIES, Dilated8
+from segadv_jax.train_state import TrainState
+from segadv_jax.train_step import Setup, train_step
 
 SEGMENTER = Dilated8(small.CLASSES, context="basic", width=1 / 32)
 ADVERSARY = ADVERSARIES["smallfov_light"](width=1 / 16)
-SETTINGS = {
-    "segmenter": SEGMENTER,
-    "adversary": ADVERSARY,
-    "encode": encodings.product,
-    "optimizer": optimizers.alternate(optimizers.sgd(1e-3, 0.9), optimizers.sgd(1e-3, 0.9)),
-    "lam": 0.5,
-}
+SETUP = Setup(
+    SEGMENTER,
+    ADVERSARY,
+    encodings.product,
+    optimizers.alternate(optimizers.sgd(1e-3, 0.9), optimizers.sgd(1e-3, 0.9)),
+    Objective(lam=0.5),
+)
+STEP = functools.partial(train_step, setup=SETUP)
 
 
 def state():
     label_map = np.zeros((1, 3, 3, 3 * small.CLASSES), np.float32)
+    image, size = small.images(small.SIZES[:1], small.CANVAS)
     params = {
         "segmenter": small.segmenter_parameters(SEGMENTER),
-        "adversary": small.parameters(ADVERSARY, label_map, None, small.SIZES[:1]),
+        "adversary": small.parameters(ADVERSARY, label_map, image, size),
     }
     # So that signals keep their size through all layers of ReLUs, and logits are of order one.
     params = jax.tree.map(lambda x: x * 2**0.5 if x.ndim > 1 else x / 10, params)
     params["segmenter"]["ct_final"]["kernel"] /= 50
     params["adversary"]["conv1"]["kernel"] /= 50
-    return steps.TrainState(np.int32(0), params, SETTINGS["optimizer"].init(params))
+    return TrainState(np.int32(0), params, SETUP.optimizer.init(params))
 
 
 def batch():
@@ -44,15 +49,16 @@ def batch():
 
 @pytest.fixture(scope="module")
 def single():
-    return jax.jit(functools.partial(steps.train_step, **SETTINGS), static_argnums=3)
+    return jax.jit(STEP, static_argnums=3)
 
 
 def test_four_devices_make_the_step_of_one(single):
     """A mask drawn by shard, not by example, would be another."""
     key, turn = jax.random.key(3), "both"
     expected, expected_metrics = single(state(), batch(), key, turn)
-    mapped = steps.parallel_train_step(**SETTINGS)
-    got, metrics = mapped(steps.replicate(state()), steps.shard(batch()), key, turn, np.int32(0))
+    mapped = devices.map_train_step(STEP)
+    args = devices.shard(batch()), key, turn, np.int32(0)
+    got, metrics = mapped(devices.replicate(state()), *args)
     for player in ("segmenter", "adversary"):
         # After one step the momentum is the gradient.
         small.assert_close(small.momentum(got, player), small.momentum(expected, player), 1e-3)

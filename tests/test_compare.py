@@ -1,0 +1,37 @@
+"""Both arms of a configuration, trained and compared by one command."""
+
+import pytest
+from PIL import Image
+from small_runs import SMALL
+
+from segadv_jax import cli
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import PAPER_MEASURES, percent
+from segadv_jax.workdir import Workdir
+
+
+def compare(*arguments):
+    """The exit status of a command line."""
+    return cli.run("segadv_jax.commands.compare", "segadv_jax compare", arguments)
+
+
+def test_a_configuration_is_given_without_variant(tmp_path):
+    with pytest.raises(InputError, match="--config=synthetic:standard: give it without a variant"):
+        compare("--config=synthetic:standard", f"--workdir={tmp_path / 'w'}")
+    assert not (tmp_path / "w").exists()
+
+
+def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
+    settings = SMALL | {"data.data_dir": data_dir, "train.updates": 2, "evaluate.every": 1}
+    fields = [f"--config.{name}={value}" for name, value in settings.items()]
+    assert not compare("--config=synthetic", f"--workdir={tmp_path}", *fields)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for arm, schedule in (("standard", "standard"), ("adversarial", "simultaneous")):
+        run = Workdir(tmp_path / arm)
+        assert run.recorded_config()["alternation"]["schedule"] == schedule
+        result = run.result()
+        assert [arm, *(percent(result[name]) for name in PAPER_MEASURES)] in lines
+        assert run.history()[-1]["segmenter_updates"] == 2
+    for name in ("comparison.png", "curves.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
