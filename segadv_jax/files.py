@@ -52,14 +52,9 @@ def writable_folder(path: PathLike, field: str) -> Path:
 def read_json(path: PathLike, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
     """The object in a JSON file.
 
-    Args:
-        path: of the file.
-        remedy: what the user should do if it is damaged, as "restore it".
-        needed: fields that it must have.
-
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it is damaged.
+        InputError: it is damaged or lacks a field `needed`; `remedy` says what to do.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -85,14 +80,9 @@ def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
 def read_csv(path: PathLike, remedy: str, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     """The rows of a CSV file as text.
 
-    Args:
-        path: of the file.
-        remedy: what the user should do if it is damaged.
-        columns: its columns, if they must be these.
-
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it is damaged, or has other columns.
+        InputError: it is damaged, or has not the `columns` given; `remedy` says what to do.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -4,8 +4,8 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,42 +17,39 @@ from segadv_jax import files
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.workdir import Workdir
 
-if TYPE_CHECKING:
-    from clu import metric_writers
+Metrics = Mapping[str, jax.Array]
 
 
 class Journal:
     """Gathers the metrics of the steps and says their means now and then.
 
-    Metrics of a step are fetched after the next one is dispatched, so that the device does not wait
-    for Python.
+    Metrics of a step are fetched after the next one is dispatched: the device does not wait for
+    Python.
+
+    Args:
+        writer: of clu, to TensorBoard.
+        bar: shows the segmenter's updates.
+        train: `config.train`.
+        learning_rates: {player: learning rate as a function of its own updates}.
+        profile: to be called with the number of each step.
     """
 
     def __init__(
         self,
-        writer: "metric_writers.MetricWriter",
+        writer: Any,
         bar: tqdm,
-        log_every: int,
-        batch_size: int,
+        train: ConfigDict,
         learning_rates: Mapping[str, Callable],
+        profile: Callable[[int], Any] | None = None,
     ):
-        """
-        Args:
-            writer: to TensorBoard.
-            bar: of `progress_bar`.
-            log_every: steps.
-            batch_size: images per step.
-            learning_rates: {player: learning rate as a function of its own updates}.
-        """
-        self._writer, self._bar = writer, bar
-        self._log_every, self._batch_size = log_every, batch_size
-        self._learning_rates = learning_rates
-        self._window: list[Mapping[str, jax.Array]] = []
+        self._writer, self._bar, self._train = writer, bar, train
+        self._learning_rates, self._profile = learning_rates, profile
+        self._window: list[Metrics] = []
         self._began = time.time()
 
     def add(
         self,
-        metrics: Mapping[str, jax.Array],
+        metrics: Metrics,
         updates: Mapping[str, int],
         position: Mapping[str, Any],
         at_end: bool,
@@ -69,19 +66,20 @@ class Journal:
             FloatingPointError: a loss is not finite.
         """
         self._window.append(metrics)
+        if self._profile:
+            self._profile(position["step"])
         self._bar.update(updates[SEGMENTER] - self._bar.n)
-        due = position["step"] % self._log_every == 0 and len(self._window) > 1
+        due = position["step"] % self._train.log_every == 0 and len(self._window) > 1
         if not (due or at_end):
             return
         window = self._window
         finished, self._window = (window, []) if at_end else (window[:-1], window[-1:])
-        scalars = means(finished)
-        check_finite(scalars, updates[SEGMENTER])
+        scalars = check_finite(finished, updates[SEGMENTER])
         self._bar.set_postfix_str(describe(scalars), refresh=False)
         for player, learning_rate in self._learning_rates.items():
             scalars[f"learning_rate_{player}"] = float(learning_rate(updates[player]))
-        seconds = time.time() - self._began
-        scalars["images_per_second"] = len(finished) * self._batch_size / seconds
+        images, seconds = len(finished) * self._train.batch_size, time.time() - self._began
+        scalars["images_per_second"] = images / seconds
         self._writer.write_scalars(updates[SEGMENTER], {**scalars, **position})
         self._began = time.time()
 
@@ -106,11 +104,11 @@ def open_journal(
 
     Args:
         workdir: of the run.
-        train: `config.train`.
+        train: `config.train`. Its `profile` steps from the tenth on are profiled.
         updates: each player's so far.
-        learning_rates: {player: learning rate as a function of its own updates}.
+        learning_rates: as in Journal.
     """
-    from clu import metric_writers  # It imports TensorFlow.
+    from clu import metric_writers, periodic_actions  # They import TensorFlow.
 
     others = jax.process_index() > 0
     writer = metric_writers.create_default_writer(str(workdir), just_logging=others)
@@ -122,22 +120,15 @@ def open_journal(
         mininterval=0.5 if sys.stderr.isatty() else 10,
         disable=others,
     )
+    profile = None
+    if train.profile:
+        steps = {"num_profile_steps": train.profile, "profile_duration_ms": None}
+        profile = periodic_actions.Profile(logdir=str(workdir), every_secs=None, **steps)
     with metric_writers.ensure_flushes(writer), bar:
-        yield Journal(writer, bar, train.log_every, train.batch_size, learning_rates)
+        yield Journal(writer, bar, train, learning_rates, profile)
 
 
-def profiler(workdir: Workdir, steps: int) -> Callable[[int], Any]:
-    """What to call after each step to have `steps` of them profiled, from the tenth on; 0: none."""
-    if not steps:
-        return lambda step: None
-    from clu import periodic_actions
-
-    return periodic_actions.Profile(
-        logdir=str(workdir), num_profile_steps=steps, profile_duration_ms=None, every_secs=None
-    )
-
-
-def describe_networks(workdir: Workdir, params: Mapping[str, Any]) -> None:
+def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
     """Writes the parameters of each network, layer by layer, and says how many there are."""
     from clu import parameter_overview
 
@@ -150,32 +141,31 @@ def describe_networks(workdir: Workdir, params: Mapping[str, Any]) -> None:
                 logging.info("%s: %s parameters", player, f"{number:,}")
 
 
-def check_finite(scalars: Mapping[str, float], updates: int) -> None:
-    """Raises a FloatingPointError that names the fields to change if a loss is not finite.
+def check_finite(metrics: Sequence[Metrics], updates: int) -> dict[str, float]:
+    """The mean of each metric over the steps that report it.
 
     Args:
-        scalars: metrics of a step.
+        metrics: of some steps.
         updates: the segmenter's so far.
+
+    Raises:
+        FloatingPointError: a mean is not finite; it names the fields to change.
     """
-    for name, value in scalars.items():
-        if np.isfinite(value):
-            continue
-        # The segmenter's own loss comes first: without it the adversary's mean nothing.
-        player = SEGMENTER if not np.isfinite(scalars["mce"]) else ADVERSARY
-        what = "the cross-entropy" if player == SEGMENTER else name
-        raise FloatingPointError(
-            f"{what} is {value} after {updates} updates: lower "
-            f"config.optimizer.{player}.learning_rate or set its clip"
-        )
-
-
-def means(metrics: list[Mapping[str, jax.Array]]) -> dict[str, float]:
-    """Mean of each metric over the steps that report it."""
     values = collections.defaultdict(list)
     for step in jax.device_get(metrics):
         for name, value in step.items():
             values[name].append(value)
-    return {name: float(np.mean(value)) for name, value in values.items()}
+    means = {name: float(np.mean(value)) for name, value in values.items()}
+    for name, mean in means.items():
+        if not np.isfinite(mean):
+            # The segmenter's own loss comes first: without it the adversary's mean nothing.
+            player = ADVERSARY if np.isfinite(means["mce"]) else SEGMENTER
+            what = name if player == ADVERSARY else "the cross-entropy"
+            raise FloatingPointError(
+                f"{what} is {mean} after {updates} updates: lower "
+                f"config.optimizer.{player}.learning_rate or set its clip"
+            )
+    return means
 
 
 def describe(scalars: Mapping[str, float]) -> str:

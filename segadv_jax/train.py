@@ -6,8 +6,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax.alternation import SEGMENTER
-from segadv_jax.journal import check_finite, means
+from segadv_jax.journal import check_finite
 from segadv_jax.train_state import TrainState
 from segadv_jax.training_run import TrainingRun, check, prepare
 from segadv_jax.workdir import PATIENCE, UPDATES, Workdir
@@ -49,18 +48,16 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
             return PATIENCE
         turn = turns.turn(step)
         batch, key = run.next_batch(step)
-        updates = np.int32(turns.updates(step)[SEGMENTER])
-        state, metrics = run.train_step(state, batch, key, turn, updates)
+        state, metrics = run.train_step(state, batch, key, turn, np.int32(run.updates(step)))
 
         after, at_end = step + 1, step + 1 == run.total
         run.journal.add(metrics, turns.updates(after), run.position(after), at_end)
-        run.profile(after)
         stop = run.stop_requested(after)
         if at_end or run.is_validation(after):
             run.validate(state, metrics, after)
         elif stop or after % every == 0:
             # What is saved must be worth resuming.
-            check_finite(means([metrics]), turns.updates(after)[SEGMENTER])
+            check_finite([metrics], run.updates(after))
             run.checkpoints.save(state, after)
         if stop:
             run.checkpoints.wait()

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 from absl import logging
@@ -18,14 +17,7 @@ from segadv_jax.data import Batch, DataSet, Split, order
 from segadv_jax.errors import InputError
 from segadv_jax.experiment import Experiment
 from segadv_jax.initialize import check_init, initialize
-from segadv_jax.journal import (
-    Journal,
-    check_finite,
-    describe_networks,
-    means,
-    open_journal,
-    profiler,
-)
+from segadv_jax.journal import Journal, check_finite, open_journal, write_parameters
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import Metrics, train_step
@@ -38,17 +30,12 @@ class TrainingRun:
     """A run at work.
 
     Attributes:
-        config: of the run.
-        workdir: its folder.
-        experiment: its parts.
-        start, total: the step at which it begins or is resumed, and that at which it ends.
+        config, workdir, experiment: what it was made from, where it leaves what, its parts.
+        start, total: the steps at which it begins or is resumed, and ends.
         updates_per_epoch: of the segmenter.
         streams: {player: its batches, from `start` on}.
         train_step: over all devices.
-        validator: measures and draws.
-        checkpoints: where states are saved.
-        journal: where metrics go.
-        profile: to be called after each step.
+        validator, checkpoints, journal: what measures, what saves, what says how it goes.
         caught: the signals caught so far.
     """
 
@@ -63,7 +50,6 @@ class TrainingRun:
     validator: Validator
     checkpoints: Checkpoints
     journal: Journal
-    profile: Callable[[int], Any]
     caught: list[int]
 
     def updates(self, step: int) -> int:
@@ -73,8 +59,8 @@ class TrainingRun:
     def next_batch(self, step: int) -> tuple[Batch, jax.Array]:
         """The batch of `step`, sharded, and its key.
 
-        Each player has a stream of batches and keys of its own: what the segmenter sees at its
-        update u depends on u alone.
+        Each player has its own batches and keys: what the segmenter sees at its update u depends on
+        u alone.
         """
         turns = self.experiment.alternation
         player = ADVERSARY if turns.turn(step) == "adversary" else SEGMENTER
@@ -100,9 +86,8 @@ class TrainingRun:
         Raises:
             FloatingPointError: a loss of the step is not finite; then nothing is saved.
         """
-        updates = self.updates(after)
-        check_finite(means([metrics]), updates)
-        params = evaluated(state)
+        updates, params = self.updates(after), evaluated(state)
+        check_finite([metrics], updates)
         measures, picture = self.validator.measure(params), self.validator.draw(params)
         if jax.process_index() == 0:
             game = {name: float(metrics[name]) for name in GAME if name in metrics}
@@ -150,13 +135,8 @@ def prepare(
 ) -> tuple[TrainingRun, TrainState]:
     """Reads the data, makes the networks, restores the state, opens what the loop writes to.
 
-    Args:
-        config: of the run.
-        workdir: its folder.
-        stack: closes what is opened.
-
     Returns:
-        (the run, the state at its start, replicated).
+        (the run, the state at its start, replicated); `stack` closes what is opened.
     """
     data_set = experiment.load_data(config)
     training, validation = _read(config, data_set)
@@ -176,7 +156,7 @@ def prepare(
         logging.info("resuming %s at step %d of %d", workdir, start, total)
     if jax.process_index() == 0:
         workdir.cut_history(start)
-        describe_networks(workdir, state.params)
+        write_parameters(workdir, state.params)
     streams = _streams(config, training, canvas, turns.batches(start))
     stack.callback(streams.clear)  # TensorFlow complains of iterators that outlive Python.
     run = TrainingRun(
@@ -193,7 +173,6 @@ def prepare(
         journal=stack.enter_context(
             open_journal(workdir, config.train, turns.updates(start), parts.learning_rates)
         ),
-        profile=profiler(workdir, config.train.profile),
         # A pod's signals are JAX's to handle.
         caught=stack.enter_context(stop_signals(True)) if jax.process_count() == 1 else [],
     )

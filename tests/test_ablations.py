@@ -37,7 +37,7 @@ def test_arms_differ_in_what_their_name_says(arm):
         "label_map_rgb": {"adversary", "optimizer", "encoding"},
     }.get(arm, {"alternation"})
     assert changed == expected
-    assert (parts.adversary is None) == (arm == "standard")
+    assert (parts.setup.adversary is None) == (arm == "standard")
     assert config.train == reference.train and config.data == reference.data
     # A pre-trained adversary's steps come on top.
     assert parts.alternation.updates(parts.alternation.steps(300))["segmenter"] == 300

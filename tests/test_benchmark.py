@@ -5,59 +5,86 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from small_runs import ROOT
 from test_imports import BLOCKER
 
+from segadv_jax import cli
+from segadv_jax.benchmark import contenders, measure, table
 from segadv_jax.errors import InputError
-from tools import benchmark, contenders
+
+# No data set, configuration or weights are read, and so these are not needed.
+NOT_NEEDED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "h5py")
+NOT_NEEDED += ("safetensors", "matplotlib", "torch")
+
+
+def run(*arguments):
+    return cli.run("tools.benchmark", "python -m tools.benchmark", arguments)
 
 
 def test_rates_and_ratios_are_medians_with_their_spread():
-    assert benchmark.rate([1.0, 2.0, 4.0], 4, 3) == {"median": 6, "min": 3, "max": 12}
-    assert benchmark.spread([1.5]) == {"median": 1.5, "min": 1.5, "max": 1.5}
+    assert measure.rate([1.0, 2.0, 4.0], 4, 3) == {"median": 6, "min": 3, "max": 12}
+    assert measure.spread([1.5]) == {"median": 1.5, "min": 1.5, "max": 1.5}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("argument", "says"),
     [
-        (["--networks=vgg"], "known: multiscale"),
-        (["--only=both,fast"], "'fast'; known: standard"),
-        (["--train_size=160"], "give HEIGHTxWIDTH"),
-        (["--train_size=100x160"], "multiples of 16"),
-        (["--rounds=0"], "1 or more"),
-        (["--peer=theano"], "invalid choice"),
+        ("--networks=vgg", "known: multiscale"),
+        ("--only=both,fast", "'fast'; known: standard"),
+        ("--train_size=160", "give HEIGHTxWIDTH"),
+        ("--train_size=100x160", "multiples of 16"),
+        ("--rounds=0", "1 or more"),
+        ("--peer=theano", "invalid choice"),
+        ("--config.loss.lam=1", "--config.loss.lam=1: the benchmark has no configuration"),
+        ("--batch_size=6", "--batch_size=6: .* 4"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments, says, capsys):
-    with pytest.raises(SystemExit):
-        benchmark.parse(arguments)
-    assert says in capsys.readouterr().err
-
-
-def test_a_batch_that_the_devices_cannot_share_is_refused():
-    with pytest.raises(InputError, match=r"--batch_size=6: .* 4"):
-        benchmark.main(["--batch_size=6"])
+def test_what_cannot_be_measured_is_refused(argument, says):
+    with pytest.raises(InputError, match=says):
+        run(argument)
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
-    for path in (tmp_path, tmp_path / "none" / "report.json"):
-        with pytest.raises(InputError, match="--json=.*cannot|--json=.*not a file"):
-            benchmark.main([f"--json={path}", "--batch_size=4"])
+    (tmp_path / "file").touch()
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "file" / "report.json", "writ")):
+        with pytest.raises(InputError, match=f"--json.*{says}"):
+            run(f"--json={path}", "--batch_size=4")
 
 
-def test_losses_that_differ_are_no_equivalent_program():
+def test_programs_whose_losses_differ_are_not_compared():
     contenders.check_same("both", {"mce": 2.0, "accuracy": 1.0}, {"mce": 2.00015})
     for wrong in (2.001, float("nan")):
         with pytest.raises(InputError, match=r"both: mce is 2.0.* the two programs do not do"):
             contenders.check_same("both", {"mce": 2.0}, {"mce": wrong})
 
 
-def test_it_runs_without_tensorflow(tmp_path):
-    code = BLOCKER.format(blocked=("tensorflow", "tensorflow_datasets", "clu"), modules=())
-    code += "from tools import benchmark\nbenchmark.main(sys.argv[1:])\n"
+def test_the_table_has_a_dash_for_what_is_not_known():
+    fast = {"median": 12.0, "min": 10.0, "max": 14.0}
+    rows = {
+        "both": {
+            **{"images_per_second": fast, "compile_seconds": 9.5},
+            **{"gflop": None, "temporary_mib": 20.0},
+        },
+        "slow": {"images_per_second": {"median": 13.0}},
+    }
+    figures = {"rows": rows, "peak_mib": {"ours": 512.3, "eager": 99.0}}
+    figures |= {"peers": {"eager": {"both": fast}}, "ratios": {"eager": {"both": fast}}}
+    result = {"networks": {"multiscale": figures}, "pipeline": {"arrays": fast, "tf.data": fast}}
+    titles, both, slow, memory, empty, *pipelines = table.render(result).splitlines()
+    assert titles.split()[0] == "multiscale" and "torch eager" in titles
+    assert both.split() == "both 12.00 10.00 14.00 9.5 - 20.0 12.00 12.00 10.00 14.00".split()
+    assert slow.split() == ["slow", "13.00", *"-" * 9]
+    assert memory == "peak memory in MiB: ours 512, eager 99" and empty == ""
+    assert [line.split(",")[1] for line in pipelines] == [
+        f" {name}: 12 images/s" for name in ("arrays", "tf.data")
+    ]
+
+
+def test_it_runs_without_what_reads_data_and_weights(tmp_path):
+    code = BLOCKER.format(blocked=NOT_NEEDED, modules=())
+    code += "from segadv_jax import cli\ncli.run('tools.benchmark', '', sys.argv[1:])\n"
     report = tmp_path / "report.json"
     arguments = ["--only=standard,evaluate,pipeline", "--rounds=2", "--steps=1", f"--json={report}"]
     arguments += ["--train_size=16x32", "--evaluate_size=32x16"]
@@ -72,6 +99,7 @@ def test_it_runs_without_tensorflow(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "TensorFlow is not installed" in done.stderr
     figures = json.loads(report.read_text())
+    assert figures["options"]["rounds"] == 2 and "overrides" not in figures["options"]
     rows = figures["networks"]["multiscale"]["rows"]
     assert rows.keys() == {"standard", "evaluate"}
     for row in rows.values():
@@ -84,29 +112,21 @@ def test_it_runs_without_tensorflow(tmp_path):
         assert word in done.stdout
 
 
-@pytest.fixture
-def torch_peer():
-    pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
-    from tools import torch_peer
-
-    return torch_peer
-
-
 @pytest.mark.parametrize("network", contenders.NETWORKS)
-def test_the_pytorch_program_does_the_same(torch_peer, network):
+def test_the_pytorch_program_does_the_same(network):
     """Losses over some steps of every turn, and the confusion matrix, at odd sizes of the maps."""
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
+    from segadv_jax.benchmark import torch_networks, torch_peer
 
     fields = contenders.NETWORKS[network] | {"widths": (4, 6, 8), "hidden": 16}
     batch = contenders.noise(4, 48, 80)
     ours = contenders.Ours(fields, {"train": batch, "evaluate": batch})
-    kinds = (*contenders.TURNS, "evaluate")
-    for kind in kinds:
+    for kind in (*contenders.TURNS, "evaluate"):
         ours.compile(kind)
-    adversary = torch_peer.TwoBranch(contenders.CLASSES)
-    segmenter = torch_peer.MultiScale(contenders.CLASSES, **fields)
-    torch_peer.load(segmenter, ours.params["segmenter"])
-    torch_peer.load(adversary, ours.params["adversary"])
+    adversary = torch_networks.TwoBranch(contenders.CLASSES)
+    segmenter = torch_networks.MultiScale(contenders.CLASSES, **fields)
+    torch_networks.load(segmenter, ours.params["segmenter"])
+    torch_networks.load(adversary, ours.params["adversary"])
     theirs = torch_peer.Training(
         segmenter, adversary, contenders.LAM, contenders.RATES, contenders.MOMENTUM, compiled=False
     )
@@ -115,7 +135,6 @@ def test_the_pytorch_program_does_the_same(torch_peer, network):
         contenders.check_same(kind, ours.run(kind, 1)[1], theirs.train(image, label, kind))
     confusion, mce = theirs.evaluate(image, label)
     contenders.check_same("evaluate", ours.run("evaluate", 1)[1], {"mce": mce})
-    totals = ours.compiled["evaluate"](*ours._arguments("evaluate"))
-    got = np.asarray(jax.device_get(totals["confusion"]))
+    got = np.asarray(ours.step("evaluate")["confusion"])
     assert got.sum() == confusion.sum() == np.sum(batch["label"] != 255)
     assert np.abs(got - confusion).sum() <= 20  # Of 15,360 pixels: ties between classes.

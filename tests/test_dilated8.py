@@ -186,7 +186,7 @@ def test_padded_variant_pads_every_layer_at_the_true_border(shape):
 
 
 def test_context_module_changes_little_at_first():
-    """From positive front end maps on, that is: its first ReLU cuts off what is below zero."""
+    """If the front end's maps are positive: the module's first ReLU cuts off what is below zero."""
     side = 396
     module = Dilated8(CLASSES, context="large", **SMALL)
     image = photograph(side, side).astype(np.float32)[None]

@@ -49,7 +49,7 @@ def test_void_looks_the_same_in_both_maps(example, name):
 
 @pytest.mark.parametrize("name", sorted(ENCODINGS))
 def test_no_gradient_comes_back_from_void(example, name):
-    """Nor from the ground truth; whatever the adversary's gradient is, infinite even."""
+    """Nor from the ground truth, whatever the adversary's gradient is, even if it is infinite."""
     probabilities, label = example
     (real, synthetic), pull = jax.vjp(lambda s: ENCODINGS[name](s, label, COLOURS), probabilities)
     void = label == VOID

@@ -1,10 +1,14 @@
 """Factories report a wrong value by the name of its field."""
 
 import pytest
+import small
 
 from configs import synthetic as synthetic_config
 from segadv_jax import experiment
+from segadv_jax.augment import Augmentation
 from segadv_jax.errors import InputError
+from segadv_jax.losses import Objective
+from segadv_jax.prediction import Views
 
 CLASSES = 8
 
@@ -20,7 +24,7 @@ CLASSES = 8
             "onehot",
             "config.encoding is 'onehot'; known: basic, basic_rgb, product, scaling",
         ),
-        ("loss.reduction", "median", "config.loss.reduction is 'median'; known: mean, sum"),
+        ("loss.reduction", "median", "config.loss: reduction is 'median'; known: mean, sum"),
         ("alternation.schedule", "sometimes", "config.alternation: schedule 'sometimes'"),
         ("alternation.period", 0, "config.alternation: period is 0: set it to 1 or more"),
         ("alternation.pretrain", -1, "config.alternation: pretrain is -1: set it to 0 or more"),
@@ -32,20 +36,24 @@ CLASSES = 8
         ("train.updates", 0, "config.train.updates is 0: set it to 1 or more"),
         ("train.log_every", 0, "config.train.log_every is 0: set it to 1 or more"),
         ("evaluate.every", -1, "config.evaluate.every is -1: set it to 1 or more"),
-        ("loss.lam", float("nan"), "config.loss.lam is nan: set it to 0 or more"),
-        ("loss.start", -1, "config.loss.start is -1: set it to 0 or more"),
-        ("loss.game", "wgan", "config.loss.game is 'wgan'; known: bce, hinge, least_squares"),
-        ("loss.smoothing", 0.5, "config.loss.smoothing is 0.5: set it from 0 to below 0.5"),
-        ("loss.noise", float("inf"), "config.loss.noise is inf: set it to a finite number"),
+        ("loss.lam", float("nan"), "config.loss: lam is nan: set it to 0 or more"),
+        ("loss.start", -1, "config.loss: start is -1: set it to 0 or more"),
+        ("loss.game", "wgan", "config.loss: game is 'wgan'; known: bce, hinge, least_squares"),
+        ("loss.smoothing", 0.5, "config.loss: smoothing is 0.5: set it from 0 to below 0.5"),
+        ("loss.noise", float("inf"), "config.loss: noise is inf: set it to a finite number"),
         ("loss.start", 600, "config.loss.start is 600, but config.train.updates 600: the adv"),
         ("seed", 2**32, r"config.seed is 4294967296: set it below 2\*\*32"),
         ("segmenter.shrink", 16, "config.train.crop is 80, but a label cell takes 64 pixels"),
-        ("loss.r1", -0.5, "config.loss.r1 is -0.5: set it to 0 or more"),
+        ("loss.r1", -0.5, "config.loss: r1 is -0.5: set it to 0 or more"),
         ("train.ema", 1.0, "config.train.ema is 1.0: set it from 0 to below 1"),
         ("train.patience", -1, "config.train.patience is -1: set it to 0 or more"),
         ("segmenter.shrink", 0, "config.segmenter: shrink is 0: set it to 1 or more"),
         ("data.fraction", 0.0, "config.data.fraction is 0.0: set it above 0 and up to 1"),
-        ("train.scale", (1.1, 0.9), r"config.train.scale is \(1.1, 0.9\): set it to"),
+        ("train.scale", (1.1, 0.9), r"config.train: scale is \(1.1, 0.9\): set it to"),
+        ("train.rotation", -1.0, "config.train: rotation is -1.0: set it to 0 or more"),
+        ("train.crop", -1, "config.train: crop is -1: set it to 0 or more"),
+        ("train.profile", -1, "config.train.profile is -1: set it to 0 or more"),
+        ("evaluate.scales", (), r"config.evaluate.scales is \(\): set it to numbers above 0"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_field(field, value, message):
@@ -58,13 +66,13 @@ def test_a_wrong_value_is_reported_with_its_field(field, value, message):
 
 def test_fields_that_do_not_go_together_are_refused():
     for fields, message in (
-        ({"game": "hinge", "smoothing": 0.1}, "config.loss.smoothing has no meaning"),
-        ({"game": "least_squares", "saturating": True}, "config.loss.saturating is of the game"),
+        ({"game": "hinge", "smoothing": 0.1}, "config.loss: smoothing has no meaning"),
+        ({"game": "least_squares", "saturating": True}, "config.loss: saturating belongs to the"),
     ):
         config = synthetic_config.get_config()
         config.loss.update(fields)
         with pytest.raises(InputError, match=message):
-            experiment.check_numbers(config)
+            experiment.build(config, CLASSES)
 
 
 @pytest.mark.parametrize("schedule", ["standard", "simultaneous", "fast", "slow"])
@@ -87,3 +95,26 @@ def test_schedules_decay_over_each_players_own_updates(schedule):
         assert learning_rate(0) == pytest.approx(config.optimizer[player].learning_rate)
         assert learning_rate(updates[player] - 1) > 0
         assert learning_rate(updates[player]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_step_is_told_what_the_configuration_says():
+    config = synthetic_config.get_config()
+    config.loss.update({"lam": 0.3, "game": "least_squares", "smoothing": 0.1, "start": 5})
+    config.train.update({"ema": 0.9, "crop": 64, "rotation": 3.0, "scale": (1.0, 1.2)})
+    setup = experiment.build(config, CLASSES).setup
+    expected = Objective(lam=0.3, game="least_squares", smoothing=0.1, start=5)
+    assert setup.objective == expected and setup.ema == 0.9
+    assert setup.augmentation == Augmentation(64, True, 3.0, (1.0, 1.2))
+    config.train.augment = False  # Patches as they are.
+    setup = experiment.build(config, CLASSES).setup
+    assert setup.augmentation == Augmentation(64, False, 0.0, (1.0, 1.0))
+    config.train.crop = 0
+    assert experiment.build(config, CLASSES).setup.augmentation is None
+
+
+def test_an_evaluation_is_shown_what_the_configuration_says():
+    config = synthetic_config.get_config()
+    assert experiment.views_of(config) == Views()
+    config.evaluate.update({"flip": True, "scales": (0.5, 1.0)})
+    assert experiment.views_of(config) == Views(True, (0.5, 1.0))
+    assert experiment.in_tiles(small.segmenter(), 0) == small.segmenter()

@@ -1,23 +1,28 @@
 """The evaluation server's archive: names, sizes, palette and classes."""
 
 import io
-import json
 import tarfile
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_voc_sbd
 from PIL import Image
 
-from configs import synthetic as synthetic_config
-from configs import voc_baseline
-from segadv_jax import experiment, prediction, weights
-from segadv_jax.data import pipeline, voc_sbd
+from segadv_jax import cli, experiment, prediction, weights
+from segadv_jax.commands.export_voc import FOLDER
+from segadv_jax.configs import synthetic, voc_baseline
+from segadv_jax.data import voc_sbd
 from segadv_jax.errors import InputError
-from tools import export_voc_test
+from segadv_jax.initialize import initialize
+from segadv_jax.report import pictures
+from segadv_jax.workdir import Workdir
 
 CLASSES = 21
+
+
+def export(workdir, out, *more):
+    arguments = [f"--workdir={workdir}", f"--out={out}", *more]
+    cli.run("segadv_jax.commands.export_voc", "segadv_jax export_voc", arguments)
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +34,20 @@ def run(tmp_path_factory):
     config.data.data_dir, config.data.allow_partial = str(folder / "data"), True
     config.segmenter.update({"width": 1 / 32, "context": "none", "padding": "same"})
     config.evaluate.update({"tile": 0, "flip": True})
-    parts = experiment.build(config, CLASSES)
-    params = experiment.initialize(parts, 0, (32, 32), CLASSES).params["segmenter"]
+    setup = experiment.build(config, CLASSES).setup
+    params = initialize(setup, 0, (32, 32), CLASSES).params["segmenter"]
     # So that several classes win.
     params["final"]["kernel"] *= 100
     config.init = str(folder / "weights.safetensors")
     weights.save(config.init, params)
-    (folder / "run").mkdir()
-    (folder / "run" / "config.json").write_text(json.dumps(config.to_dict()))
+    Workdir(folder / "run").record_config(config.to_dict())
     return config, str(folder / "run"), params
 
 
 def test_archive_holds_the_predictions_as_palette_images(run, tmp_path):
     config, workdir, params = run
-    export_voc_test.main([f"--workdir={workdir}", f"--out={tmp_path}", "--split=val"])
-    data_set = experiment.load_data(config)
-    split = pipeline.read_split(data_set.builder, "val")
+    export(workdir, tmp_path, "--split=val")
+    split = experiment.load_data(config).read("val")
     segmenter = experiment.build_segmenter(config, CLASSES)
     folder = "results/VOC2012/Segmentation/comp6_val_cls"
     with tarfile.open(tmp_path / "results.tgz") as tar:
@@ -58,7 +61,8 @@ def test_archive_holds_the_predictions_as_palette_images(run, tmp_path):
         np.testing.assert_array_equal(palette, voc_sbd.PALETTE)
         pixels = np.array(Image.open(io.BytesIO(image)))
         size = np.array([pixels.shape[:2]], np.int32)
-        expected = prediction.predict(params, jnp.asarray(pixels[None]), size, segmenter, True)
+        views = prediction.Views(flip=True)
+        expected = prediction.predict(params, pixels[None], size, segmenter, views)
         classes = np.array(exported)
         assert classes.shape == pixels.shape[:2]
         # JPEG decoders may differ by a step.
@@ -66,22 +70,35 @@ def test_archive_holds_the_predictions_as_palette_images(run, tmp_path):
         found |= set(np.unique(classes))
     assert len(found) > 1
     with pytest.raises(InputError, match="is not empty; name another folder"):
-        export_voc_test.main([f"--workdir={workdir}", f"--out={tmp_path}", "--split=val"])
+        export(workdir, tmp_path, "--split=val")
 
 
-def test_the_test_split_has_its_name(run):
-    assert export_voc_test.FOLDER.format("test") == ("results/VOC2012/Segmentation/comp6_test_cls")
-    config, workdir, _ = run
+def test_the_test_split_has_its_name(run, tmp_path):
+    assert FOLDER.format("test") == "results/VOC2012/Segmentation/comp6_test_cls"
     with pytest.raises(InputError, match="has no split 'test'"):
-        export_voc_test.export(config, workdir, "test", workdir + "/out")
+        export(run[1], tmp_path)
+
+
+def test_pictures_show_images_without_flips(run):
+    config, workdir, params = run
+    data_set, batch, probabilities = pictures.predict({"a": (config, workdir)}, count=1)
+    assert config.evaluate.flip and list(batch["id"]) == data_set.read("val").ids[:1]
+    segmenter = experiment.build_segmenter(config, CLASSES)
+    plain, flipped = (
+        prediction.predict(params, batch["image"], batch["size"], segmenter, prediction.Views(flip))
+        for flip in (False, True)
+    )
+    np.testing.assert_allclose(probabilities["a"], plain, atol=1e-5)
+    assert np.abs(plain - flipped).max() > 1e-3
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
+    workdir = Workdir(tmp_path)
     with pytest.raises(InputError, match="no config.json is there; name a run"):
-        export_voc_test.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
-    (tmp_path / "config.json").write_text("{")
+        export(tmp_path, tmp_path / "out")
+    workdir.config_path.write_text("{")
     with pytest.raises(InputError, match="config.json is damaged"):
-        export_voc_test.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
-    (tmp_path / "config.json").write_text(json.dumps(synthetic_config.get_config().to_dict()))
+        export(tmp_path, tmp_path / "out")
+    workdir.record_config(synthetic.get_config().to_dict())
     with pytest.raises(InputError, match="is a run on synthetic: the server evaluates"):
-        export_voc_test.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+        export(tmp_path, tmp_path / "out")

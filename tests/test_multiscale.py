@@ -145,10 +145,10 @@ def test_each_map_sees_half_of_the_maps_before(sparse):
 
 
 def test_levels_are_aligned_and_see_46_92_and_184_pixels(monkeypatch):
-    """Of each level's features at a label cell, seen from the image.
+    """The field of view in the image of each level's features at a label cell.
 
     The pyramid's own filters add less than 12 pixels of their level. Contrast normalisation is left
-    out: through it everything depends on the image's mean contrast.
+    out: with it everything depends on the image's mean contrast.
     """
     monkeypatch.setattr(multiscale, "local_contrast_normalize", lambda level, size: level)
     width, cell = 256, 30
@@ -176,7 +176,7 @@ def test_levels_are_aligned_and_see_46_92_and_184_pixels(monkeypatch):
 
 @pytest.mark.parametrize(("lcn", "undoes_tint"), [("levels", False), ("rgb", True)])
 def test_contrast_is_normalised_before_or_after_yuv(lcn, undoes_tint):
-    """Either way a gain drops out; one gain per colour does if RGB is what is normalised."""
+    """A gain makes no difference either way; one gain per colour makes none if RGB is normalised."""
     image, size = small.images([(32, 48)], (32, 48))
     module = small.segmenter(lcn=lcn)
     variables = {"params": small.segmenter_parameters(module)}

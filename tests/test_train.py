@@ -125,16 +125,6 @@ def test_a_refused_configuration_leaves_the_workdir_free(data_dir, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_both_arms_start_from_the_same_segmenter(data_dir):
-    arms = []
-    for arm in ("standard", "adversarial"):
-        parts = experiment.build(small_config(data_dir, arm), 8)
-        arms.append(experiment.initialize(parts, 3, (32, 32), 8).params)
-    standard, adversarial = arms
-    assert standard["adversary"] == {} and adversarial["adversary"] != {}
-    jax.tree.map(np.testing.assert_array_equal, standard["segmenter"], adversarial["segmenter"])
-
-
 def test_a_batch_that_the_devices_cannot_share_is_refused(data_dir, tmp_path):
     config = small_config(data_dir, **{"train.batch_size": 6})
     with pytest.raises(InputError, match=r"config.train.batch_size is 6.*multiple of 4"):

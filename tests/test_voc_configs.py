@@ -21,9 +21,11 @@ from configs import (
     voc_smallfov,
     voc_smallfov_light,
 )
-from segadv_jax import experiment, prediction, steps
-from segadv_jax.data.arrays import Arrays, train_batches
+from segadv_jax import experiment, prediction
+from segadv_jax.data.arrays import Arrays
 from segadv_jax.errors import InputError
+from segadv_jax.initialize import initialize
+from segadv_jax.train_step import train_step
 
 FILES = {
     "largefov": voc_largefov,
@@ -64,9 +66,9 @@ def test_configurations_hold_what_the_paper_selected(adversary, encoding):
     # Lambda stands between means: 16 label cells to a prediction.
     assert (config.loss.reduction, config.loss.lam) == ("mean", selected.lam / 16)
     assert (config.alternation.schedule, config.alternation.period) == ("slow", 500)
-    parts = experiment.build(config, CLASSES)
-    assert parts.segmenter.context == "large" and parts.segmenter.margin == 186
-    assert parts.adversary.stride == 8
+    setup = experiment.build(config, CLASSES).setup
+    assert setup.segmenter.context == "large" and setup.segmenter.margin == 186
+    assert setup.adversary.stride == 8
 
 
 def test_product_is_the_encoding_unless_another_is_named():
@@ -80,18 +82,7 @@ def test_baseline_has_no_adversary():
     config = voc_baseline.get_config()
     assert config.alternation.schedule == "standard"
     assert config.optimizer.segmenter.learning_rate == 1e-6
-    assert experiment.build(config, CLASSES).adversary is None
-
-
-def test_weights_to_begin_with_are_nobodys_silent_choice(tmp_path):
-    config = voc_baseline.get_config()
-    with pytest.raises(InputError, match="config.init is not set: .*tools.convert_weights.*vgg:"):
-        experiment.check_init(config.init)
-    (tmp_path / "a.h5").write_bytes(b"weights")
-    with pytest.raises(InputError, match="a.h5', but only the segmenter 'dilated8' has a front"):
-        experiment.pretrained(f"vgg:{tmp_path / 'a.h5'}", {"trunk": {}})
-    with pytest.raises(InputError, match="weights.safetensors"):
-        experiment.pretrained("weights.safetensors", {"conv1_1": {}})
+    assert experiment.build(config, CLASSES).setup.adversary is None
 
 
 @pytest.mark.parametrize(
@@ -112,31 +103,22 @@ def test_wrong_values_are_reported_with_their_fields(fields, message):
         experiment.build(config, CLASSES)
 
 
-def test_without_padding_whole_images_may_be_too_small():
-    config = voc_largefov.get_config()
-    config.train.crop, config.adversary.padding = 0, "valid"
-    config.segmenter.width = config.adversary.width = 1 / 32
-    parts = experiment.build(config, 3)
-    with pytest.raises(InputError, match="canvas of 128x400 pixels is too small .* 34 label cells"):
-        experiment.initialize(parts, 0, (128, 400), 3)
-
-
 def play(config, num_classes, arrays, canvas, turns, crop):
-    """Plays turns on real batches: (states, the first included; metrics of each step)."""
-    parts = experiment.build(config, num_classes)
-    state = experiment.initialize(parts, 0, (crop, crop), num_classes)
-    step = jax.jit(functools.partial(steps.train_step, **parts.step), static_argnums=3)
-    batches = train_batches(
-        arrays, batch_size=config.train.batch_size, canvas=canvas, seed=config.seed
+    """Plays turns on real batches: (the last two states, metrics of each step)."""
+    setup = experiment.build(config, num_classes).setup
+    state = initialize(setup, 0, (crop, crop), num_classes)
+    step = jax.jit(functools.partial(train_step, setup=setup), static_argnums=3)
+    batches = arrays.train_batches(
+        batch_size=config.train.batch_size, canvas=canvas, seed=config.seed
     )
     states, metrics = [state], []
     for number, turn in enumerate(turns):
         batch = {name: value for name, value in next(batches).items() if name != "id"}
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         state, result = step(states[-1], batch, key, turn, number)
-        states = [*states[-1:], state] if number else [*states, state]
+        states = [states[-1], state]
         metrics.append({name: float(value) for name, value in result.items()})
-    return parts, states, metrics
+    return states, metrics
 
 
 @pytest.mark.parametrize(("adversary", "encoding"), PAIRS)
@@ -153,7 +135,7 @@ def test_each_adversary_learns_with_each_encoding(adversary, encoding):
     made = small.batch([(64, 64)] * 4, (64, 64), square=16)
     arrays = Arrays(list("abcd"), list(made["image"]), list(made["label"]))
     # Both players at every step: a single program to compile.
-    _, _, metrics = play(config, small.CLASSES, arrays, (64, 64), ["both"] * 12, 64)
+    _, metrics = play(config, small.CLASSES, arrays, (64, 64), ["both"] * 12, 64)
     assert all(np.isfinite(value) for step in metrics for value in step.values())
     mce = [step["mce"] for step in metrics]
     bce = [step["bce_real"] + step["bce_synthetic"] for step in metrics]
@@ -185,7 +167,7 @@ def test_real_configuration_trains_on_real_images(name, voc_archive):
     turns = ["standard"] * 2 if name == "baseline" else ["segmenter", "adversary", "segmenter"]
     began = time.monotonic()
     arrays = voc_images(voc_archive, 4)
-    _, (before, after), metrics = play(config, CLASSES, arrays, (512, 512), turns, 128)
+    (before, after), metrics = play(config, CLASSES, arrays, (512, 512), turns, 128)
     print(f"\n{name}: {time.monotonic() - began:.0f} s")
     for turn, step in zip(turns, metrics, strict=True):
         print(f"  {turn}:", ", ".join(f"{key} {value:.4g}" for key, value in step.items()))
@@ -200,13 +182,12 @@ def test_full_size_network_trains_and_predicts_a_whole_image(voc_archive):
     """Says how long it takes and how much memory; LargeFOV, both players' turns."""
     config = configuration("largefov:product")
     config.train.update({"crop": 128, "batch_size": 1})
-    parts = experiment.build(config, CLASSES)
-    state = experiment.initialize(parts, 0, (128, 128), CLASSES)
-    step = jax.jit(
-        functools.partial(steps.train_step, **parts.step), static_argnums=3, donate_argnums=0
-    )
+    setup = experiment.build(config, CLASSES).setup
+    state = initialize(setup, 0, (128, 128), CLASSES)
+    step = functools.partial(train_step, setup=setup)
+    step = jax.jit(step, static_argnums=3, donate_argnums=0)
     arrays = voc_images(voc_archive, 8)
-    batches = train_batches(arrays, batch_size=1, canvas=(512, 512), seed=0)
+    batches = arrays.train_batches(batch_size=1, canvas=(512, 512), seed=0)
     for number, turn in enumerate(["segmenter"] * 4 + ["adversary"] * 4):
         batch = {name: value for name, value in next(batches).items() if name != "id"}
         began = time.monotonic()
@@ -214,7 +195,7 @@ def test_full_size_network_trains_and_predicts_a_whole_image(voc_archive):
         state, metrics = jax.block_until_ready(step(state, batch, key, turn, number))
         print(f"\n{turn}: {time.monotonic() - began:.1f} s, mce {metrics['mce']:.3f}", end="")
         assert np.isfinite(metrics["mce"])
-    segment = jax.jit(functools.partial(prediction.predict, segmenter=parts.segmenter))
+    segment = jax.jit(functools.partial(prediction.predict, segmenter=setup.segmenter))
     image = arrays.images[0]
     size = np.array([image.shape[:2]], np.int32)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Checks the annotations of the package at run time: `conftest.py` has them checked in all tests."""
+"""Checks the annotations of the package at run time, in all tests (see pyproject.toml)."""
 
 from beartype import BeartypeConf, beartype
 

@@ -116,17 +116,13 @@ def peak_resident_mib() -> float:
     return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def cores() -> int | None:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     devices = jax.local_devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "cores": cores(),
+        "cores": cores,
         "python": platform.python_version(),
         "jax": jax.__version__,
     }

@@ -5,6 +5,7 @@ the synthetic map are computed once, and all parameters are updated in one call.
 process of its own, so that threads and memory of the two libraries do not get in each other's way.
 """
 
+import os
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from segadv_jax import VOID
-from segadv_jax.benchmark.measure import cores, peak_resident_mib
+from segadv_jax.benchmark.measure import peak_resident_mib
 from segadv_jax.benchmark.torch_networks import MultiScale, TwoBranch, channels_last, load
 
 
@@ -50,7 +51,7 @@ class Training:
         compiled: bool,
     ):
         self.lam = lam
-        self.networks = (segmenter, adversary)
+        self.networks: list[nn.Module] = [segmenter, adversary]
         self.optimizers = [
             torch.optim.SGD(network.parameters(), rate, momentum=momentum, foreach=True)
             for network, rate in zip(self.networks, rates, strict=True)
@@ -127,9 +128,10 @@ def serve(connection: Connection, settings: Mapping[str, Any]) -> None:
 
     Args:
         connection: the pipe.
-        settings: {"fields", "batches", "params", "rates", "momentum", "lam", "compiled"}, see there.
+        settings: {"fields", "batches", "params", "rates", "momentum", "lam", "compiled"}.
     """
-    torch.set_num_threads(cores() or 1)
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
     batches = {
         name: [torch.from_numpy(batch[key]) for key in ("image", "label")]
         for name, batch in settings["batches"].items()

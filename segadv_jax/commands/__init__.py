@@ -27,5 +27,10 @@ def begin_run(options: argparse.Namespace) -> ConfigDict:
     config = configuration.load(options.config, options.overrides)
     if options.multihost:
         jax.distributed.initialize()
-    logging.info("devices: %s", ", ".join(map(str, jax.devices())))
+    say_devices()
     return config
+
+
+def say_devices() -> None:
+    """Says what the program runs on."""
+    logging.info("devices: %s", ", ".join(map(str, jax.devices())))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from segadv_jax import configuration, visualize
 from segadv_jax.campaign import text
-from segadv_jax.commands.train import say_devices
+from segadv_jax.commands import say_devices
 from segadv_jax.errors import InputError
 from segadv_jax.evaluate import evaluate
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     configs = {
         arm: configuration.load(f"{options.config}:{arm}", options.overrides) for arm in ARMS
     }
-    say_devices(multihost=False)
+    say_devices()
     results = {}
     for arm, config in configs.items():
         folder = os.path.join(options.workdir, arm)

@@ -1,0 +1,194 @@
+"""Configurations are loaded by path or name, recorded, completed and compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from configs import stanford, synthetic, voc_largefov
+from segadv_jax import configuration, experiment
+from segadv_jax.errors import InputError
+from segadv_jax.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+# Fields that runs of some time ago could not have.
+LATER = ("init", "segmenter.shrink", "adversary.spectral_norm", "train.ema", "train.profile")
+
+
+def recorded_before(workdir, config, fields=LATER):
+    """Records the configuration as before these fields existed."""
+    older = json.loads(json.dumps(config.to_dict()))
+    for field in fields:
+        *groups, name = field.split(".")
+        place = older
+        for group in groups:
+            place = place[group]
+        del place[name]
+    workdir.record_config(older)
+
+
+@pytest.mark.parametrize("name", ["stanford", str(ROOT / "configs" / "stanford.py")])
+def test_a_configuration_is_loaded_by_path_or_by_name(name):
+    for variant in ("standard_half", "printed"):
+        loaded = configuration.load(f"{name}:{variant}")
+        assert loaded.to_dict() == stanford.get_config(variant).to_dict()
+    assert configuration.load(name).to_dict() == stanford.get_config().to_dict()
+
+
+def test_a_path_is_taken_from_where_one_is(tmp_path, monkeypatch):
+    """Also one that does not end in .py; a name that the package has not is a path."""
+    monkeypatch.chdir(tmp_path)
+    text = "from segadv_jax.configs import synthetic\n\n\ndef get_config(size):\n"
+    text += "    config = synthetic.get_config()\n    config.train.crop = int(size)\n    return config\n"
+    for path in ("mine", "mine.txt"):
+        (tmp_path / path).write_text(text)
+        assert configuration.load(f"{path}:24").train.crop == 24
+
+
+def test_any_field_can_be_set():
+    overrides = ["--config.train.batch_size=16", "--noconfig.train.flip", "--config.loss.lam=2"]
+    overrides += ["--config.train.scale=(0.8,1.25)", "--config.encoding=product"]
+    config = configuration.load("synthetic", overrides)
+    assert config.train.batch_size == 16 and config.train.flip is False
+    assert config.loss.lam == 2.0 and isinstance(config.loss.lam, float)
+    assert config.train.scale == (0.8, 1.25) and config.encoding == "product"
+    # The last of several counts.
+    twice = ["--config.seed=1", "--config.seed=2", "--config.train.flip=false"]
+    config = configuration.load("synthetic", twice)
+    assert config.seed == 2 and config.train.flip is False
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        (
+            "nowhere.py",
+            [],
+            "--config=nowhere.py: there is no file nowhere.py; give the path of one, or the name of"
+            " one that comes with the package: ablations, common, .*, synthetic, voc_baseline",
+        ),
+        ("stanford:half", [], "--config=stanford:half: configs/stanford.py:half: the arm is"),
+        ("synthetic:a:b", [], "--config=synthetic:a:b: configs/synthetic.py:a:b: the arm is"),
+        (
+            "synthetic",
+            ["--config.train.batchsize=8"],
+            "--config.train.batchsize: the configuration has no such field; did you mean"
+            r" batch_size\?",
+        ),
+        ("synthetic", ["--config.xyz=8"], "--config.xyz: the configuration has no such field"),
+        ("synthetic", ["--noconfig.train.flop"], "--config.train.flop: the configuration has no"),
+        (
+            "synthetic",
+            ["--config.seed=0", "--config.train.batch_size=many"],
+            "--config.train.batch",
+        ),
+        ("synthetic", ["--config.loss.lam=much"], "--config.loss.lam=much: .*float"),
+        ("synthetic", ["--config.train.scale=1"], "--config.train.scale=1: "),
+        ("synthetic", ["--config.train=8"], "--config.train"),
+        ("synthetic", ["8"], "8: a field is set as in --config.train.batch_size=8"),
+        ("synthetic", ["--batch_size=8"], "--batch_size"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said_in_one_line(name, overrides, message):
+    with pytest.raises(InputError, match=f"^{message}") as raised:
+        configuration.load(name, overrides)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:\n", "invalid syntax"),
+        ("import nothing_of_that_name\n", "No module named 'nothing_of_that_name'"),
+        ("config = 3\n", "has no attribute 'get_config'"),
+        ("def get_config():\n    raise RuntimeError('no\\n  luck')\n", "no luck"),
+        ("def get_config():\n    raise KeyError\n", "KeyError"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"--config={path}: .*{message}") as raised:
+        configuration.load(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_config_is_recorded_and_compared(tmp_path):
+    workdir, config = Workdir(tmp_path), synthetic.get_config()
+    assert configuration.record(workdir, config) == []
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    assert recorded == json.loads(json.dumps(config.to_dict()))
+    assert recorded["segmenter"]["widths"] == [8, 32, 64]
+    assert configuration.record(workdir, config) == []
+    config.train.updates, config.evaluate.flip = 9, True
+    assert configuration.record(workdir, config) == ["evaluate.flip", "train.updates"]
+    assert json.loads((tmp_path / "config.json").read_text()) == recorded  # That of its start.
+    for field, value, message in (
+        ("segmenter.hidden", 3, "config.segmenter.hidden is 256, this one's 3"),
+        ("encoding", "product", "config.encoding is 'basic', this one's 'product'"),
+        ("train.ema", 0.5, "config.train.ema is 0.0, this one's 0.5"),
+        ("alternation.period", 7, "config.alternation.period is 500, this one's 7"),
+        ("data.name", "voc_sbd", "config.data.name is 'synthetic', this one's 'voc_sbd'"),
+        (
+            "optimizer.adversary.momentum",
+            0.5,
+            "config.optimizer.adversary.momentum is 0.9, this one's 0.5",
+        ),
+    ):
+        other = synthetic.get_config()
+        other.update_from_flattened_dict({field: value})
+        with pytest.raises(InputError, match=f"another architecture or schedule: its {message}"):
+            configuration.record(workdir, other)
+
+
+def test_a_run_recorded_before_a_field_existed_meant_its_default(tmp_path):
+    workdir, config = Workdir(tmp_path), synthetic.get_config()
+    recorded_before(workdir, config)
+    assert configuration.record(workdir, config) == []
+    config.train.profile, config.init = 3, "weights.safetensors"
+    assert configuration.record(workdir, config) == ["init", "train.profile"]
+    for field, value, message in (
+        ("segmenter.shrink", 2, "config.segmenter.shrink is 1, this one's 2"),
+        ("adversary.spectral_norm", True, "adversary.spectral_norm is False, this one's True"),
+        ("train.ema", 0.5, "config.train.ema is 0.0, this one's 0.5"),
+    ):
+        other = synthetic.get_config()
+        other.update_from_flattened_dict({field: value})
+        with pytest.raises(InputError, match=message):
+            configuration.record(workdir, other)
+
+
+def test_a_network_has_its_own_fields_only(tmp_path):
+    """The defaults of configs/common.py are another network's, whose fields this one has not."""
+    workdir, config = Workdir(tmp_path), voc_largefov.get_config()
+    later = ("segmenter.dtype", "segmenter.remat", "adversary.dtype", "adversary.width")
+    recorded_before(workdir, config, later)
+    assert configuration.record(workdir, config) == []
+    completed = configuration.recorded(workdir)
+    assert completed.segmenter.dtype == completed.adversary.dtype == "float32"
+    assert completed.adversary.width == 1.0 and not completed.segmenter.remat
+    assert "widths" not in completed.segmenter and "label_features" not in completed.adversary
+    config.adversary.dtype = "bfloat16"
+    with pytest.raises(InputError, match="config.adversary.dtype is 'float32', this one's 'bfloa"):
+        configuration.record(workdir, config)
+
+
+def test_a_recorded_configuration_makes_the_run_again(tmp_path):
+    """JSON has lists only; the parts take tuples. Fields that are newer are there."""
+    workdir, config = Workdir(tmp_path), synthetic.get_config()
+    recorded_before(workdir, config)
+    recorded = configuration.recorded(workdir)
+    assert {k: v for k, v in recorded.items() if k not in ("segmenter", "adversary")} == {
+        k: v for k, v in config.items() if k not in ("segmenter", "adversary")
+    }
+    setups = [experiment.build(each, 8).setup for each in (config, recorded)]
+    for part in ("segmenter", "adversary", "objective", "augmentation", "ema"):
+        assert getattr(setups[0], part) == getattr(setups[1], part)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"--workdir={tmp_path}: no config.json is there; name a"):
+        configuration.recorded(Workdir(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json is damaged .*; delete it to have it written"):
+        configuration.recorded(Workdir(tmp_path))
