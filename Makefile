@@ -21,12 +21,12 @@ help:
 	@echo "make train   train the standard and the adversarial arm on made-up images, compare them"
 	@echo "             (CONFIG=$(CONFIG) WORKDIR=$(WORKDIR))"
 	@echo "make test    run the tests (WORKERS=$(WORKERS))"
-	@echo "make lint    ruff check, ruff format --check"
+	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make clean   remove the environment and the tools' caches; runs/ stays"
 	@echo "The first call installs everything in $(VENV) with PYTHON=$(PYTHON), EXTRAS=$(EXTRAS)."
 
 train: $(installed)
-	$(bin)/python -m tools.compare_arms --config=$(CONFIG) --workdir=$(WORKDIR)
+	$(bin)/segadv_jax compare --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(installed)
 	$(bin)/python -m pytest -n $(WORKERS)
@@ -34,6 +34,7 @@ test: $(installed)
 lint: $(installed)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
+	$(bin)/mypy
 
 # Debian and Ubuntu ship python3 without ensurepip, and then "venv" imports but cannot work.
 $(installed): pyproject.toml constraints.txt
@@ -53,5 +54,5 @@ $(installed): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -100,8 +101,8 @@ def set_field(config: ConfigDict, override: str) -> None:
 
 
 def _hint(error: Exception) -> str:
-    _, found, similar = str(error).partition("Did you mean ")
-    return f"; did you mean {similar.split('?')[0].strip(chr(34))}?" if found else ""
+    similar = re.search(r'Did you mean "(\w+)"', str(error))
+    return f"; did you mean {similar[1]}?" if similar else ""
 
 
 def _line(error: Exception) -> str:

@@ -21,6 +21,7 @@ from segadv_jax.prediction import Views
 from segadv_jax.train_step import Setup
 
 Made = TypeVar("Made")
+Fields = Mapping[str, Any] | ConfigDict
 
 # The least value of fields that no part below would refuse.
 AT_LEAST = {
@@ -191,7 +192,7 @@ def _choice(field: str, choices: Mapping[str, Any], value: str) -> str:
     return value
 
 
-def _module(field: str, modules: Mapping[str, Callable], fields: Mapping, **arguments: Any) -> Any:
+def _module(field: str, modules: Mapping[str, Callable], fields: Fields, **arguments: Any) -> Any:
     """The module that `fields.name` names, made with the other fields that it has."""
     fields = dict(fields)
     name = _choice(f"{field}.name", modules, fields.pop("name"))
@@ -206,7 +207,7 @@ def _module(field: str, modules: Mapping[str, Callable], fields: Mapping, **argu
     return _checked(field, modules[name], fields, **arguments)
 
 
-def _checked(field: str, make: Callable[..., Made], fields: Mapping, **arguments: Any) -> Made:
+def _checked(field: str, make: Callable[..., Made], fields: Fields, **arguments: Any) -> Made:
     """Calls `make`; what it says of a wrong value is reported with the field's name."""
     try:
         return make(**fields, **arguments)

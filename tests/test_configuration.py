@@ -38,8 +38,13 @@ def test_a_configuration_is_loaded_by_path_or_by_name(name):
 def test_a_path_is_taken_from_where_one_is(tmp_path, monkeypatch):
     """Also one that does not end in .py; a name that the package has not is a path."""
     monkeypatch.chdir(tmp_path)
-    text = "from segadv_jax.configs import synthetic\n\n\ndef get_config(size):\n"
-    text += "    config = synthetic.get_config()\n    config.train.crop = int(size)\n    return config\n"
+    text = """
+from segadv_jax.configs import synthetic
+def get_config(size):
+    config = synthetic.get_config()
+    config.train.crop = int(size)
+    return config
+"""
     for path in ("mine", "mine.txt"):
         (tmp_path / path).write_text(text)
         assert configuration.load(f"{path}:24").train.crop == 24
@@ -83,7 +88,7 @@ def test_any_field_can_be_set():
             "--config.train.batch",
         ),
         ("synthetic", ["--config.loss.lam=much"], "--config.loss.lam=much: .*float"),
-        ("synthetic", ["--config.train.scale=1"], "--config.train.scale=1: "),
+        ("synthetic", ["--config.train.batch_size=8.5"], "--config.train.batch_size=8.5: "),
         ("synthetic", ["--config.train=8"], "--config.train"),
         ("synthetic", ["8"], "8: a field is set as in --config.train.batch_size=8"),
         ("synthetic", ["--batch_size=8"], "--batch_size"),
