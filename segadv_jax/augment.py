@@ -58,16 +58,12 @@ def augment(
     pixel, and is void in the labels.
 
     Args:
-        key: of this example.
-        image: u8 canvas.
-        label: u8 canvas, 255 = void.
-        size: i32, the true (height, width).
+        key, image, label, size: of this example; the size is the true (height, width).
         augmentation: what is drawn.
         margin: pixels of the source that the image, not the label, shows around the crop.
 
     Returns:
-        (image f32[h+2*margin,w+2*margin,3] in 0..255, label u8[h,w], size i32[2]), where h = w =
-        crop, or as the canvas.
+        (image f32[h+2*margin,w+2*margin,3] in 0..255, label, size); h = w = crop, or as the canvas.
     """
     crop, scale = augmentation.crop, augmentation.scale
     keys = {

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -41,43 +40,28 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Raises:
         InputError: there is no such configuration, it cannot be read, or a field or a value is
-            not one of its.
+            wrong.
     """
     path, *variant = name.split(":", 1)
-    module = _module(name, _file(path))
+    ours = {file.stem: file for file in sorted((Path(__file__).parent / "configs").glob("*.py"))}
+    file = ours.get(path, Path(path))
+    if not file.is_file():
+        raise InputError(
+            f"--config={name}: there is no file {path}; give the path of one, or the name of one "
+            f"that comes with the package: {', '.join(ours)}"
+        )
     try:
+        loader = SourceFileLoader("configuration", str(file))  # A file need not end in .py.
+        spec = importlib.util.spec_from_loader("configuration", loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
         config = module.get_config(*variant)
     except Exception as error:  # It is the user's program, and may raise anything.
         raise InputError(f"--config={name}: {_line(error)}") from error
     for override in overrides:  # One by one, to know which of them is wrong.
         set_field(config, override)
     return config
-
-
-def _file(path: str) -> Path:
-    """The file that a configuration's name stands for."""
-    named = Path(__file__).parent / "configs" / f"{path}.py"
-    return named if path.isidentifier() and named.is_file() else Path(path)
-
-
-def _module(name: str, path: Path) -> ModuleType:
-    try:
-        # The loader is named: a file need not end in .py.
-        loader = SourceFileLoader("configuration", str(path))
-        spec = importlib.util.spec_from_file_location("configuration", path, loader=loader)
-        assert spec is not None
-        module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)
-    except FileNotFoundError as error:
-        folder = Path(__file__).parent / "configs"
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.py")))
-        raise InputError(
-            f"--config={name}: there is no file {path}; give the path of one, or the name of one "
-            f"that comes with the package: {known}"
-        ) from error
-    except Exception as error:  # It is the user's program, and may raise anything.
-        raise InputError(f"--config={name}: {_line(error)}") from error
-    return module
 
 
 def set_field(config: ConfigDict, override: str) -> None:
@@ -127,9 +111,12 @@ def complete(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(make: Any) -> tuple[dataclasses.Field, ...]:
-    """The fields of the module that `make`, of SEGMENTERS or ADVERSARIES, makes."""
+    """What a configuration can set of the module that `make`, of SEGMENTERS or ADVERSARIES, makes.
+
+    An adversary's stride is that of its segmenter.
+    """
     own = dataclasses.fields(getattr(make, "func", make))
-    return tuple(field for field in own if field.name not in ("parent", "name"))
+    return tuple(field for field in own if field.name not in ("parent", "name", "stride"))
 
 
 def recorded(workdir: Workdir) -> ConfigDict:

@@ -20,15 +20,10 @@ Tree = TypeVar("Tree")
 
 
 def map_train_step(step: Callable) -> Callable:
-    """A training step over all devices.
+    """A training step (state, batch, key, turn, updates, axis_name) -> (state, metrics), mapped.
 
-    Args:
-        step: (state, batch, key, turn, updates, axis_name) -> (state, metrics).
-
-    Returns:
-        A function of the replicated state, a batch with a leading device axis, the key, the turn
-        (static) and the segmenter's updates. The state is donated and comes back replicated,
-        without a device axis.
+    It takes the replicated state, which it donates, a batch with a leading device axis, and the
+    turn as a static argument. What it returns is replicated, without a device axis.
     """
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
@@ -41,14 +36,9 @@ def map_train_step(step: Callable) -> Callable:
 
 
 def map_eval_step(step: Callable) -> Callable:
-    """An evaluation step over all devices.
+    """An evaluation step (params, totals, batch, axis_name) -> totals over all devices.
 
-    Args:
-        step: (params, totals, batch, axis_name) -> totals.
-
-    Returns:
-        A function of the replicated params and totals and a batch with a leading device axis. The
-        totals are donated.
+    It takes replicated params and totals, the latter donated, and a batch with a device axis.
     """
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
@@ -84,11 +74,7 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class Shards(NamedTuple):
-    """How each device's part of a batch becomes a figure of the whole batch.
-
-    Attributes:
-        axis_name: of the mapped axis; None on a single device.
-    """
+    """How each device's part of a batch becomes a figure of the whole; axis None: one device."""
 
     axis_name: str | None
 

@@ -46,16 +46,13 @@ def eval_step(
 
     Args:
         params: the segmenter's.
-        totals: of `zero_totals`.
+        totals: of `zero_totals`; the new ones are returned, over all devices.
         batch: this device's rows.
         segmenter: module.
-        boundaries: to measure BF as well; None does not.
+        boundaries: to measure BF as well.
         views: over which predictions are averaged; cross-entropy and certainty are those of the
             image as it is.
         axis_name: of the mapped axis; None on a single device.
-
-    Returns:
-        The new totals, over all devices.
     """
     label, cell_label, logits = _segment(params, batch, segmenter)
     image, size = batch["image"], batch["size"]
@@ -93,18 +90,9 @@ def adversary_step(
     encode: Callable,
     axis_name: str | None = None,
 ) -> Totals:
-    """Adds how often the adversary is right on one batch.
+    """Adds how often the adversary is right on one batch, as `eval_step`.
 
-    Args:
-        params: {"segmenter", "adversary"}.
-        totals: {"real", "synthetic", "predictions": f32[]}.
-        batch: this device's rows.
-        segmenter, adversary: modules.
-        encode: one of `encodings.ENCODINGS`.
-        axis_name: of the mapped axis; None on a single device.
-
-    Returns:
-        The new totals, over all devices.
+    The params are {"segmenter", "adversary"}, the totals {"real", "synthetic", "predictions"}.
     """
     _, cell_label, logits = _segment(params[SEGMENTER], batch, segmenter)
     logits = _without_filling(logits, cell_label)

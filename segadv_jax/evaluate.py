@@ -81,7 +81,7 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
         raise InputError(f"the split {split!r} has no labels to evaluate against")
     result = summarize(totals, class_names)
     if boundaries:
-        result["bf_theta"] = boundary.PIXELS / math.sqrt(boundaries.tolerance.smallest)
+        result["bf_theta"] = boundaries.tolerance.theta
     return result
 
 

@@ -5,7 +5,7 @@ A wrong value is reported by the name of its field.
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -21,7 +21,7 @@ from segadv_jax.prediction import Views
 from segadv_jax.train_step import Setup
 
 Made = TypeVar("Made")
-Fields = Mapping[str, Any] | ConfigDict
+Fields: TypeAlias = Mapping[str, Any] | ConfigDict
 
 # The least value of fields that no part below would refuse.
 AT_LEAST = {

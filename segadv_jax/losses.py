@@ -90,10 +90,7 @@ class Objective:
     def adversary_loss(self, logits: Verdicts, is_real: bool, weights: Weights) -> SumAndCount:
         """One of the two terms of the adversary's loss, on real or on synthetic maps (Eq. 2).
 
-        Args:
-            logits: the adversary's. Above 0 says "ground truth" in every game.
-            is_real: whether the maps are.
-            weights: of `prediction_weights`.
+        In every game a logit above 0 says "ground truth".
         """
         target = (1 - self.smoothing) if is_real else 0.0
         losses = {"bce": bce, "hinge": hinge, "least_squares": least_squares}[self.game]
@@ -116,15 +113,7 @@ class Objective:
 
 
 def mce(logits: CellMaps, label: CellLabels) -> SumAndCount:
-    """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells.
-
-    Args:
-        logits: before the softmax.
-        label: 255 = void.
-
-    Returns:
-        (sum, number of labelled cells).
-    """
+    """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells."""
     labelled = label != VOID
     safe = jnp.where(labelled, label, 0).astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe)
@@ -147,14 +136,8 @@ def prediction_weights(label: CellLabels, block: int) -> Float[Array, "n p q"]:
     """1 for each of the adversary's predictions whose own block has a labelled cell, else 0.
 
     Blocks without a labelled cell look the same in both maps and would add a constant ln 2,
-    diluting lambda with the amount of void and padding.
-
-    Args:
-        label: cell labels.
-        block: side in cells of what is pooled into one prediction.
-
-    Returns:
-        f32[n,ceil(h/block),ceil(w/block)].
+    diluting lambda with the amount of void and padding. A prediction is pooled from `block` by
+    `block` cells: there are ceil(h / block) by ceil(w / block).
     """
     labelled = label != VOID
     window, padding = (1, block, block), [(0, 0), *((0, -s % block) for s in label.shape[1:])]
@@ -165,9 +148,7 @@ def prediction_weights(label: CellLabels, block: int) -> Float[Array, "n p q"]:
 def bce(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:
     """Binary cross-entropy of Eq. 1, `-[z ln a + (1 - z) ln(1 - a)]`, of each prediction.
 
-    Args:
-        logits: the adversary's, for "this is ground truth".
-        z: the truth of that, 0 or 1, or a number between for a smoothed label.
+    The logit is for "this is ground truth", z the truth of that, smoothed perhaps.
     """
     return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, z))
 

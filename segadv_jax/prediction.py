@@ -37,11 +37,7 @@ class Views(NamedTuple):
 
 
 def with_margin(image: Pictures, size: Sizes, segmenter: Segmenter) -> Float[Array, "n h w 3"]:
-    """Whole images as a segmenter takes them.
-
-    Returns:
-        f32[n,H'+2*margin,W'+2*margin,3], H and W rounded up to whole cells, or to whole tiles.
-    """
+    """Whole images as a segmenter takes them, rounded up to whole cells, or to whole tiles."""
     multiple = segmenter.stride * max(segmenter.tile, 1)
     return jnp.asarray(reflect_border(image, size, segmenter.margin, multiple)).astype(jnp.float32)
 
@@ -66,14 +62,9 @@ def at_pixels(
     segmenter: Segmenter,
     scale: float = 1.0,
 ) -> Probabilities:
-    """Class probabilities at the pixels of the image.
+    """Class probabilities at the pixels of images on a canvas of `shape` (H, W).
 
-    Args:
-        logits: of the image, or of the image `scale` times as large.
-        shape: (H, W), the image's canvas.
-        size: the true sizes of what the logits are of.
-        segmenter: which places its cells.
-        scale: see `logits`.
+    The logits, and the true sizes, are of the images `scale` times as large.
     """
     if segmenter.tile:  # Its tiles are filled beyond the image, and so there are cells to hold on.
         cells = jnp.array(logits.shape[1:3])
@@ -89,15 +80,7 @@ def predict(
     segmenter: Segmenter,
     views: Views = Views(),
 ) -> Probabilities:
-    """Class probabilities at every pixel, averaged over views of the image.
-
-    Args:
-        params: the segmenter's.
-        image: RGB.
-        size: true sizes.
-        segmenter: module.
-        views: of the image.
-    """
+    """Class probabilities at every pixel, averaged over views of the image."""
     total: Any = 0.0
     for scale in views.scales:
         scaled, scaled_size = resize(image, size, scale)

@@ -29,14 +29,12 @@ def reflect_border(
     """The image with its reflection around it, by index: "reflect-101", of the true image.
 
     Args:
-        image: u8[n,H,W,3] canvas.
-        size: i32[n,2] true sizes.
+        image, size: the images on their canvas, and their true sizes.
         margin: pixels on each side. Farther out than the image is long, it is reflected again.
         multiple: H and W are rounded up to a multiple of it, with more of the reflection.
 
     Returns:
-        u8[n,H'+2*margin,W'+2*margin,3], H' = ceil(H / multiple) * multiple; the image itself where
-        the margin is 0.
+        [n,H'+2*margin,W'+2*margin,c]; the image itself where the margin is 0.
     """
     if not margin:
         return image

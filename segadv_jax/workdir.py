@@ -111,8 +111,9 @@ class Workdir:
         Raises:
             InputError: the file is damaged.
         """
+        rows = self._history_rows()
         try:
-            rows = [row for row in self._history_rows() if int(row["step"]) <= step]
+            rows = [row for row in rows if int(row["step"]) <= step]
         except (KeyError, ValueError) as error:
             reason = "a row has no number in the column step"
             raise files.damaged(self.history_path, reason, _MEND_HISTORY) from error

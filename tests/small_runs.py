@@ -46,10 +46,3 @@ def start_process(arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def finish(arguments):
-    """Runs Python to its end: (exit status, what it wrote to stderr)."""
-    process = start_process(arguments)
-    _, errors = process.communicate(timeout=400)
-    return process.returncode, errors

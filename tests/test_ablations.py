@@ -7,9 +7,10 @@ from small_runs import ROOT
 from segadv_jax import cli, experiment, files
 from segadv_jax.configs import ablations as arms_config
 from segadv_jax.errors import InputError
-from segadv_jax.report import ablations_page
+from segadv_jax.report import ablations_page, page_files
 from segadv_jax.report.ablations_page import ARMS, CLAIMS
 from segadv_jax.report.page_files import CAMPAIGN
+from segadv_jax.workdir import Workdir
 
 
 def ablations(*arguments):
@@ -97,6 +98,22 @@ def test_report_puts_runs_on_the_page(folder):
     (folder / "runs" / "fast" / "seed_1" / "ended.json").unlink()
     with pytest.raises(InputError, match="lacks fast/seed_1: train first"):
         ablations(*arguments)
+
+
+def test_what_is_trained_is_measured_on_the_validation_images_once(tmp_path, monkeypatch):
+    measured = []
+
+    def evaluate(config, folder, split):
+        measured.append((folder, split))
+        Workdir(folder).write_evaluation(split, Workdir(folder).evaluation("test"))
+
+    monkeypatch.setattr("tools.ablations.evaluate", evaluate)
+    stand_in = f"--program={ROOT / 'tests' / 'stand_in.py'}"
+    for _ in range(2):
+        assert ablations("train", f"--workdir={tmp_path}", "--seeds=3", stand_in) == 0
+    folders = {str(tmp_path / arm / "seed_3") for arm in ARMS}
+    assert len(measured) == len(ARMS) and {folder for folder, _ in measured} == folders
+    assert page_files.read_json(tmp_path / CAMPAIGN)["seeds"] == [3]
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -188,8 +188,9 @@ def test_a_campaign_stopped_and_killed_ends_as_one_left_alone(data_dir, tmp_path
     assert status == -signal.SIGKILL, errors
     assert "a/seed_0: resumes, 2 of 6 updates" in errors
 
-    process, killed = start_process(command), workdir / "a" / "seed_1"
+    killed = workdir / "a" / "seed_1"
     found = f"a/seed_1: waits for process {runs.worker(killed)}, which is at work in {killed}"
+    process = start_process(command)
     while found not in (line := process.stderr.readline()):
         assert line, "it ended without waiting"
     (killed / "found").touch()

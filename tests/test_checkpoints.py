@@ -1,23 +1,23 @@
 """Which checkpoints are kept, and that all of a state comes back."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from segadv_jax import checkpoints, steps
+from segadv_jax import devices
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.train_state import TrainState
+from segadv_jax.workdir import Workdir
 
 
-def make_state(value):
+def make_state(value, average=None):
     params = {"segmenter": {"w": jnp.full((3, 2), value)}, "adversary": {"w": jnp.full(4, -value)}}
     opt_state = optax.sgd(0.1, momentum=0.9).init(params)
     opt_state = jax.tree.map(lambda x: x + value, opt_state)
-    return steps.replicate(TrainState(jnp.int32(value), params, opt_state))
+    return devices.replicate(TrainState(jnp.int32(value), params, opt_state, average))
 
 
 def same(a, b):
@@ -31,73 +31,84 @@ def test_twenty_saves_leave_exactly_the_latest_and_the_best(tmp_path):
     scores = {
         step: None if step % 2 == 0 else 0.1 * (step == 7) + 0.001 * step for step in range(20)
     }
-    with checkpoints.open_manager(tmp_path) as manager:
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
         for step in range(10):
-            checkpoints.save(manager, make_state(step), step, scores[step])
-        manager.wait_until_finished()
-        assert sorted(manager.all_steps()) == [7, 9]
-    with checkpoints.open_manager(tmp_path) as manager:  # Also after a restart.
-        assert (manager.best_step(), manager.latest_step()) == (7, 9)
+            checkpoints.save(make_state(step), step, scores[step])
+        checkpoints.wait()
+        assert checkpoints.steps() == [7, 9]
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:  # Also after a restart.
+        assert (checkpoints.best_step(), checkpoints.latest_step()) == (7, 9)
         for step in range(10, 19):
-            checkpoints.save(manager, make_state(step), step, scores[step])
-        manager.wait_until_finished()
-        assert sorted(manager.all_steps()) == [7, 18]  # The latest has no measure.
-        checkpoints.save(manager, make_state(19), 19, scores[19])
-    with checkpoints.open_manager(tmp_path) as manager:
-        assert sorted(manager.all_steps()) == [7, 19]
-        assert manager.best_step() == 7
+            checkpoints.save(make_state(step), step, scores[step])
+        checkpoints.wait()
+        assert checkpoints.steps() == [7, 18]  # The latest has no measure.
+        checkpoints.save(make_state(19), 19, scores[19])
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        assert checkpoints.steps() == [7, 19]
+        assert checkpoints.best_step() == 7
     on_disk = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert on_disk == ["19", "7"]
 
 
 def test_the_whole_state_comes_back(tmp_path):
     saved = make_state(5)
-    with checkpoints.open_manager(tmp_path) as manager:
-        checkpoints.save(manager, saved, 5)
-    with checkpoints.open_manager(tmp_path) as manager:
-        same(checkpoints.restore(manager, make_state(0), 5), saved)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(saved, 5)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        same(checkpoints.restore(make_state(0), 5), saved)
 
 
 def test_the_segmenter_is_restored_without_knowing_the_rest(tmp_path):
     saved = make_state(5)
-    with checkpoints.open_manager(tmp_path) as manager:
-        checkpoints.save(manager, saved, 5)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(saved, 5)
     shapes = make_state(0).params["segmenter"]
-    with checkpoints.open_manager(tmp_path) as manager:
-        same(checkpoints.restore_segmenter(manager, shapes, 5), saved.params["segmenter"])
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        same(checkpoints.restore_segmenter(shapes, 5), saved.params["segmenter"])
 
 
 def test_a_checkpoint_that_is_there_is_left_alone(tmp_path):
-    with checkpoints.open_manager(tmp_path) as manager:
-        checkpoints.save(manager, make_state(5), 5, 0.5)
-        manager.wait_until_finished()
-        checkpoints.save(manager, make_state(5), 5)
-        manager.wait_until_finished()
-        assert manager.best_step() == 5
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(5), 5, 0.5)
+        checkpoints.wait()
+        checkpoints.save(make_state(5), 5)
+        checkpoints.wait()
+        assert checkpoints.best_step() == 5
 
 
-def test_config_is_recorded_and_compared(tmp_path):
-    config = {"seed": 0, "segmenter": {"widths": (4, 8), "hidden": 3}, "train": {"updates": 5}}
-    identity = ("segmenter",)
-    assert checkpoints.record_config(tmp_path, config, identity) == []
-    recorded = json.loads((tmp_path / "config.json").read_text())
-    assert recorded == {
-        "seed": 0,
-        "segmenter": {"widths": [4, 8], "hidden": 3},
-        "train": {"updates": 5},
-    }
-    assert checkpoints.record_config(tmp_path, config, identity) == []
-    longer = config | {"train": {"updates": 9}}
-    assert checkpoints.record_config(tmp_path, longer, identity) == ["train.updates"]
-    # A field that the run could not know yet.
-    newer = config | {"segmenter": {"widths": (4, 8), "hidden": 3, "shrink": 1}}
-    added = {"segmenter.shrink": 1}
-    assert checkpoints.record_config(tmp_path, newer, identity, added) == []
-    # Nor one that this network does not have.
-    assert checkpoints.record_config(tmp_path, config, identity, added) == []
-    newer["segmenter"]["shrink"] = 2
-    with pytest.raises(InputError, match=r"config.segmenter.shrink is 1, this one's 2"):
-        checkpoints.record_config(tmp_path, newer, identity, added)
-    other = config | {"segmenter": {"widths": (4, 8), "hidden": 4}}
-    with pytest.raises(InputError, match=r"config.segmenter.hidden is 3, this one's 4"):
-        checkpoints.record_config(tmp_path, other, identity)
+def test_an_average_is_what_is_evaluated_and_the_rest_comes_back_too(tmp_path):
+    saved = make_state(5, {"w": jnp.full((3, 2), 7.0)})
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(saved, 5)
+        checkpoints.wait()
+        same(checkpoints.restore(make_state(0, {"w": jnp.zeros((3, 2))}), 5), saved)
+        same(checkpoints.restore_segmenter(saved.average, 5), saved.average)
+        same(checkpoints.restore_player("segmenter", 5), saved.average)
+        same(checkpoints.restore_player("adversary", 5), saved.params["adversary"])
+
+
+def test_a_workdir_knows_whether_it_has_checkpoints(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    assert not workdir.has_checkpoints()
+    with Checkpoints(workdir) as checkpoints:
+        assert not workdir.has_checkpoints()
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (None, None)
+        checkpoints.save(make_state(5), 5)
+    assert workdir.has_checkpoints()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_with_what_to_do(tmp_path):
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(5), 5)
+        checkpoints.wait()
+        for item in ("segmenter", "training"):
+            path = tmp_path / "checkpoints" / "5" / item / "_METADATA"
+            path.write_bytes(path.read_bytes()[:50])
+        remedy = "delete that folder to resume from an earlier one"
+        for read in (
+            lambda: checkpoints.restore(make_state(0), 5),
+            lambda: checkpoints.restore_segmenter(make_state(0).params["segmenter"], 5),
+            lambda: checkpoints.restore_player("adversary", 5),
+        ):
+            with pytest.raises(InputError, match=f"checkpoints/5.* cannot be read .*{remedy}"):
+                read()

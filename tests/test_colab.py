@@ -1,4 +1,4 @@
-"""The Colab demo: stored clean, set up from where it lies or by cloning, and run as a whole."""
+"""The Colab demo: stored without results, set up from its checkout or a clone, and run."""
 
 import base64
 import importlib.util
@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "colab" / "segadv_jax_demo.ipynb"
-# The networks of the demo with fewer maps, which halves the test's time.
+# The demo's networks with fewer maps, which halves the time of the test.
 NARROW = """
 for config in arms.values():
     config.segmenter.widths, config.segmenter.hidden = (4, 6, 8), 8
@@ -82,7 +82,7 @@ def test_with_a_repository_it_clones_and_installs(tmp_path, monkeypatch):
 
 
 def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    # Three devices, which no usual batch size is a multiple of.
+    # Three devices: no usual batch size is a multiple of that.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
     monkeypatch.setenv("SEGADV_DEMO_UPDATES", "2")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # Where the notebook makes its folder.
@@ -116,4 +116,4 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
         assert [float(value) for value in row[1:]] == pytest.approx(
             [100 * measure for measure in measures], abs=0.06
         )
-    assert sorted(os.listdir(NOTEBOOK.parent)) == [NOTEBOOK.name]  # Nothing is left beside it.
+    assert sorted(os.listdir(NOTEBOOK.parent)) == [NOTEBOOK.name]  # It leaves nothing behind.

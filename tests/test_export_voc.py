@@ -77,6 +77,7 @@ def test_the_test_split_has_its_name(run, tmp_path):
     assert FOLDER.format("test") == "results/VOC2012/Segmentation/comp6_test_cls"
     with pytest.raises(InputError, match="has no split 'test'"):
         export(run[1], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_show_images_without_flips(run):

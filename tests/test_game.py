@@ -193,7 +193,7 @@ def test_r1_is_the_squared_gradient_at_the_real_map():
         slope = jax.jacrev(verdict)(real) * (label != VOID)[..., None]
         return 2.0 / 2 * jnp.sum(slope**2) / jnp.sum(weights)
 
-    value, slope = jax.value_and_grad(penalty)(theta)
+    value, slope = jax.jit(jax.value_and_grad(penalty))(theta)
     plain, _ = play()
     punished, metrics = play(r1=2.0)
     assert float(value) > 1e-4

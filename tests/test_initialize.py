@@ -16,7 +16,10 @@ CLASSES = 8
 def arm(name, ema=0.0):
     """The setup of a small arm."""
     config = synthetic_config.get_config(name)
-    config.segmenter.update({"widths": (4, 4, 4), "hidden": 8})
+    config.segmenter.unlock()
+    config.segmenter.update({"widths": (4, 4, 4), "hidden": 8, "levels": 1})  # Quick to compile.
+    few = {"label_features": 4, "image_features": (2, 4), "fused_features": (4, 4, 4)}
+    config.adversary.update(few)
     config.train.ema = ema
     return experiment.build(config, CLASSES).setup
 
@@ -74,6 +77,7 @@ def test_without_padding_whole_images_may_be_too_small():
     config = voc_largefov.get_config()
     config.train.crop, config.adversary.padding = 0, "valid"
     config.segmenter.width = config.adversary.width = 1 / 32
+    config.segmenter.update({"context": "none", "padding": "same"})  # Quick to compile.
     setup = experiment.build(config, 3).setup
     with pytest.raises(InputError, match="canvas of 128x400 pixels is too small .* 34 label cells"):
         initialize(setup, 0, (128, 400), 3)

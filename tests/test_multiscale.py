@@ -176,7 +176,7 @@ def test_levels_are_aligned_and_see_46_92_and_184_pixels(monkeypatch):
 
 @pytest.mark.parametrize(("lcn", "undoes_tint"), [("levels", False), ("rgb", True)])
 def test_contrast_is_normalised_before_or_after_yuv(lcn, undoes_tint):
-    """A gain makes no difference either way; one gain per colour makes none if RGB is normalised."""
+    """A gain never makes a difference; one gain per colour makes none if RGB is normalised."""
     image, size = small.images([(32, 48)], (32, 48))
     module = small.segmenter(lcn=lcn)
     variables = {"params": small.segmenter_parameters(module)}

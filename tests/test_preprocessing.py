@@ -141,7 +141,7 @@ def test_nothing_is_left_outside_the_true_size():
 
 @pytest.mark.parametrize("value", [0, 1 / 255, 0.5, 1])
 def test_a_constant_image_becomes_zero(value):
-    """Except for rounding, a few units of 6e-8 over the floor of 1e-4; a contrast of 1/255 gives 1."""
+    """But for rounding, a few 6e-8 over the floor of 1e-4; a contrast of 1/255 would give 1."""
     image = np.full((4, *CANVAS, 3), value, np.float32)
     assert np.max(np.abs(normalize(image, np.array(SIZES, np.int32)))) < 5e-3
 

@@ -42,7 +42,7 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
     assert not (tmp_path / "stopped" / "eval" / "test[:7].json").exists()
     status, _, errors = end_of(start_process(["main.py", *command]))
     assert status == 0, errors
-    assert "at step 11 of 21" in errors
+    assert f"resuming {tmp_path / 'stopped'} at step 11 of 21" in errors
 
     for name in ("history.csv", "eval/test[:7].json"):
         files = [(tmp_path / run / name).read_bytes() for run in ("whole", "stopped")]

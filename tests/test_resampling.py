@@ -14,7 +14,7 @@ def test_an_index_is_reflected_without_repeating_the_border(length):
     places = np.arange(length)
     around = [(12, 13 - length)]
     expected = np.pad(places, around, mode="reflect" if length > 1 else "edge")
-    np.testing.assert_array_equal(reflect(index, length), expected)
+    np.testing.assert_array_equal(reflect(index, np.array(length)), expected)
 
 
 @pytest.mark.parametrize("multiple", [1, 8])

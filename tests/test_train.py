@@ -1,26 +1,29 @@
 """The loop, end to end: what a run reads, writes and refuses."""
 
+import functools
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from small_runs import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segadv_jax import checkpoints, evaluate, experiment, history, steps
+from segadv_jax import devices, evaluate, experiment
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
+from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.initialize import initialize
 from segadv_jax.train import train
-from tools import runs
+from segadv_jax.workdir import CURVES, HISTORY_COLUMNS, PATIENCE, UPDATES, End, Workdir
 
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
     """A finished run of the fast schedule, and the splits that it read while training."""
     workdir = tmp_path_factory.mktemp("run")
-    config = small_config(data_dir, **{"alternation.schedule": "fast"})
+    config = small_config(data_dir, **{"alternation.schedule": "fast", "train.profile": 2})
     splits, read_split = [], pipeline.read_split
 
     def spy(builder, split):
@@ -30,7 +33,7 @@ def run(data_dir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "read_split", spy)
         train(config, str(workdir))
-    return config, workdir, splits
+    return config, Workdir(workdir), splits
 
 
 def test_training_does_not_read_the_test_split(run):
@@ -38,18 +41,18 @@ def test_training_does_not_read_the_test_split(run):
 
 
 def test_history_has_a_row_for_each_validation_by_segmenter_updates(run):
-    rows = history.read(run[1] / "history.csv")
+    rows = run[1].history()
     assert [row["segmenter_updates"] for row in rows] == [4, 8, 12]
     assert [row["step"] for row in rows] == [7, 15, 23]  # The adversary's turns come on top.
     assert [row["epoch"] for row in rows] == [4 / 5, 8 / 5, 12 / 5]  # 22 images, 5 batches of 4.
     for row in rows:
         # It is the segmenter's turn, in which nobody asks the adversary about real maps.
-        assert set(row) == set(history.COLUMNS) - {"accuracy_real"}
+        assert set(row) == set(HISTORY_COLUMNS) - {"accuracy_real"}
         assert 0 < row["validation_mean_iou"] < 1 and 0 < row["train_pixel_accuracy"] < 1
 
 
 def test_a_run_writes_pictures_and_the_health_of_the_game(run):
-    picture = np.asarray(Image.open(run[1] / "predictions" / "0000012.png"))
+    picture = np.asarray(Image.open(run[1].folder / "predictions" / "0000012.png"))
     assert picture.ndim == 3 and picture.std() > 10
     events = EventAccumulator(str(run[1]), size_guidance={"tensors": 0})
     events.Reload()
@@ -70,22 +73,62 @@ def test_a_run_writes_pictures_and_the_health_of_the_game(run):
     }
 
 
+def test_some_steps_are_profiled(run):
+    (profile,) = run[1].folder.glob("plugins/profile/*/*.xplane.pb")
+    assert b"train_step" in profile.read_bytes()
+
+
+def test_the_networks_are_described(run):
+    text = run[1].parameters_path.read_text()
+    assert text.index("segmenter\n") < text.index("adversary\n") and text.count("Total: ") == 2
+
+
 def test_evaluation_takes_the_checkpoint_that_the_validation_selected(run):
     config, workdir, _ = run
-    rows = history.read(workdir / "history.csv")
+    rows = workdir.history()
     best = max(rows, key=lambda row: row["validation_mean_iou"])
     result = evaluate.evaluate(config, str(workdir), "validation[:5]")
     assert result["step"] == best["step"] and result["images"] == 5
-    for measure in history.MEASURES:
+    for measure in CURVES:
         assert result[measure] == pytest.approx(best[f"validation_{measure}"], rel=1e-6)
-    assert (workdir / "eval" / "validation[:5].json").is_file()
+    assert workdir.evaluation("validation[:5]") == result
+    assert workdir.end() == End(UPDATES, 23, best["step"])
+    done = workdir.result("validation[:5]")
+    assert done["validation_mean_iou"] == best["validation_mean_iou"]
+    assert workdir.result() is None  # On the test split it is not evaluated.
 
 
 def test_a_finished_run_is_left_as_it_is(run):
     config, workdir, _ = run
-    before = (workdir / "history.csv").read_bytes()
+    before, end = workdir.history_path.read_bytes(), workdir.end()
     train(config, str(workdir))
-    assert (workdir / "history.csv").read_bytes() == before
+    assert workdir.history_path.read_bytes() == before and workdir.end() == end
+
+
+def test_a_run_given_more_updates_is_unfinished_until_it_ends_again(run, tmp_path, monkeypatch):
+    config, finished, _ = run
+    workdir = Workdir(tmp_path / "longer")
+    shutil.copytree(finished.folder, workdir.folder)
+    split = config.data.validation
+    evaluate.evaluate(config, str(workdir), split)
+    assert workdir.end().step == 23 and workdir.result(split) is not None
+    longer = config.copy_and_resolve_references()
+    longer.train.updates = 13
+    shard, meanwhile = devices.shard, []
+
+    def watching(batch):
+        meanwhile.append((workdir.end(), workdir.result(split)))
+        return shard(batch)
+
+    monkeypatch.setattr(devices, "shard", watching)
+    train(longer, str(workdir))
+    assert set(meanwhile) == {(None, None)}
+    end, rows = workdir.end(), workdir.history()
+    assert (end.reason, end.step) == (UPDATES, 25) and rows[-1]["segmenter_updates"] == 13
+    best = max(reversed(rows), key=lambda row: row["validation_mean_iou"])
+    assert end.selected_step == best["step"]
+    evaluate.evaluate(longer, str(workdir), split)
+    assert workdir.result(split)["segmenter_updates"] == best["segmenter_updates"]
 
 
 def test_another_architecture_in_the_workdir_is_refused(run, data_dir):
@@ -100,13 +143,13 @@ def test_damaged_files_are_named(run, tmp_path):
     config, workdir, _ = run
     for name, damage in {"config.json": '{"seed": 0, "da', "history.csv": "foo,bar\n1,2\n"}.items():
         copy = tmp_path / name.partition(".")[0]
-        shutil.copytree(workdir, copy)
+        shutil.copytree(workdir.folder, copy)
         (copy / name).write_text(damage)
         with pytest.raises(InputError, match=f"{name} is damaged"):
             train(config, str(copy))
         assert (copy / name).read_text() == damage  # It is the user's to mend.
     copy = tmp_path / "checkpoint"
-    shutil.copytree(workdir, copy)
+    shutil.copytree(workdir.folder, copy)
     for file in (copy / "checkpoints").glob("*/segmenter/_METADATA"):
         file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(InputError, match="checkpoints/23 cannot be read"):
@@ -158,31 +201,31 @@ def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):
     fields = {"train.patience": 2, "train.updates": 40, "train.ema": 0.9, "data.fraction": 0.5}
     config = small_config(data_dir, "standard", **fields)
     train(config, str(tmp_path))
-    rows = history.read(tmp_path / "history.csv")
+    workdir = Workdir(tmp_path)
+    rows = workdir.history()
     # The second validation is the best, two more are waited.
     assert [row["segmenter_updates"] for row in rows] == [4, 8, 12, 16]
-    assert history.exhausted(rows, 2, 4) and not history.exhausted(rows[:-1], 2, 4)
+    assert workdir.end() == End(PATIENCE, 16, 8)
     assert rows[0]["epoch"] == 4 / 2  # 11 images, 2 batches.
-    before = (tmp_path / "history.csv").read_bytes()
+    before = workdir.history_path.read_bytes()
     train(config, str(tmp_path))  # It stays ended.
-    assert (tmp_path / "history.csv").read_bytes() == before
+    assert workdir.history_path.read_bytes() == before and workdir.end() == End(PATIENCE, 16, 8)
     monkeypatch.setattr(evaluate, "summarize", summarize)
     result = evaluate.evaluate(config, str(tmp_path), "validation[:5]")
     assert result["mce"] == pytest.approx(rows[1]["validation_mce"], rel=1e-5)
     evaluate.evaluate(config, str(tmp_path), "test[:7]")
-    assert runs.read_result(str(tmp_path))["segmenter_updates"] == 8
+    assert workdir.result()["segmenter_updates"] == 8
 
     # What was measured is the average, not the segmenter itself; both come back.
     data_set = experiment.load_data(config)
-    parts = experiment.build(config, 8)
-    with checkpoints.open_manager(tmp_path) as manager:
-        state = checkpoints.restore(manager, experiment.initialize(parts, 0, (32, 32), 8), 8)
-    split = pipeline.read_split(data_set.builder, "validation[:5]")
-    eval_step = steps.parallel_eval_step(segmenter=parts.segmenter)
+    setup = experiment.build(config, 8).setup
+    with Checkpoints(workdir) as checkpoints:
+        state = checkpoints.restore(initialize(setup, 0, (32, 32), 8), 8)
+    split = data_set.read("validation[:5]")
+    step = devices.map_eval_step(functools.partial(eval_step, segmenter=setup.segmenter))
     measured = []
     for params in (state.average, state.params["segmenter"]):
-        zeros = steps.zero_totals(8)
-        totals = evaluate.run(eval_step, steps.replicate(params), split, zeros, 4, split.canvas())
+        totals = evaluate.accumulate(step, devices.replicate(params), split, zero_totals(8), 4)
         measured.append(evaluate.summarize(totals, data_set.class_names)["mce"])
     assert measured[0] == pytest.approx(result["mce"], rel=1e-5)
     assert measured[1] != pytest.approx(result["mce"], rel=1e-5)

@@ -13,21 +13,23 @@ import small
 
 from configs import voc_smallfov_light
 from segadv_jax import (
-    checkpoints,
+    cli,
+    devices,
     evaluate,
     experiment,
-    history,
+    initialize,
     losses,
     prediction,
-    steps,
+    predictor,
     weights,
 )
-from segadv_jax.data import pipeline
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.metrics import boundary
+from segadv_jax.metrics.boundary import Tolerance
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.train import train
-from tools import convert_weights
+from segadv_jax.workdir import UPDATES, End, Workdir
 
 CLASSES = 8
 SMALL = {
@@ -60,17 +62,21 @@ def config(data_dir, **overrides):
     return made
 
 
+def convert_weights(*arguments):
+    cli.run("segadv_jax.commands.convert_weights", "convert_weights", arguments)
+
+
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    """The workdir of a finished run of three updates, with weights saved before it."""
-    workdir = tmp_path_factory.mktemp("run")
+    """The workdir of a finished run of five updates."""
+    workdir = Workdir(tmp_path_factory.mktemp("run"))
     train(config(data_dir), str(workdir))
     return workdir
 
 
 def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(run, data_dir, tmp_path, monkeypatch):
     """Stopped after three of nine steps, in the middle of the adversary's first two."""
-    shard, calls = steps.shard, []
+    shard, calls = devices.shard, []
 
     def counted(batch):
         calls.append(0)
@@ -78,45 +84,48 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(run, data_dir, tmp_
             os.kill(os.getpid(), signal.SIGTERM)
         return shard(batch)
 
-    monkeypatch.setattr(steps, "shard", counted)
+    monkeypatch.setattr(devices, "shard", counted)
     with pytest.raises(SystemExit) as stop:
         train(config(data_dir), str(tmp_path))
     assert stop.value.code == 128 + signal.SIGTERM
     monkeypatch.undo()
-    with checkpoints.open_manager(str(tmp_path)) as manager:
-        assert manager.latest_step() == 3
+    stopped = Workdir(tmp_path)
+    with Checkpoints(stopped) as checkpoints:
+        assert checkpoints.latest_step() == 3
+    assert stopped.end() is None
     # The weights that it began with are not needed any more.
     train(config(data_dir, init="gone.safetensors"), str(tmp_path))
-    assert (run / "history.csv").read_bytes() == (tmp_path / "history.csv").read_bytes()
-    assert [row["segmenter_updates"] for row in history.read(run / "history.csv")] == [3, 5]
+    assert run.history_path.read_bytes() == stopped.history_path.read_bytes()
+    assert [row["segmenter_updates"] for row in run.history()] == [3, 5]
+    best = max(reversed(run.history()), key=lambda row: row["validation_mean_iou"])
+    assert run.end() == stopped.end() == End(UPDATES, 9, best["step"])
     for item in ("segmenter", "training"):
         states = []
-        for folder in (run, tmp_path):
+        for workdir in (run, stopped):
             with ocp.StandardCheckpointer() as checkpointer:
-                states.append(checkpointer.restore(folder / "checkpoints" / "9" / item))
+                states.append(checkpointer.restore(workdir.checkpoints_path / "9" / item))
         assert len(jax.tree.leaves(states[0])) > 5
         jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_an_exported_segmenter_is_what_another_run_begins_with(run, data_dir, tmp_path):
     target = str(tmp_path / "weights.safetensors")
-    convert_weights.main([str(run), target])
+    convert_weights(str(run), target)
     fields = config(data_dir, init=target)
-    data_set = experiment.load_data(fields)
-    _, params, _ = evaluate.restore_best(config(data_dir), str(run), data_set)
-    state = experiment.initialize(experiment.build(fields, CLASSES), 1, (32, 32), CLASSES, target)
+    params = predictor.load(config(data_dir), str(run)).params
+    setup = experiment.build(fields, CLASSES).setup
+    draw = functools.partial(initialize.initialize, setup, 1, (32, 32), CLASSES)
+    state = draw(target)
     jax.tree.map(np.testing.assert_array_equal, state.params["segmenter"], params)
     # Or what is evaluated without any training.
     result = evaluate.evaluate(fields, str(tmp_path / "nothing"), "validation[:5]")
-    best = max(row["validation_mean_iou"] for row in history.read(run / "history.csv"))
+    best = max(row["validation_mean_iou"] for row in run.history())
     assert result["step"] == 0 and result["mean_iou"] == pytest.approx(best, abs=1e-3)
     assert "accuracy_real" not in result
     # A classifier's layers only, and the rest as a seed draws it.
     front_end = {name: params[name] for name in params if name.startswith(("conv", "fc"))}
     weights.save(target, front_end)
-    parts = experiment.build(fields, CLASSES)
-    state = experiment.initialize(parts, 1, (32, 32), CLASSES, f"vgg:{target}")
-    drawn = experiment.initialize(parts, 1, (32, 32), CLASSES)
+    state, drawn = draw(f"vgg:{target}"), draw()
     for name, layer in state.params["segmenter"].items():
         expected = front_end.get(name, drawn.params["segmenter"][name])
         np.testing.assert_array_equal(layer["kernel"], expected["kernel"])
@@ -126,42 +135,42 @@ def test_evaluation_measures_boundaries_and_the_adversary(run, data_dir):
     """Against the same measures of the predictions that the public functions give."""
     fields = config(data_dir)
     result = evaluate.evaluate(fields, str(run), "validation[:5]")
-    data_set = experiment.load_data(fields)
-    segmenter, params, step = evaluate.restore_best(fields, str(run), data_set)
-    split = pipeline.read_split(data_set.builder, "validation[:5]")
-    (batch,) = pipeline.eval_batches(split, batch_size=5, canvas=split.canvas())
+    trained = predictor.load(fields, str(run))
+    segmenter, params = trained.segmenter, trained.params
+    split = trained.data_set.read("validation[:5]")
+    (batch,) = split.eval_batches(batch_size=5, canvas=split.canvas())
     image, label, size = (jnp.asarray(batch[name]) for name in ("image", "label", "size"))
     predicted = jnp.argmax(prediction.predict(params, image, size, segmenter), -1)
-    smallest = boundary.smallest_diagonal(batch["size"])
+    tolerance = Tolerance.of(split.sizes)
     for border, suffix in (("outside", ""), ("ignore", "_ignoring_border")):
-        fields_of_f = {"num_classes": CLASSES, "smallest": smallest, "radius": 5, "border": border}
+        fields_of_f = {"num_classes": CLASSES, "tolerance": tolerance, "border": border}
         f = jax.jit(functools.partial(boundary.boundary_f, **fields_of_f))(predicted, label, size)
         means = np.nanmean(np.asarray(f), 1)
         assert result[f"mean_bf{suffix}"] == pytest.approx(np.mean(means), abs=1e-3)
         assert result[f"std_bf{suffix}"] == pytest.approx(np.std(means), abs=1e-3)
         by_class = np.nanmean(np.where(np.isnan(f), np.nan, f)[:, 0])
         assert result[f"bf{suffix}"]["sky"] == pytest.approx(by_class, abs=1e-3)
-    assert result["bf_theta"] * smallest**0.5 == pytest.approx(5)
+    assert result["bf_theta"] * tolerance.smallest**0.5 == pytest.approx(5)
 
     # The adversary's verdicts on both maps of whole images.
-    parts = experiment.build(fields, CLASSES)
-    with checkpoints.open_manager(str(run)) as manager:
-        adversary = checkpoints.restore_adversary(manager, step)
+    setup = experiment.build(fields, CLASSES).setup
+    with Checkpoints(run) as checkpoints:
+        adversary = checkpoints.restore_player("adversary", trained.step)
     cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
     window = image.astype(jnp.float32)
     logits = prediction.segment(params, image, size, segmenter)
     colours = segmenter.apply({}, window, size, method="colours")
     weights = losses.prediction_weights(cell_label, 4)
-    maps = parts.step["encode"](jax.nn.softmax(logits), cell_label, colours)
+    maps = setup.encode(jax.nn.softmax(logits), cell_label, colours)
     for kind, label_map in zip(("real", "synthetic"), maps, strict=True):
-        verdict = parts.adversary.apply({"params": adversary}, label_map, window, size)[..., 0]
+        verdict = setup.adversary.apply({"params": adversary}, label_map, window, size)[..., 0]
         right = np.sum(((verdict > 0) == (kind == "real")) * weights) / np.sum(weights)
         assert result[f"accuracy_{kind}"] == pytest.approx(float(right), abs=0.02)
 
 
 def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_dir, tmp_path):
     path = str(tmp_path / "weights.safetensors")
-    convert_weights.main([str(run), path])
+    convert_weights(str(run), path)
     with pytest.raises(InputError, match="holds checkpoints of its own, which would be evaluated"):
         evaluate.evaluate(config(data_dir, init=path), str(run))
     evaluate.evaluate(config(data_dir, init=""), str(run))  # As one who trained from scratch may.
@@ -169,13 +178,13 @@ def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_
     padded = config(data_dir, init=path, **{"segmenter.padding": "reflect"})
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr(experiment.logging, "warning", lambda *text: said.append(text[0] % text[1:]))
+        patch.setattr(initialize.logging, "warning", lambda *text: said.append(text[0] % text[1:]))
         evaluate.evaluate(padded, str(tmp_path / "evaluated"))
     assert said == [
         "config.init: these weights were trained with config.segmenter.padding=same, this "
         "segmenter pads with 'reflect'"
     ]
-    convert_weights.main([str(run), path, "--player=adversary"])
+    convert_weights(str(run), path, "--player=adversary")
     with pytest.raises(InputError, match="weights.safetensors is an adversary; export the segment"):
         evaluate.evaluate(config(data_dir, init=path), str(tmp_path / "adversary"))
     assert not (tmp_path / "adversary").exists()

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from typing import Self
 
 from tqdm import tqdm
 
@@ -27,7 +26,7 @@ class Display:
         self._said: dict[str, tuple[int, float]] = {}
         self._waiting: set[str] = set()  # Folders of the runs that are known to wait.
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -117,7 +117,7 @@ def _by_name(arguments: Iterable[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def locked(folder: str) -> Iterator[int | None]:
+def locked(folder: files.PathLike) -> Iterator[int | None]:
     """Locks a run's folder, which is made if needed.
 
     Yields:
@@ -137,7 +137,7 @@ def locked(folder: str) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def worker(folder: str) -> str | None:
+def worker(folder: files.PathLike) -> str | None:
     """The id of the process that works in a run's folder; None if there is none."""
     if not _lock_path(folder).exists():
         return None
@@ -147,7 +147,7 @@ def worker(folder: str) -> str | None:
     return _lock_path(folder).read_text().strip()
 
 
-def _lock_path(folder: str) -> Path:
+def _lock_path(folder: files.PathLike) -> Path:
     return Path(folder, "lock")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from segadv_jax import configuration, files, predictor
+from segadv_jax.data import Split
 from segadv_jax.errors import InputError
 from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
@@ -42,31 +43,27 @@ def main(options: argparse.Namespace) -> None:
     for name in ("archives", "data_dir"):
         if getattr(options, name) is not None:
             config.data[name] = getattr(options, name)
-    folder = files.writable_folder(Path(options.out, FOLDER.format(options.split)), "--out")
-    if os.listdir(folder):
+    folder = Path(options.out, FOLDER.format(options.split))
+    if folder.is_dir() and os.listdir(folder):
         raise InputError(f"--out={options.out}: {folder} is not empty; name another folder")
-    number = export(predictor.load(config, options.workdir), options.split, folder)
+    trained = predictor.load(config, options.workdir)
+    examples = trained.data_set.read(options.split)
+    export(trained, examples, files.writable_folder(folder, "--out"))
     archive = Path(options.out, "results.tgz")
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(Path(options.out, "results"), "results")
-    print(f"{archive}: {number} label images")
+    print(f"{archive}: {len(examples.ids)} label images")
 
 
-def export(source: Predictor, split: str, folder: Path) -> int:
-    """Writes the predictions on a split as palette images; returns how many they are.
-
-    Raises:
-        InputError: there is no such split.
-    """
-    examples = source.data_set.read(split)
+def export(trained: Predictor, examples: Split, folder: Path) -> None:
+    """Writes what is predicted for each example as a palette image."""
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(source.data_set.palette)] = source.data_set.palette
+    palette[: len(trained.data_set.palette)] = trained.data_set.palette
     # One at a time: the images are few, and the network is large.
     for batch in examples.eval_batches(batch_size=1, canvas=examples.canvas()):
-        probabilities = source.predict(batch["image"], batch["size"])
+        probabilities = trained.predict(batch["image"], batch["size"])
         height, width = map(int, batch["size"][0])
         classes = probabilities[0, :height, :width].argmax(-1).astype(np.uint8)
         image = Image.frombytes("P", (width, height), classes.tobytes())
         image.putpalette(palette.reshape(-1).tolist())
         image.save(folder / f"{batch['id'][0]}.png")
-    return len(examples.ids)

@@ -112,8 +112,8 @@ def count_parameters(adversary: str, channels: int) -> int:
     module = ADVERSARIES[adversary](stride=8)
 
     def init():
-        label_map, size = jnp.zeros((1, 40, 40, channels)), jnp.full((1, 2), 320)
-        return module.init(jax.random.key(0), label_map, None, size)["params"]
+        label_map, image = jnp.zeros((1, 40, 40, channels)), jnp.zeros((1, 320, 320, 3))
+        return module.init(jax.random.key(0), label_map, image, jnp.full((1, 2), 320))["params"]
 
     return sum(math.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(init)))
 

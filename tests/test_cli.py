@@ -1,0 +1,199 @@
+"""The command line: commands, fields of the configuration, and errors of one line."""
+
+import logging
+import subprocess
+import sys
+import types
+
+import pytest
+from absl import logging as absl_logging
+from processes import end_of
+from small_runs import ROOT
+
+from segadv_jax import cli
+from segadv_jax.commands import evaluate as evaluate_command
+from segadv_jax.commands import train as train_command
+from segadv_jax.errors import InputError
+
+ARGUMENTS = ["--config=synthetic:standard", "--workdir=W"]
+
+
+@pytest.fixture(autouse=True)
+def messages_as_before(monkeypatch):
+    """The command line sets up the process's log, which is pytest's here."""
+    root, verbosity = logging.getLogger(), absl_logging.get_verbosity()
+    monkeypatch.setattr(root, "handlers", [*root.handlers])
+    monkeypatch.setattr(root, "level", root.level)
+    yield
+    absl_logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the commands were to do: [(function, configuration, workdir, ...)]."""
+    calls = []
+    for command, name in (
+        (train_command, "train"),
+        (train_command, "evaluate"),
+        (evaluate_command, "evaluate"),
+    ):
+
+        def record(config, *args, name=name):
+            calls.append((name, config.to_dict(), *args))
+
+        monkeypatch.setattr(command, name, record)
+    return calls
+
+
+def status_of(*argv):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    return end.value.code
+
+
+def test_a_mode_is_a_command(called):
+    fields = ["--config.seed=3"]
+    for argv in (
+        ["evaluate", *ARGUMENTS, *fields],
+        ["--mode=evaluate", *ARGUMENTS, *fields],
+        [*ARGUMENTS, "--mode", "evaluate", *fields],
+        ["--config", "synthetic:standard", "--workdir", "W", *fields, "--mode=evaluate"],
+    ):
+        assert not status_of(*argv)
+    assert called[0][0] == "evaluate" and called[0][1]["seed"] == 3 and called[0][2:] == ("W",)
+    assert called == called[:1] * 4
+
+
+def test_without_a_command_it_trains_and_then_reads_the_test_split(called):
+    for argv in (["train", *ARGUMENTS], ARGUMENTS, [*ARGUMENTS, "--mode=train"]):
+        assert not status_of(*argv)
+    train, evaluate = called[:2]
+    assert (train[0], train[2:]) == ("train", ("W",))
+    assert (evaluate[0], evaluate[2:]) == ("evaluate", ("W", "test"))
+    assert called == [train, evaluate] * 3
+
+
+def test_a_field_may_have_its_value_in_the_next_word(called):
+    joined = ["--config.seed=5", "--config.train.scale=(1.0,1.5)", "--config.train.flip=false"]
+    apart = ["--config.seed", "5", "--config.train.scale", "(1.0,1.5)", "--noconfig.train.flip"]
+    for fields in (joined, apart, ["--config.train.flip", "false", *joined[:2]]):
+        assert not status_of("evaluate", *fields, *ARGUMENTS)
+    assert called[0][1]["seed"] == 5 and called[0][1]["train"]["scale"] == (1.0, 1.5)
+    assert called[0][1]["train"]["flip"] is False
+    assert called == called[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["tarin", *ARGUMENTS], "tarin is no command; known: train, evaluate, compare"),
+        (["--mode=predict", *ARGUMENTS], "--mode=predict: it is train or evaluate"),
+        (["train", *ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
+        ([*ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
+        (["evaluate", *ARGUMENTS, "more"], "unrecognized arguments: more"),
+        (["train", "--workdir=W"], "the following arguments are required: --config"),
+        (["train", "--config=synthetic"], "the following arguments are required: --workdir"),
+        (
+            ["train", "--conf=synthetic", "--workdir=W"],
+            "the following arguments are required: --co",
+        ),
+        (
+            ["train", "--config=nowhere", "--workdir=W"],
+            "--config=nowhere: there is no file nowhere",
+        ),
+        (["train", *ARGUMENTS, "--config.sead=3"], "--config.sead: the configuration has no such"),
+        (["train", *ARGUMENTS, "--config.seed=one"], "--config.seed=one: "),
+        (["train", *ARGUMENTS, "--config.seed"], "--config.seed: "),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(called, capsys, argv, message):
+    assert status_of(*argv) == 2
+    output, errors = capsys.readouterr()
+    assert errors.startswith(f"error: {message}") and errors.count("\n") == 1
+    assert not output and not called
+
+
+@pytest.mark.parametrize("error", [InputError, FloatingPointError])
+def test_what_a_command_finds_wrong_is_one_line_too(capsys, error):
+    def command(argv):
+        assert argv == ["a"]
+        raise error("over two\n  lines")
+
+    with pytest.raises(SystemExit) as end:
+        cli.report_errors(command, ["a"])
+    assert end.value.code == 2 and capsys.readouterr().err == "error: over two lines\n"
+
+
+def test_a_mistake_of_the_program_is_not_hidden():
+    def command(argv):
+        raise ValueError(argv)
+
+    with pytest.raises(ValueError, match="a"):
+        cli.report_errors(command, ["a"])
+
+
+def test_the_status_is_what_the_command_returns():
+    for status in (0, 3, None):
+        with pytest.raises(SystemExit) as end:
+            cli.report_errors(lambda argv, status=status: status, [])
+        assert end.value.code == status
+
+
+def test_what_follows_two_dashes_is_for_another_command(monkeypatch):
+    def add_arguments(parser):
+        parser.add_argument("--number", type=int)
+
+    program = types.ModuleType("program", "A program.")
+    program.add_arguments, program.main = add_arguments, lambda options: options
+    monkeypatch.setitem(sys.modules, "program", program)
+    argv = ["--config.a", "1", "--number=3", "--", "--config.b=2", "--number", "4"]
+    options = cli.run("program", "python -m program", argv)
+    assert options.number == 3
+    assert options.overrides == ["--config.a=1", "--config.b=2", "--number", "4"]
+
+
+def test_help_lists_the_commands(capsys):
+    for argv in ([], ["--help"], ["-h"]):
+        assert status_of(*argv) == 0
+        output = capsys.readouterr().out
+        assert all(f"    {name} " in output for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_shows_its_docstring_as_it_is_written(capsys, name):
+    assert status_of(name, "--help") == 0
+    output = capsys.readouterr().out
+    module = sys.modules[f"segadv_jax.commands.{name}"]
+    assert module.__doc__.strip() in output and f"usage: segadv_jax {name} " in output
+
+
+@pytest.mark.parametrize(
+    ("level", "path", "message", "shown"),
+    [
+        (logging.INFO, cli.__file__, "devices: 4", True),
+        (logging.INFO, "/lib/clu/metric_writers/logging_writer.py", "[9] mce=0.3", True),
+        (logging.INFO, "/lib/clu/metric_writers/logging_writer.py", "[9] Got images: 1.", False),
+        (logging.INFO, "/lib/orbax/checkpoint.py", "Saving checkpoint", False),
+        (logging.WARNING, "/lib/orbax/checkpoint.py", "disk is full", True),
+        (logging.WARNING, "/lib/orbax/checkpoint.py", "no tracked_metric", False),
+    ],
+)
+def test_messages_are_for_people(capsys, level, path, message, shown):
+    cli._show_messages()
+    record = logging.LogRecord("absl", level, path, 1, message, None, None)
+    logging.getLogger().handle(record)
+    assert (message in capsys.readouterr().err) == shown
+
+
+def test_the_package_is_a_program():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segadv_jax", "tarin"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    status, output, errors = end_of(process)
+    assert (status, output) == (2, "")
+    assert errors.startswith("error: tarin is no command; known: train, ")
+    assert errors.count("\n") == 1

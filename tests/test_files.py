@@ -1,0 +1,121 @@
+"""Files are written whole or not at all, and what is damaged is named with its remedy."""
+
+import os
+
+import pytest
+
+from segadv_jax import files
+from segadv_jax.errors import InputError
+
+
+def test_a_file_is_there_once_all_of_it_is_written(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with files.replacing(path) as file:
+        file.write("all ")
+        file.flush()
+        assert not path.exists()
+        file.write("of it\n")
+    assert path.read_text() == "all of it\n"
+    with files.replacing(str(path), "wb") as file:
+        file.write(b"\r\n")
+    assert path.read_bytes() == b"\r\n"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_writer_that_fails_leaves_the_old_file_and_no_part(tmp_path, error):
+    path = tmp_path / "file.txt"
+    for before in ([], ["file.txt"]):
+        with pytest.raises(error), files.replacing(path) as file:
+            file.write("half")
+            file.flush()
+            raise error
+        assert os.listdir(tmp_path) == before
+        path.write_text("old")
+    assert path.read_text() == "old"
+
+
+def test_several_may_write_the_same_file(tmp_path, monkeypatch):
+    """Each has a part of its own; the last one stays."""
+    path = tmp_path / "file.txt"
+    with files.replacing(path) as mine:
+        mine.write("mine")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with files.replacing(path) as other:
+            other.write("other")
+        assert path.read_text() == "other"
+    assert path.read_text() == "mine" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_is_made_or_refused_by_its_field(tmp_path):
+    assert files.writable_folder(tmp_path / "a" / "b", "--out") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        message = f"--out={path} is not a folder that can be written .*; choose another"
+        with pytest.raises(InputError, match=message):
+            files.writable_folder(path, "--out")
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # Root may write anywhere.
+    with pytest.raises(InputError, match="--out=.*no permission to write.*; choose another"):
+        files.writable_folder(tmp_path, "--out")
+
+
+def test_json_comes_back(tmp_path):
+    content = {"a": [1, 2.5, None], "b": {"c": "d"}}
+    files.write_json(tmp_path / "a.json", content)
+    assert files.read_json(tmp_path / "a.json", "restore it", ("a", "b")) == content
+    assert (tmp_path / "a.json").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "Expecting"),
+        (b"[1]", "it is no JSON object"),
+        (b'{"a": 1}', "it lacks b, c"),
+        (b'{"a": "\xff"}', "can't decode byte 0xff"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_damaged_json_is_named(tmp_path, content, reason):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path} is damaged .*{reason}.*; restore it$") as raised:
+        files.read_json(path, "restore it", ("a", "b", "c"))
+    assert "\n" not in str(raised.value)
+
+
+def test_csv_comes_back_as_text(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [{"a": 1, "b": None, "more": 7}, {"a": 'with "quotes", and\na line', "b": 0.5}]
+    files.write_csv(path, ("a", "b"), rows)
+    expected = [{"a": "1", "b": ""}, {"a": 'with "quotes", and\na line', "b": "0.5"}]
+    assert (
+        files.read_csv(path, "mend it", ("a", "b")) == files.read_csv(path, "mend it") == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "reason"),
+    [
+        (b"a,b\n1\n", (), "a row has too many or too few fields"),
+        (b"a,b\n1,2,3\n", (), "a row has too many or too few fields"),
+        (b"a,c\n1,2\n", ("a", "b"), "its columns are not a,b"),
+        (b"", ("a", "b"), "its columns are not a,b"),
+        (b"a,b\n\xff,2\n", (), "can't decode byte 0xff"),
+    ],
+)
+def test_a_damaged_csv_is_named(tmp_path, content, columns, reason):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path} is damaged .*{reason}.*; mend it$"):
+        files.read_csv(path, "mend it", columns)
+
+
+def test_a_file_that_is_not_there_is_no_damage(tmp_path):
+    for read in (files.read_json, files.read_csv):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none", "restore it")
