@@ -122,11 +122,12 @@ class Checkpoints:
         Raises:
             InputError: they cannot be read.
         """
-        item = SEGMENTER if player == "segmenter" else TRAINING
-        folder = self._manager.directory / str(step) / item
+        item, folder = TRAINING, self._manager.directory / str(step)
+        if player == "segmenter":
+            item = SEGMENTER
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                content = jax.device_get(checkpointer.restore(folder))
+                content = jax.device_get(checkpointer.restore(folder / item))
             return content if player == "segmenter" else content[player]
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(folder, error) from error

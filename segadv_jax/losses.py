@@ -148,9 +148,12 @@ def prediction_weights(label: CellLabels, block: int) -> Float[Array, "n p q"]:
 def bce(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:
     """Binary cross-entropy of Eq. 1, `-[z ln a + (1 - z) ln(1 - a)]`, of each prediction.
 
-    The logit is for "this is ground truth", z the truth of that, smoothed perhaps.
+    The logit is for "this is ground truth", z the truth of that, smoothed perhaps. Written out, as
+    Optax's, which multiplies one of the two terms by 0, rounds otherwise.
     """
-    return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, z))
+    if z in (0, 1):  # Without a term that is 0 times something.
+        return jax.nn.softplus(-logits if z else logits)
+    return z * jax.nn.softplus(-logits) + (1 - z) * jax.nn.softplus(logits)
 
 
 def hinge(logits: Verdicts, z: float) -> Float[Array, "n p q 1"]:

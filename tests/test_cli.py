@@ -143,11 +143,12 @@ def test_what_follows_two_dashes_is_for_another_command(monkeypatch):
     def add_arguments(parser):
         parser.add_argument("--number", type=int)
 
-    program = types.ModuleType("program", "A program.")
-    program.add_arguments, program.main = add_arguments, lambda options: options
+    program, given = types.ModuleType("program", "A program."), []
+    program.add_arguments, program.main = add_arguments, given.append
     monkeypatch.setitem(sys.modules, "program", program)
     argv = ["--config.a", "1", "--number=3", "--", "--config.b=2", "--number", "4"]
-    options = cli.run("program", "python -m program", argv)
+    assert cli.run("program", "python -m program", argv) is None
+    (options,) = given
     assert options.number == 3
     assert options.overrides == ["--config.a=1", "--config.b=2", "--number", "4"]
 

@@ -46,6 +46,12 @@ def totals(params):
     }
 
 
+@functools.cache
+def boundaries(border):
+    fields = {"num_classes": small.CLASSES, "tolerance": BOUNDARIES.tolerance, "border": border}
+    return jax.jit(functools.partial(boundary_f, **fields))
+
+
 @pytest.mark.parametrize("views", [Views(), Views(flip=True)], ids=["one view", "flip"])
 def test_rows_that_pad_a_batch_count_nowhere(params, totals, views):
     """Not in the confusion, the cells or the boundaries, which are those of the views."""
@@ -63,15 +69,8 @@ def test_rows_that_pad_a_batch_count_nowhere(params, totals, views):
     cell_label = downsample_labels(jnp.asarray(label), SEGMENTER.stride, SEGMENTER.offset)
     assert got["cells"] == np.sum(cell_label != VOID)
     for border in ("outside", "ignore"):
-        f = boundary_f(
-            jnp.asarray(predicted),
-            jnp.asarray(label),
-            size,
-            num_classes=small.CLASSES,
-            tolerance=BOUNDARIES.tolerance,
-            border=border,
-        )
-        means = np.nanmean(np.asarray(f)[MASK > 0, 1:], -1)  # From the first class that counts on.
+        f = np.asarray(boundaries(border)(predicted, label, size))
+        means = np.nanmean(f[MASK > 0, 1:], -1)  # From the first class that counts on.
         assert got[f"bf_{border}_images"] == 3
         np.testing.assert_allclose(got[f"bf_{border}_sum"], means.sum(), rtol=0.02)
 

@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     program.add_arguments(parser, STAGES, "results")
     parser.add_argument("--fraction_updates", type=int, help="of the parts; 0: as on all images")
     parts = table1_runs.FRACTIONS
-    parser.add_argument("--part", type=float, default=1.0, choices=parts, help="to repeat")
+    parser.add_argument(
+        "--part", type=float, default=1.0, choices=parts, help="of the images, to repeat"
+    )
     for name, seeds in SEEDS.items():
         parser.add_argument(f"--{name}", help=f"as {seeds}, which is the default")
 

@@ -4,12 +4,10 @@ import functools
 from collections.abc import Callable
 
 from segadv_jax.models.adversary import FIELDS_OF_VIEW, FieldOfView, TwoBranch
-from segadv_jax.models.contracts import Adversary, Segmenter
+from segadv_jax.models.contracts import Adversary as Adversary
+from segadv_jax.models.contracts import Segmenter as Segmenter
 from segadv_jax.models.dilated8 import Dilated8
 from segadv_jax.models.multiscale import MultiScale
-
-__all__ = ["ADVERSARIES", "SEGMENTERS", "Adversary", "Segmenter"]
-__all__ += ["Dilated8", "FieldOfView", "MultiScale", "TwoBranch"]
 
 # Called with the module's fields; see `contracts.py` for what the modules have in common.
 SEGMENTERS: dict[str, Callable[..., Segmenter]] = {"multiscale": MultiScale, "dilated8": Dilated8}

@@ -13,20 +13,17 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from segadv_jax import VOID
+from segadv_jax.shapes import AnyArray, CellMaps, Sizes
 
-AnyArray = Array | np.ndarray  # What functions take; what they compute is JAX's.
-Images = Float[AnyArray, "n H W 3"]  # RGB
-Sizes = Integer[AnyArray, "n 2"]  # True heights and widths.
-CellMaps = Float[AnyArray, "n h w C"]
-CellLabels = UInt8[AnyArray, "n h w"]  # Classes, 255 = void.
+Maps = Float[AnyArray, "n H W C"]
 Pixels = TypeVar("Pixels", int, AnyArray)
 
 
 def count_cells(pixels: Pixels, stride: int) -> Pixels:
-    """Number of label cells along `pixels`, an int or an integer array: ceil(pixels / stride)."""
+    """Number of label cells along `pixels`: ceil(pixels / stride)."""
     return -(-pixels // stride)
 
 
@@ -38,19 +35,11 @@ def inside(size: Sizes, shape: Sequence[int]) -> Bool[Array, "n H W 1"]:
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def shrink(
-    image: Float[AnyArray, "n H W C"], size: Sizes, factor: int
-) -> tuple[Float[Array, "n h w C"], Sizes]:
+def shrink(image: Maps, size: Sizes, factor: int) -> tuple[Float[Array, "n h w C"], Sizes]:
     """Area means over blocks of `factor` x `factor` pixels, of the pixels in the true image only.
 
-    Args:
-        image: on a canvas.
-        size: true sizes.
-        factor: side of a block, 1 or more.
-
     Returns:
-        The smaller image, of ceil(H/factor) x ceil(W/factor), 0 where a block lies outside the true
-        image; and its true sizes.
+        The smaller image, 0 where a block lies outside the true image; and its true sizes.
     """
     if factor == 1:
         return jnp.asarray(image), size
@@ -66,22 +55,17 @@ def shrink(
     return sums(image * mask) / jnp.maximum(sums(mask), 1), count_cells(size, factor)
 
 
-def cell_means(
-    image: Float[AnyArray, "n H W C"], size: Sizes, stride: int, offset: float
-) -> Float[Array, "n h w C"]:
+def filter_axes(x: Maps, rows: Array, columns: Array) -> Float[Array, "n h w C"]:
+    """Applies a matrix f32[n,out,in] along each image axis."""
+    x = jnp.einsum("nhk,nkwc->nhwc", rows, x, precision="highest")
+    return jnp.einsum("nwk,nhkc->nhwc", columns, x, precision="highest")
+
+
+def cell_means(image: Maps, size: Sizes, stride: int, offset: float) -> Float[Array, "n h w C"]:
     """Area means of the image over the label cells, each `stride` pixels wide.
 
     A pixel that a cell covers in part, as where cells are centred on pixels (offset 0), counts in
-    part; what lies outside the true image does not count.
-
-    Args:
-        image: on a canvas.
-        size: true sizes.
-        stride: pixels from one cell to the next.
-        offset: pixel of cell 0.
-
-    Returns:
-        The means of ceil(H/stride) x ceil(W/stride) cells; 0 where a cell lies outside the image.
+    part; what lies outside the true image does not count. A cell outside the image is 0.
     """
 
     def along(pixels, true_pixels):
@@ -92,9 +76,7 @@ def cell_means(
         weights = covered[None] * exists[:, None]
         return weights / jnp.maximum(jnp.sum(weights, -1, keepdims=True), 1e-6)
 
-    rows, columns = (along(image.shape[axis + 1], size[:, axis]) for axis in (0, 1))
-    image = jnp.einsum("nhk,nkwc->nhwc", rows, image, precision="highest")
-    return jnp.einsum("nwk,nhkc->nhwc", columns, image, precision="highest")
+    return filter_axes(image, *(along(image.shape[axis + 1], size[:, axis]) for axis in (0, 1)))
 
 
 def nearest_pixels(pixels: int, stride: int, offset: float) -> Int[np.ndarray, " cells"]:
@@ -109,18 +91,10 @@ def nearest_pixels(pixels: int, stride: int, offset: float) -> Int[np.ndarray, "
 def downsample_labels(
     label: UInt8[AnyArray, "n H W"], stride: int, offset: float
 ) -> UInt8[Array, "n h w"]:
-    """The label at every label cell: that of the pixel nearest to the cell's centre.
+    """The label at every label cell: that of the nearest pixel, as `nearest_pixels` has it.
 
-    Labels are never interpolated. A centre halfway between two pixels (offset 1.5) takes the later
-    one; a cell whose pixel falls outside the canvas is void, as padding is.
-
-    Args:
-        label: classes, 255 = void, also outside the image.
-        stride: pixels from one cell to the next.
-        offset: pixel of cell 0.
-
-    Returns:
-        The labels of h = ceil(H / stride) by w = ceil(W / stride) cells.
+    Labels are never interpolated. A cell whose pixel falls outside the canvas is void, as padding
+    is.
     """
     cells = jnp.asarray(label)
     for axis in (1, 2):
@@ -140,24 +114,15 @@ def upsample(
     offset: float,
     scale: float = 1.0,
 ) -> Float[Array, "n H W C"]:
-    """Bilinear interpolation of a map over label cells at every pixel of the canvas.
+    """Bilinear interpolation of a map over label cells at every pixel of a canvas of `shape`.
 
     Pixel `p` lies at cell coordinate `(p - offset) / stride`; before the first and after the
     last cell of the true image the border value is held. This differs from `jax.image.resize`,
     which assumes that cell i is centred at `stride * i + (stride - 1) / 2` of a canvas of exactly
-    h * stride.
+    h * stride. Values outside the true size have no meaning.
 
-    Args:
-        cell_map: values at the label cells.
-        size: true image sizes in pixels.
-        shape: (H, W) of the canvas.
-        stride: pixels from one cell to the next.
-        offset: pixel of cell 0.
-        scale: stride, offset and size are in pixels of an image this many times as large as the one
-            at whose pixels the map is wanted.
-
-    Returns:
-        The values at the pixels; those outside the true size have no meaning.
+    The stride, offset and size are in pixels of an image `scale` times as large as the one at
+    whose pixels the map is wanted.
     """
 
     def along(x, pixels, true_pixels, axis):

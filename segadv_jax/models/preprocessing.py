@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Integer
+from jaxtyping import Array, Float, Float32
 
-from segadv_jax.models.geometry import AnyArray, Sizes, count_cells, inside
-
-Images = Float[AnyArray, "n H W C"]
+from segadv_jax.models.geometry import Maps, count_cells, filter_axes, inside
+from segadv_jax.shapes import AnyArray, Sizes
 
 # ITU-R BT.601 luma and the analogue colour differences, as Torch's image.rgb2yuv has them.
 RGB_TO_YUV = np.array(
@@ -33,21 +32,13 @@ def gaussian(sigma: float, radius: int) -> Float32[np.ndarray, " taps"]:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def _window_means(
-    taps: Float32[np.ndarray, " taps"],
-    offsets: Int[np.ndarray, "outputs inputs"],
-    true_length: Integer[AnyArray, " n"],
-) -> Float32[Array, "n outputs inputs"]:
-    """Weighted means along one axis as a matrix: row = output, column = input pixel.
+def _window_means(taps, offsets, true_length):
+    """Weighted means along one axis as matrices f32[n,outputs,inputs].
 
-    Args:
-        taps: weights of a symmetric window.
-        offsets: each input's place relative to the middle of each output's window.
-        true_length: pixels from there on take no part, the other weights are renormalised.
-
-    Returns:
-        The matrices. A mean over a two-dimensional window of a rectangle is the product of two of
-        them: on every platform two matrix products beat a depthwise convolution.
+    `offsets` are those of the inputs from the middle of each output's window, whose symmetric
+    weights are `taps`; inputs beyond `true_length` i32[n] take no part. A mean over a
+    two-dimensional window of a rectangle is the product of two such matrices: on every platform two
+    matrix products beat a depthwise convolution.
     """
     radius = len(taps) // 2
     weights = np.where(np.abs(offsets) <= radius, taps[np.clip(offsets + radius, 0, 2 * radius)], 0)
@@ -56,51 +47,37 @@ def _window_means(
     return present / jnp.maximum(jnp.sum(present, -1, keepdims=True), 1e-6)
 
 
-def _filter(x: Images, matrices: Sequence[Array]) -> Float[Array, "n h w C"]:
-    """Applies a matrix f32[n,out,in] along each image axis."""
-    rows, columns = matrices
-    x = jnp.einsum("nhk,nkwc->nhwc", rows, x, precision="highest")
-    return jnp.einsum("nwk,nhkc->nhwc", columns, x, precision="highest")
-
-
-def _reduce(level: Images, size: Sizes) -> Float[Array, "n h w C"]:
-    """Smooths a level of true `size` and keeps its even pixels: ceil(H/2) x ceil(W/2)."""
+def _reduce(level, size):
+    """Smooths a level of true `size` and keeps its even pixels."""
 
     def along(length, true_length):
         kept = np.arange(0, length, 2)[:, None]
         return _window_means(BINOMIAL, np.arange(length)[None] - kept, true_length)
 
-    return _filter(level, [along(level.shape[a + 1], size[:, a]) for a in (0, 1)])
+    return filter_axes(level, *(along(level.shape[a + 1], size[:, a]) for a in (0, 1)))
 
 
-def expand(
-    level: Float[AnyArray, "n h w C"], level_size: Sizes, shape: Sequence[int]
-) -> Float[Array, "n H W C"]:
+def expand(level: Maps, level_size: Sizes, shape: Sequence[int]) -> Float[Array, "n _ _ C"]:
     """Interpolates a level of true `level_size` to the next finer canvas of `shape` (H, W)."""
 
     def along(length, coarse_length, true_length):
         place = 2 * np.arange(coarse_length)[None]  # Of each coarse pixel on the finer level.
         return _window_means(BINOMIAL, place - np.arange(length)[:, None], true_length)
 
-    return _filter(level, [along(shape[a], level.shape[a + 1], level_size[:, a]) for a in (0, 1)])
+    lengths = zip(shape, level.shape[1:3], level_size.T, strict=True)
+    return filter_axes(level, *(along(*axis) for axis in lengths))
 
 
 def laplacian_pyramid(
-    image: Images, size: Sizes, levels: int = 3
+    image: Maps, size: Sizes, levels: int = 3
 ) -> list[tuple[Float[AnyArray, "n _ _ C"], Sizes]]:
     """Laplacian pyramid of Burt and Adelson (1983); its last level is the low-pass residual.
 
     Level k + 1 is level k smoothed and sampled at its even pixels, so `m` pixels become
     ceil(m / 2). Adding up the levels, each expanded to the next finer one, gives the image again.
 
-    Args:
-        image: on a canvas.
-        size: true sizes.
-        levels: number of levels.
-
     Returns:
-        Each level k, of ceil(H/2^k) x ceil(W/2^k), and its true sizes, finest first; what lies
-        outside the true size has no meaning.
+        Each level and its true sizes, finest first; what lies outside them has no meaning.
     """
     pyramid = []
     for _ in range(levels - 1):
@@ -111,14 +88,14 @@ def laplacian_pyramid(
 
 
 def local_contrast_normalize(
-    image: Images, size: Sizes, sigma: float = 3.75, radius: int = 7, floor: float = 1e-4
+    image: Maps, size: Sizes, sigma: float = 3.75, radius: int = 7, floor: float = 1e-4
 ) -> Float[Array, "n H W C"]:
     """Local contrast normalisation over a 15x15 Gaussian window, each channel on its own.
 
     With the window `w` and `*` for convolution, `v = x - w * x` and
     `y = v / max(sqrt(w * v^2), mean of that root over the image, floor)`; `w` is renormalised at
     the true border. Farabet et al. (2013, Section 3.1) print the 15x15 window; `sigma` is ours. A
-    constant image becomes 0, except for rounding.
+    constant image becomes 0, except for rounding, and so does what lies outside the true size.
 
     Args:
         image: in units in which a contrast of `floor` is negligible (RGB / 255, or its YUV).
@@ -126,15 +103,12 @@ def local_contrast_normalize(
         sigma: standard deviation of the window in pixels.
         radius: of the window in pixels.
         floor: least deviation that is divided by.
-
-    Returns:
-        The normalised image, 0 outside the true size.
     """
     mask = inside(size, image.shape[1:3]).astype(image.dtype)
     taps = gaussian(sigma, radius)
     offsets = [np.arange(m)[None] - np.arange(m)[:, None] for m in image.shape[1:3]]
     window = [_window_means(taps, offsets[a], size[:, a]) for a in (0, 1)]
-    centred = jnp.multiply(image - _filter(image, window), mask)
-    deviation = jnp.sqrt(_filter(jnp.square(centred), window))
+    centred = jnp.multiply(image - filter_axes(image, *window), mask)
+    deviation = jnp.sqrt(filter_axes(jnp.square(centred), *window))
     mean = jnp.sum(deviation * mask, (1, 2), keepdims=True) / jnp.sum(mask, (1, 2), keepdims=True)
     return centred / jnp.maximum(jnp.maximum(deviation, mean), floor)

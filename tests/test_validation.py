@@ -1,0 +1,91 @@
+"""What is measured and drawn between two training steps."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import small
+from small_runs import small_config
+
+from segadv_jax import devices, evaluate, prediction, visualize
+from segadv_jax.data.arrays import Arrays, data_set
+from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.validation import Validator, shared_canvas
+from segadv_jax.workdir import CURVES
+
+SEGMENTER = small.segmenter(levels=1)
+NAMES, PALETTE = ("a", "b", "c"), np.array([(9, 0, 0), (0, 9, 0), (0, 0, 9)], np.uint8)
+
+
+def split(count, seed):
+    """Images of two sizes."""
+    sizes = [(32, 48), (29, 41)] * (count // 2)
+    made = small.batch(sizes, small.CANVAS, seed=seed)
+    cut = [
+        [made[kind][row, :h, :w] for row, (h, w) in enumerate(sizes)] for kind in ("image", "label")
+    ]
+    return Arrays([f"{seed}_{row}" for row in range(count)], *cut)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {"train": split(10, 0), "validation": split(6, 1)}
+
+
+def validator(splits, **evaluate_fields):
+    config = small_config("")
+    config.evaluate.update({"train_images": 4, "batch_size": 4, "pictures": 2} | evaluate_fields)
+    whole = data_set("small", splits, NAMES, PALETTE)
+    return Validator(config, whole, splits["train"], splits["validation"], SEGMENTER)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return devices.replicate(small.segmenter_parameters(SEGMENTER))
+
+
+def test_curves_are_those_of_an_evaluation(splits, params):
+    """Of the training images that are measured, which lie spread over the split."""
+    measures = validator(splits).measure(params)
+    assert set(measures) == {f"{name}_{curve}" for name in splits for curve in CURVES}
+    step = devices.map_eval_step(functools.partial(eval_step, segmenter=SEGMENTER))
+    measured = splits | {"train": splits["train"].take([0, 2, 5, 7])}
+    for name, examples in measured.items():
+        totals = evaluate.accumulate(step, params, examples, zero_totals(small.CLASSES), 4)
+        summary = evaluate.summarize(totals, NAMES)
+        for curve in CURVES:
+            assert measures[f"{name}_{curve}"] == pytest.approx(summary[curve], rel=1e-6)
+    assert measures["train_mce"] != measures["validation_mce"]
+
+
+def test_training_images_need_not_be_measured(splits, params):
+    measures = validator(splits, train_images=0).measure(params)
+    assert set(measures) == {f"validation_{curve}" for curve in CURVES}
+
+
+def test_a_picture_shows_the_first_validation_images(splits, params):
+    picture = validator(splits).draw(params)
+    batch = next(splits["validation"].eval_batches(batch_size=2, canvas=(32, 48)))
+    predict = functools.partial(prediction.predict, segmenter=SEGMENTER)
+    probabilities = np.asarray(
+        jax.jit(predict)(jax.device_get(params), batch["image"], batch["size"])
+    )
+    expected = visualize.prediction_grid(
+        batch["image"],
+        batch["label"],
+        probabilities.argmax(-1),
+        probabilities,
+        batch["size"],
+        PALETTE,
+        NAMES,
+    )
+    assert picture.shape == expected.shape
+    # Probabilities are drawn in whole grey levels, a tie of which may fall either way.
+    assert np.mean(picture != expected) < 1e-3 and np.ptp(picture) == 255
+
+
+def test_both_splits_fit_on_the_canvas():
+    wide = Arrays(["a"], [np.zeros((5, 40, 3), np.uint8)], [np.zeros((5, 40), np.uint8)])
+    high = Arrays(["b"], [np.zeros((33, 7, 3), np.uint8)], [np.zeros((33, 7), np.uint8)])
+    assert shared_canvas(wide, high) == shared_canvas(high, wide) == (48, 48)
