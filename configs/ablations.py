@@ -1,14 +1,15 @@
 """The claims of Section 4, one by one, on Stanford Background with the budget of a CPU.
 
-    python -m tools.ablations --archives=FOLDER_WITH_iccv09Data.tar.gz --workdir=runs/ablations
+    python -m tools.ablations train --archives=FOLDER_WITH_iccv09Data.tar.gz --workdir=W
+    python -m tools.ablations report --workdir=W
 
-trains all of them with several seeds and writes docs/ablations.md, which has the scores to expect;
-one of them is, in about two minutes on one core,
+train all arms with several seeds and write docs/ablations.md, which has the scores to expect. One
+arm takes about two minutes on one core:
 
     python main.py --config=configs/ablations.py:fast --config.data.archives=... --workdir=W
 
 Arms differ from "simultaneous", the adversary as the paper prints it, in what their name says.
-Images are seen at half size and training is short: what a longer one would do is not shown.
+Images are seen at half size and training is short: what longer training would do is not shown.
 """
 
 import ml_collections
@@ -20,7 +21,7 @@ ARMS = {
     "standard": {},
     "simultaneous": {},
     "fast": {"alternation.schedule": "fast"},
-    # The paper's 500 steps would be more than all of the segmenter's here.
+    # The paper's 500 steps would be more than all the steps that the segmenter has here.
     "slow": {"alternation.schedule": "slow", "alternation.period": 50},
     "fast_pretrained": {"alternation.schedule": "fast", "alternation.pretrain": 150},
     "slow_pretrained": {
@@ -54,7 +55,7 @@ def get_config(arm="simultaneous"):
         config.adversary.width = 1.0
         config.adversary.spectral_norm = False
         config.adversary.dtype = "float32"
-        # Those of configs/voc_baseline.py: this network has another initialisation.
+        # As in configs/voc_baseline.py: this network is initialised differently.
         config.optimizer.adversary.learning_rate = 0.1
         config.optimizer.adversary.momentum = 0.0
         config.optimizer.adversary.clip = 1.0

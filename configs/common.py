@@ -4,21 +4,21 @@ import ml_collections
 
 
 def get_config():
-    """The fields of every experiment; what is left empty here, each configuration sets."""
+    """The fields of every experiment; each configuration sets what is left empty here."""
     config = ml_collections.ConfigDict()
     config.seed = 0
-    # The segmenter's first parameters: "scratch"; a path to weights of the whole network; or
+    # The segmenter's starting weights: "scratch"; the path of those of the whole network; or
     # "vgg:PATH", a VGG-16 classifier for the front end of Dilated-8.
     config.init = "scratch"
 
     config.data = ml_collections.ConfigDict()
     config.data.name = ""
-    # Folder with the official archives (empty: download them), or with one's own images.
+    # Folder with the official archives (empty: download them), or with your own images.
     config.data.archives = ""
-    config.data.allow_partial = False  # Go on if archives hold a part of the data set (voc_sbd).
+    config.data.allow_partial = False  # Accept incomplete archives (voc_sbd).
     config.data.data_dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
-    config.data.fraction = 1.0  # Part of the training images that is used, drawn by the seed.
-    config.data.train = "train"  # Splits. The test split is read after training only.
+    config.data.fraction = 1.0  # Part of the training images to use, drawn by the seed.
+    config.data.train = "train"  # Splits. The test split is read only after training.
     config.data.validation = "validation"
     config.data.test = "test"
 
@@ -43,9 +43,9 @@ def get_config():
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
     config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
     config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
-    # Ways to keep the game alive, none of them the paper's; the steps and losses cite sources.
-    config.loss.start = 0  # Updates of the segmenter before the adversarial term begins,
-    config.loss.ramp = 0  # and over which lambda then rises.
+    # Ways to keep the game alive, none of them the paper's; losses.Objective cites the sources.
+    config.loss.start = 0  # Updates of the segmenter before the adversarial term begins.
+    config.loss.ramp = 0  # Further updates over which lambda then rises.
     config.loss.game = "bce"  # The adversary's loss: "bce", "hinge" or "least_squares".
     config.loss.smoothing = 0.0  # Real maps count as ground truth to 1 - smoothing only.
     config.loss.noise = 0.0  # Standard deviation of the noise on both encoded maps.
@@ -58,15 +58,15 @@ def get_config():
 
     config.train = ml_collections.ConfigDict()
     config.train.updates = 0  # Of the segmenter; the adversary's own turns come on top.
-    config.train.patience = 0  # Validations without a rise of mean IoU that end it; 0: any number.
-    config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0 keeps none.
+    config.train.patience = 0  # End after so many validations without a rise of mean IoU; 0: never.
+    config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0: none is kept.
     config.train.batch_size = 4
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
     config.train.augment = True
     config.train.flip = True
     config.train.rotation = 8.0  # Degrees either way.
     config.train.scale = (0.9, 1.1)
-    config.train.log_every = 50  # Steps, whichever player's.
+    config.train.log_every = 50  # Steps of either player.
     config.train.profile = 0  # Steps to profile for TensorBoard, from the tenth on.
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
 
@@ -76,7 +76,7 @@ def get_config():
         config.optimizer[player].learning_rate = 0.0
         config.optimizer[player].momentum = 0.9
         config.optimizer[player].decay = "constant"  # "constant", "cosine" or "poly".
-        config.optimizer[player].clip = 0.0  # Largest norm of this player's gradient; 0: any.
+        config.optimizer[player].clip = 0.0  # Largest norm of this player's gradient; 0: no limit.
         config.optimizer[player].weight_decay = 0.0
 
     config.evaluate = ml_collections.ConfigDict()
@@ -85,9 +85,10 @@ def get_config():
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
     config.evaluate.split = "test"  # What --mode=evaluate evaluates.
-    config.evaluate.bf = False  # Measure BF, too, on the boundaries; not while training.
-    config.evaluate.bf_background = True  # Class 0 counts in it.
-    config.evaluate.tile = 0  # Cells on a side of the tiles of an image; 0: it stays whole.
-    config.evaluate.flip = False  # Average over the image and its mirror image,
-    config.evaluate.scales = (1.0,)  # and over the image at these scales; not while training.
+    config.evaluate.bf = False  # Also measure BF, on the boundaries; not while training.
+    config.evaluate.bf_background = True  # Whether class 0 counts in BF.
+    config.evaluate.tile = 0  # Cells on a side of the tiles of an image; 0: whole images.
+    # Average over the mirrored image as well, and over these scales; not while training.
+    config.evaluate.flip = False
+    config.evaluate.scales = (1.0,)
     return config

@@ -42,9 +42,9 @@ def select(config, adversary, encoding):
     """Sets the adversary, the encoding and what the paper selected for the two, in place.
 
     The paper writes Eq. 1 with sums over pixels, but these rates fit a mean over the labelled ones,
-    which is what Dilated-8 was published with: both losses are means. Lambda, as in
-    configs/stanford.py, we read as a weight between the sums, where 16 label cells stand against
-    one prediction of the adversary: between means it is a sixteenth.
+    which Dilated-8 was published with: both losses are means. As in configs/stanford.py we read
+    lambda as a weight between the sums, where 16 label cells stand against one prediction of the
+    adversary: between means it is a sixteenth.
     """
     if encoding not in ENCODINGS:
         known = "', '".join(ENCODINGS)

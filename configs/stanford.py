@@ -16,8 +16,8 @@ gave 64.7, 74.5, 51.1 for "standard" and 59.9, 72.3, 47.4 for "printed", one see
 size, 500 updates, five to seven minutes on one CPU core. Expect class accuracy 63.0, pixel accuracy
 74.6 and mean IoU 50.7 for "standard_half", 61.9, 74.1, 49.6 for "printed_half" and 62.4, 74.5, 50.2
 for "adversarial_half" (means of five seeds): the adversary gained nothing here, and the printed one
-lost. Patches of 240 pixels, only flipped, were well ahead of patches of 160, rotated and scaled, in
-one try of each on the validation subset; over a training this short, that is.
+lost. In training this short, patches of 240 pixels that are only flipped were well ahead of patches
+of 160 pixels that are rotated and scaled too, in one try of each on the validation subset.
 """
 
 from segadv_jax.configs import common
@@ -36,7 +36,7 @@ def get_config(arm="adversarial"):
     config.data.train = "+".join(f"subset_{i}" for i in range(7))
     config.data.validation = "subset_7"
 
-    # Ours: Farabet's rate and batch size are not known, and the paper does not print its own.
+    # Ours: neither Farabet et al. nor the paper print a learning rate or a batch size.
     config.train.updates = 10_000
     config.train.batch_size = 4
     config.optimizer.segmenter.learning_rate = 0.02

@@ -3,12 +3,12 @@
     python main.py --config=configs/voc_baseline.py --config.init=dilation8_pascal_voc.caffemodel \\
         --config.data.archives=FOLDER --workdir=runs/voc/baseline
 
-The weights are those that Yu and Koltun released. From a VGG-16 classifier it is
---config.init=vgg:PATH, and without any --config.init=scratch, then best with
---config.segmenter.padding=same; neither is the paper's, and both need larger learning rates and
+The weights are those that Yu and Koltun released. To start from a VGG-16 classifier, use
+--config.init=vgg:PATH; to start from nothing, --config.init=scratch with
+--config.segmenter.padding=same. Neither is the paper's, and both need larger learning rates and
 --config.optimizer.segmenter.clip=1. The paper reports mean IoU 71.79 and mean BF 47.36 on the
-validation set. It was not run here beyond single steps: of one patch of 128 pixels 10 seconds on
-two CPU cores, 9 GiB of memory (python -m pytest -m slow -s tests/test_voc_configs.py).
+validation set. Only single steps were run here: one patch of 128 pixels takes 10 seconds on two CPU
+cores and 9 GiB of memory (python -m pytest -m slow -s tests/test_voc_configs.py).
 """
 
 import ml_collections
@@ -17,11 +17,13 @@ from segadv_jax.configs import common, hyperparameters
 
 
 def get_config(variant=""):
-    """The baseline's configuration, on which those with an adversary build; it has no variants."""
+    """The baseline's configuration; those with an adversary build on it. It has no variants."""
     if variant:
-        raise ValueError(f"configs/voc_baseline.py:{variant}: it has no variants, nor an adversary")
+        raise ValueError(
+            f"configs/voc_baseline.py:{variant}: it has neither variants nor an adversary"
+        )
     config = common.get_config()
-    config.init = ""  # Nothing that one should choose without noticing.
+    config.init = ""  # The starting weights must be named.
     config.data.name = "voc_sbd"
     config.data.train = "train_aug"
     config.data.validation = "val"
@@ -44,10 +46,10 @@ def get_config(variant=""):
     config.adversary.spectral_norm = False
     config.adversary.dtype = "float32"
 
-    # Ours: the paper states none of these. Momentum 0.9 and the penalty are those with which
-    # Dilated-8 was trained, mirror images its only augmentation; patches of 320 pixels are 40 label
-    # cells wide, more than the adversaries' field of view. The adversary's learning rates, of up to
-    # 0.5, are too large for momentum, and without clipping it was seen to stop learning.
+    # Ours: the paper states none of these. Dilated-8 was trained with momentum 0.9, this weight
+    # decay and mirror images only; patches of 320 pixels are 40 label cells wide, more than the
+    # adversaries' field of view. The adversary's learning rates of up to 0.5 are too large for
+    # momentum, and without clipping it was seen to stop learning.
     config.train.batch_size = 8
     config.train.crop = 320
     config.train.updates = 20_000

@@ -6,7 +6,7 @@
 
 Learning rates and lambda are those that the paper selected for each encoding. It reports mean IoU
 and mean BF on the validation set of basic 72.02, 47.19; product 72.04, 47.70; scaling 71.99, 47.85
-(baseline 71.79, 47.36). See configs/voc_baseline.py for the weights to begin with.
+(baseline 71.79, 47.36). See configs/voc_baseline.py for the starting weights.
 """
 
 from segadv_jax.configs import voc_baseline

@@ -6,7 +6,7 @@
 
 Learning rates and lambda are those that the paper selected for each encoding. It reports mean IoU
 and mean BF on the validation set of basic 71.95, 46.97; product 71.97, 47.73; scaling 72.01, 47.43
-(baseline 71.79, 47.36). See configs/voc_baseline.py for the weights to begin with.
+(baseline 71.79, 47.36). See configs/voc_baseline.py for the starting weights.
 """
 
 from segadv_jax.configs import voc_baseline

@@ -6,7 +6,7 @@
 
 Learning rates and lambda are those that the paper selected for each encoding. It reports mean IoU
 and mean BF on the validation set of basic 71.95, 47.58; product 71.87, 46.42; scaling 71.89, 47.14
-(baseline 71.79, 47.36). See configs/voc_baseline.py for the weights to begin with.
+(baseline 71.79, 47.36). See configs/voc_baseline.py for the starting weights.
 """
 
 from segadv_jax.configs import voc_baseline

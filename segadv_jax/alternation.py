@@ -5,11 +5,8 @@ own turns come on top. That makes arms comparable.
 """
 
 import dataclasses
-from typing import Final, Literal
 
-Turn = Literal["standard", "segmenter", "adversary", "both"]
-SEGMENTER: Final = "segmenter"
-ADVERSARY: Final = "adversary"
+SEGMENTER, ADVERSARY = "segmenter", "adversary"
 # The players that each turn updates. A "standard" turn does not even evaluate the adversary.
 PLAYERS: dict[str, tuple[str, ...]] = {
     "standard": (SEGMENTER,),
@@ -27,8 +24,7 @@ class Alternation:
     Attributes:
         schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast"
             (segmenter and adversary take turns at every step) or "slow" (they take turns every
-            `period` steps). "fast" and "slow" begin with the segmenter, which the paper names
-            first.
+            `period` steps). These two begin with the segmenter, which the paper names first.
         period: steps of each player before the other's turn; 500 in the paper's slow scheme.
         pretrain: adversary-only steps before the first turn (the paper's pre-training).
     """
@@ -52,7 +48,7 @@ class Alternation:
         """Steps of one player in a row."""
         return self.period if self.schedule == "slow" else 1
 
-    def turn(self, step: int) -> Turn:
+    def turn(self, step: int) -> str:
         """The turn of step `step`, counted from 0."""
         if step < self.pretrain:
             return "adversary"
@@ -63,7 +59,7 @@ class Alternation:
         return ADVERSARY if (step - self.pretrain) // self._length % 2 else SEGMENTER
 
     def updates(self, step: int) -> dict[str, int]:
-        """Each player's updates before `step`: {"segmenter": int, "adversary": int}."""
+        """Each player's updates before `step`."""
         pretrained, step = min(step, self.pretrain), max(step - self.pretrain, 0)
         if self.schedule == "standard":
             return {SEGMENTER: step, ADVERSARY: 0}

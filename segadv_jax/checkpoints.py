@@ -18,7 +18,8 @@ SEGMENTER, TRAINING = "segmenter", "training"
 class Checkpoints:
     """The checkpoints of a run: the latest, and the best by mean IoU on the validation split.
 
-    A context manager: on leaving it waits until all is written.
+    A context manager: on leaving it waits until all is written. What reads a checkpoint raises an
+    InputError if it cannot be read or has other shapes.
     """
 
     def __init__(self, workdir: Workdir):
@@ -70,10 +71,8 @@ class Checkpoints:
     def save(self, state: TrainState, step: int, mean_iou: float | None = None) -> None:
         """Saves a state in the background, as NumPy arrays: any number of devices can resume it.
 
-        Args:
-            state: after the step.
-            step: its number; a checkpoint that is there already is left alone.
-            mean_iou: on the validation split, by which the best is chosen; None if not measured.
+        The best is chosen by `mean_iou` on the validation split. A checkpoint that is there already
+        is left alone.
         """
         if step in self._manager.all_steps():
             return
@@ -85,11 +84,7 @@ class Checkpoints:
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, state: TrainState, step: int) -> TrainState:
-        """The whole state of `step` as NumPy arrays; `state` gives the shapes.
-
-        Raises:
-            InputError: it cannot be read.
-        """
+        """The whole state of `step` as NumPy arrays; `state` gives the shapes."""
         segmenter, training = _items(_empty(state))
         items = ocp.args.Composite(
             segmenter=ocp.args.StandardRestore(segmenter),
@@ -104,24 +99,12 @@ class Checkpoints:
         return TrainState(training["step"], params, training["opt_state"], average)
 
     def restore_segmenter(self, params: Any, step: int) -> Any:
-        """The segmenter as it is evaluated, whatever it was trained with.
-
-        Args:
-            params: a tree that gives the shapes.
-            step: of the checkpoint.
-
-        Raises:
-            InputError: it cannot be read, or has other shapes.
-        """
+        """The segmenter as it is evaluated, with the shapes of `params`, however it was trained."""
         items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(_empty(params)))
         return self._read(step, items)[SEGMENTER]
 
     def restore_player(self, player: str, step: int) -> Any:
-        """The parameters of "segmenter", as it is evaluated, or "adversary", of whatever shapes.
-
-        Raises:
-            InputError: they cannot be read.
-        """
+        """The parameters of "segmenter", as it is evaluated, or "adversary", of whatever shapes."""
         item, folder = TRAINING, self._manager.directory / str(step)
         if player == "segmenter":
             item = SEGMENTER

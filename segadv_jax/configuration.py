@@ -65,11 +65,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def set_field(config: ConfigDict, override: str) -> None:
-    """Sets the field that "--config.FIELD=VALUE" names, in place.
-
-    Raises:
-        InputError: the configuration has no such field, or the value is of another type.
-    """
+    """Sets the field that "--config.FIELD=VALUE" names, in place."""
     argv, values = ["", override], flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -120,11 +116,7 @@ def fields_of(make: Any) -> tuple[dataclasses.Field, ...]:
 
 
 def recorded(workdir: Workdir) -> ConfigDict:
-    """The configuration of the run in `workdir`, completed.
-
-    Raises:
-        InputError: the folder holds no run, or the file is damaged.
-    """
+    """The configuration of the run in `workdir`, completed."""
     found = workdir.recorded_config()
     if found is None:
         raise InputError(f"--workdir={workdir}: no {workdir.config_path.name} is there; name a run")

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segadv_jax import VOID
-from segadv_jax.models.geometry import AnyArray, CellLabels, CellMaps
+from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
-Probabilities = CellMaps  # The segmenter's.
 Colours = Float[AnyArray, "n h w 3"]  # At the label cells, the segmenter's `colours`.
 Pair = tuple[Float[Array, "n h w encoded"], Float[Array, "n h w encoded"]]  # (real, synthetic)
 
@@ -30,20 +29,20 @@ def zero_void(label_map: CellMaps, label: CellLabels) -> Float[Array, "n h w C"]
     return jnp.where((label != VOID)[..., None], label_map, 0)
 
 
-def basic(probabilities: Probabilities, label: CellLabels, colours: Colours | None = None) -> Pair:
+def basic(probabilities: CellMaps, label: CellLabels, colours: Colours | None = None) -> Pair:
     """*Basic*: the class probabilities as they are against the one-hot ground truth; C channels."""
     del colours
     return one_hot(label, probabilities.shape[-1]), zero_void(probabilities, label)
 
 
-def basic_rgb(probabilities: Probabilities, label: CellLabels, colours: Colours) -> Pair:
+def basic_rgb(probabilities: CellMaps, label: CellLabels, colours: Colours) -> Pair:
     """*Basic* with the image beside it, the paper's optional input (Figure 1); C + 3 channels."""
     colours = zero_void(colours, label)
     real, synthetic = basic(probabilities, label)
     return jnp.concatenate([real, colours], -1), jnp.concatenate([synthetic, colours], -1)
 
 
-def product(probabilities: Probabilities, label: CellLabels, colours: Colours) -> Pair:
+def product(probabilities: CellMaps, label: CellLabels, colours: Colours) -> Pair:
     """*Product*: both maps multiplied with the image, whose mean is near 0.
 
     Of the 3C channels 3c + k is class c times colour k.
@@ -58,10 +57,7 @@ def product(probabilities: Probabilities, label: CellLabels, colours: Colours) -
 
 
 def scaling(
-    probabilities: Probabilities,
-    label: CellLabels,
-    colours: Colours | None = None,
-    tau: float = 0.9,
+    probabilities: CellMaps, label: CellLabels, colours: Colours | None = None, tau: float = 0.9
 ) -> Pair:
     """*Scaling*: the ground truth softened towards the prediction, so that ones do not betray it.
 
@@ -81,10 +77,6 @@ def scaling(
     return zero_void(real, label), zero_void(probabilities, label)
 
 
-Encoding = Callable[[Probabilities, CellLabels, Colours], Pair]
-ENCODINGS: dict[str, Encoding] = {
-    "basic": basic,
-    "basic_rgb": basic_rgb,
-    "product": product,
-    "scaling": scaling,
+ENCODINGS: dict[str, Callable[[CellMaps, CellLabels, Colours], Pair]] = {
+    encoding.__name__: encoding for encoding in (basic, basic_rgb, product, scaling)
 }

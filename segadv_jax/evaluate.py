@@ -88,11 +88,7 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
 def adversary_accuracies(
     config: ConfigDict, workdir: str, trained: Predictor, examples: Split
 ) -> dict[str, float]:
-    """How often the run's adversary is right on whole images, without augmentation.
-
-    Returns:
-        {"accuracy_real", "accuracy_synthetic": float}; empty without an adversary.
-    """
+    """`accuracy_real` and `accuracy_synthetic` on whole images; nothing without an adversary."""
     if not trained.step or config.alternation.schedule == "standard":
         return {}
     setup = experiment.build(config, len(trained.data_set.class_names)).setup
@@ -130,12 +126,9 @@ def accumulate(
         step: of `devices.map_eval_step`.
         params: replicated.
         examples: the split.
-        zeros: the totals before the first batch, {name: number or array}.
+        zeros: the totals before the first batch.
         batch_size: images per step, over all devices; rounded up to a multiple of their number.
         canvas: (height, width) in pixels; that of the split if not given.
-
-    Returns:
-        {name: i64 or f64 array of the shape in `zeros`}.
     """
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     canvas = canvas or examples.canvas()
@@ -163,7 +156,8 @@ def accumulate(
 
 
 def _add(sums, totals):
-    return {name: value + np.asarray(totals[name], value.dtype) for name, value in sums.items()}
+    # NumPy's sum of two numbers is no array.
+    return {k: np.asarray(x + np.asarray(totals[k], x.dtype)) for k, x in sums.items()}
 
 
 def summarize(totals: Sums, class_names: Sequence[str]) -> dict[str, Any]:

@@ -21,12 +21,7 @@ def initialize(
 ) -> TrainState:
     """The state before the first step, the same segmenter for every arm with the same seed.
 
-    Args:
-        setup: of the experiment.
-        seed: of all that is drawn.
-        canvas: (height, width) in pixels that parameters are initialised with; any will do.
-        num_classes: C.
-        init: where the segmenter's parameters come from, see `pretrained`.
+    Parameters are initialised with an image of the `canvas` (height, width): any will do.
 
     Raises:
         InputError: as `pretrained`, or the canvas is too small for the adversary.
@@ -105,9 +100,6 @@ def pretrained(init: str, params: Any, padding: str | None = None) -> Any:
             "vgg:" and the path of those of a VGG-16 classifier, for Dilated-8's front end.
         params: freshly initialised, or their shapes.
         padding: the segmenter's; a warning says if the weights were trained with another.
-
-    Raises:
-        InputError: `init` is empty, or the weights cannot be read or are another network's.
     """
     check_init(init)
     if init == "scratch":

@@ -56,11 +56,7 @@ class Journal:
     ) -> None:
         """Takes in the metrics of a step.
 
-        Args:
-            metrics: of the step.
-            updates: each player's, after the step.
-            position: {"step", "segmenter_updates", "epoch"}, after the step.
-            at_end: whether it is the last one.
+        `updates` are each player's and `position` {"step", "segmenter_updates", "epoch"} after it.
 
         Raises:
             FloatingPointError: a loss is not finite.
@@ -143,10 +139,6 @@ def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
 
 def check_finite(metrics: Sequence[Metrics], updates: int) -> dict[str, float]:
     """The mean of each metric over the steps that report it.
-
-    Args:
-        metrics: of some steps.
-        updates: the segmenter's so far.
 
     Raises:
         FloatingPointError: a mean is not finite; it names the fields to change.

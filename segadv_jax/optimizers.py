@@ -12,13 +12,7 @@ def alternate(
 
     A waiting player's weights, momentum and schedule count all stand still: `update` takes the
     static keyword `turn`. (Gradients of zero would not be enough: momentum still moves weights.)
-
-    Args:
-        segmenter: for `params["segmenter"]`.
-        adversary: for `params["adversary"]`.
-
-    Returns:
-        A transformation of {"segmenter": tree, "adversary": tree}.
+    What is transformed is {"segmenter": tree, "adversary": tree}.
     """
 
     def in_turns_of(player, inner):
@@ -37,37 +31,30 @@ def alternate(
 def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) -> optax.Schedule:
     """A player's learning rate as a function of the number of its own updates.
 
-    Args:
-        learning_rate: the initial one.
-        decay: "constant", "cosine" (to 0) or "poly" (to 0, with power 0.9).
-        updates: over how many updates of this player it decays.
-
-    Raises:
-        ValueError: `decay` is none of these.
+    It decays over this many of them: not at all ("constant"), to 0 ("cosine"), or to 0 with power
+    0.9 ("poly"). Another `decay` raises a ValueError.
     """
     updates = max(updates, 1)
-    if decay == "constant":
-        return optax.constant_schedule(learning_rate)
-    if decay == "cosine":
-        return optax.cosine_decay_schedule(learning_rate, updates)
-    if decay == "poly":
-        return optax.polynomial_schedule(learning_rate, 0.0, 0.9, updates)
-    raise ValueError(f"decay is {decay!r}; known: constant, cosine, poly")
+    known = {
+        "constant": optax.constant_schedule(learning_rate),
+        "cosine": optax.cosine_decay_schedule(learning_rate, updates),
+        "poly": optax.polynomial_schedule(learning_rate, 0.0, 0.9, updates),
+    }
+    if decay not in known:
+        raise ValueError(f"decay is {decay!r}; known: {', '.join(known)}")
+    return known[decay]
 
 
 def sgd(
-    learning_rate: float | optax.Schedule,
+    learning_rate: optax.ScalarOrSchedule,
     momentum: float = 0.0,
     clip: float = 0.0,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent for one player.
+    """Stochastic gradient descent for one player, with heavy-ball momentum.
 
-    Args:
-        learning_rate: a number or a `schedule`.
-        momentum: of the heavy-ball kind; 0 for none.
-        clip: largest global norm of this player's gradient; 0 for no limit.
-        weight_decay: coefficient of the L2 penalty's gradient, added after clipping.
+    `clip` is the largest global norm of this player's gradient; 0 for no limit. `weight_decay` is
+    the coefficient of the L2 penalty's gradient, which is added after clipping.
     """
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),

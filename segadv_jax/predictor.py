@@ -18,14 +18,10 @@ from segadv_jax.workdir import Workdir
 
 
 class Predictor:
-    """A trained segmenter.
+    """A trained segmenter, whose predictions have the classes and colours of the data set.
 
-    Attributes:
-        data_set: whose classes and colours its predictions have.
-        segmenter: module, in the tiles in which it is evaluated.
-        params: its parameters as NumPy arrays.
-        step: that of its checkpoint; 0 for weights that no run trained.
-        views: over which `predict` averages.
+    It is the module in the tiles in which it is evaluated, with its parameters as NumPy arrays, of
+    the checkpoint of `step` (0: of weights that no run trained); `predict` averages over `views`.
     """
 
     def __init__(
@@ -50,14 +46,11 @@ def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
     Without any checkpoint it is the one whose weights `config.init` is the path of: published
     weights are evaluated without training.
 
-    Args:
-        config: of the run.
-        folder: its workdir.
-        views: with the tiles, flips and scales of `config.evaluate`; otherwise it sees whole images
-            as they are.
+    With `views` it predicts on the tiles, flips and scales of `config.evaluate`, otherwise on whole
+    images as they are.
 
     Raises:
-        InputError: the workdir has no checkpoint, or one of another architecture.
+        InputError: the workdir `folder` has no checkpoint, or one of another architecture.
     """
     experiment.check_numbers(config)
     data_set = experiment.load_data(config)

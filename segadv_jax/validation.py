@@ -29,13 +29,6 @@ class Validator:
         validation: Split,
         segmenter: Segmenter,
     ):
-        """
-        Args:
-            config: with `evaluate`.
-            data_set: that the splits are of.
-            training, validation: the splits.
-            segmenter: module.
-        """
         segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
         self._data_set, self._batch_size = data_set, config.evaluate.batch_size
         self._canvas = shared_canvas(training, validation)

@@ -21,14 +21,7 @@ SWATCH = 10
 
 
 def colour(label_map, palette):
-    """Paints class indices.
-
-    Args:
-        label_map: integer[h, w], class indices, 255 = void.
-        palette: u8[C, 3], RGB of each class.
-
-    Returns:
-        u8[h, w, 3]; void is `VOID_COLOUR`.
+    """Paints a label map integer[..., h, w] with a palette u8[C, 3]; void is `VOID_COLOUR`.
 
     Raises:
         ValueError: an index is neither a class of the palette nor void.
@@ -49,14 +42,11 @@ def prediction_grid(images, labels, predictions, probabilities, sizes, palette, 
     """One row an example: image, truth, prediction, then the probability map of each class.
 
     Args:
-        images: u8[n, H, W, 3] RGB; None leaves its column out.
-        labels: integer[n, H, W], 255 = void; None leaves its column out.
+        images, labels: u8[n, H, W, 3] and integer[n, H, W]; None leaves its column out.
         predictions: integer[n, H, W], class indices.
-        probabilities: f32[n, H, W, C] in [0, 1]; drawn in grey, 0 black and 1 white, never
-            rescaled, so that maps can be compared.
-        sizes: i32[n, 2], true height and width in pixels; the padding is not shown.
-        palette: u8[C, 3] RGB.
-        class_names: C strings; they head their columns, beside a swatch of the class's colour.
+        probabilities: f32[n, H, W, C], 0 black and 1 white, never rescaled: maps can be compared.
+        sizes: i32[n, 2], true heights and widths; the padding is not shown.
+        palette, class_names: u8[C, 3] RGB, and what heads the columns of the maps.
 
     Returns:
         u8[h, w, 3], white between the cells.
@@ -73,14 +63,10 @@ def prediction_grid(images, labels, predictions, probabilities, sizes, palette, 
 
 
 def comparison_grid(images, labels, predictions, sizes, palette, class_names):
-    """One row an example: image, truth, then one column of predictions for each arm.
+    """One row an example: image, truth, then one column for each arm of `predictions`.
 
-    Args:
-        images, labels, sizes, palette, class_names: as in `prediction_grid`.
-        predictions: {arm: integer[n, H, W]}, class indices; columns in the order of the mapping.
-
-    Returns:
-        u8[h, w, 3]; a legend of the classes stands above the columns' names.
+    The arguments are as in `prediction_grid`, {arm: integer[n, H, W]} the predictions. A legend of
+    the classes stands above the columns' names.
     """
     given = _given(images, labels, palette)
     columns = given | {name: colour(arm, palette) for name, arm in predictions.items()}
@@ -97,11 +83,9 @@ def curves(
     """Draws one plot for each key, one line for each arm, and writes them to `path`.
 
     Args:
-        histories: {arm: rows of its history.csv}, each row {column: number or text}. Empty and
-            absent values are skipped: validation scores stand in some rows only.
+        histories: {arm: rows of its history.csv}; empty and absent values are skipped.
         path: the picture to write; its folder is made if needed, its suffix chooses the format.
-        keys: columns to draw.
-        x: the column of the horizontal axis.
+        keys: columns to draw, against the column `x`.
 
     Raises:
         ValueError: no arm has a value for one of the keys.
@@ -130,7 +114,7 @@ def save_png(array, path):
     """Writes u8[h, w, 3] RGB or u8[h, w] grey; makes the folder if needed.
 
     Raises:
-        ValueError: the array is not u8. (Pillow would write a float picture as something else.)
+        ValueError: the array is not u8. Pillow would write floats as something else.
     """
     array = np.asarray(array)
     if array.dtype != np.uint8:

@@ -51,7 +51,7 @@ class End(NamedTuple):
 
 
 class Workdir:
-    """The folder of a run."""
+    """The folder of a run. What reads a file raises an InputError if the file is damaged."""
 
     def __init__(self, folder: files.PathLike):
         self.folder = Path(folder)
@@ -75,30 +75,19 @@ class Workdir:
         return any(name.isdigit() for name in os.listdir(self.checkpoints_path))
 
     def recorded_config(self) -> dict[str, Any] | None:
-        """The configuration that the run was started with; None before that.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """The configuration that the run was started with; None before that."""
         remedy = (
             "delete it to have it written again from the configuration given, which must be the "
             "one that the run was started with"
         )
-        try:
-            return files.read_json(self.config_path, remedy)
-        except FileNotFoundError:
-            return None
+        return self._read(self.config_path, remedy)
 
     def record_config(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration."""
         files.write_json(self.config_path, config)
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of the history; empty fields are left out. No rows before the first validation.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """The rows of the history, none before the first validation; empty fields are left out."""
         rows = self._history_rows()
         try:
             return [{name: float(text) for name, text in row.items() if text} for row in rows]
@@ -106,11 +95,7 @@ class Workdir:
             raise files.damaged(self.history_path, error, _MEND_HISTORY) from error
 
     def cut_history(self, step: int) -> None:
-        """Drops the rows after `step`: a run resumed there writes them again.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """Drops the rows after `step`: a run resumed there writes them again."""
         rows = self._history_rows()
         try:
             rows = [row for row in rows if int(row["step"]) <= step]
@@ -144,17 +129,10 @@ class Workdir:
         return self.evaluation_path(name)
 
     def evaluation(self, name: str) -> dict[str, Any] | None:
-        """What an evaluation measured; None if there is none.
-
-        Raises:
-            InputError: the file is damaged, or a measure is missing or no fraction.
-        """
+        """What an evaluation measured; None if there is none."""
         path, remedy = self.evaluation_path(name), "delete it and evaluate again"
-        try:
-            result = files.read_json(path, remedy, (*PAPER_MEASURES, "step"))
-        except FileNotFoundError:
-            return None
-        for measure in PAPER_MEASURES:
+        result = self._read(path, remedy, (*PAPER_MEASURES, "step"))
+        for measure in PAPER_MEASURES if result else ():
             value = result[measure]
             if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
                 raise files.damaged(path, f"{measure} is {value!r}", remedy)
@@ -169,17 +147,18 @@ class Workdir:
         self._end_path.unlink(missing_ok=True)
 
     def end(self) -> End | None:
-        """How training ended; None while it has not.
+        """How training ended; None while it has not."""
+        remedy = "delete it and run the training command again, which writes it"
+        content = self._read(self._end_path, remedy, End._fields)
+        return content and End(*(content[name] for name in End._fields))
 
-        Raises:
-            InputError: the file is damaged.
-        """
-        remedy = "delete it and run the training command again, which writes it anew"
+    @staticmethod
+    def _read(path, remedy, needed=()):
+        """The JSON in a file; None if it is not there."""
         try:
-            content = files.read_json(self._end_path, remedy, End._fields)
+            return files.read_json(path, remedy, needed)
         except FileNotFoundError:
             return None
-        return End(*(content[name] for name in End._fields))
 
     def result(self, split: str = "") -> dict[str, Any] | None:
         """What a run arrived at on a split, by default its test split; None while it is not done.
@@ -188,11 +167,8 @@ class Workdir:
         evaluated on that split.
 
         Returns:
-            The evaluation, and of the validation that selected the checkpoint `segmenter_updates`
-            and `validation_mean_iou`; `split` is its name.
-
-        Raises:
-            InputError: a file of the run is damaged.
+            The evaluation with `split`, its name, and `segmenter_updates` and `validation_mean_iou`
+            of the validation that selected the checkpoint.
         """
         end, config = self.end(), self.recorded_config()
         if end is None or config is None:

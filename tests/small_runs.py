@@ -29,7 +29,10 @@ SMALL = {
 
 
 def small_config(data_dir, arm="adversarial", **overrides):
+    """The configuration of a small run, whose segmenter sees one level of the pyramid only."""
     config = synthetic_config.get_config(arm)
+    config.segmenter.unlock()
+    config.segmenter.levels = 1  # Quick to compile.
     config.update_from_flattened_dict(SMALL | {"data.data_dir": str(data_dir)} | overrides)
     return config
 

@@ -60,6 +60,11 @@ def test_programs_whose_losses_differ_are_not_compared():
             contenders.check_same("both", {"mce": 2.0}, {"mce": wrong})
 
 
+def test_a_pytorch_program_that_fails_is_reported():
+    with pytest.raises(InputError, match="--peer=torch: its process ended"):
+        contenders.Peer({"unknown": 1}, {}, {}, compiled=False)
+
+
 def test_the_table_has_a_dash_for_what_is_not_known():
     fast = {"median": 12.0, "min": 10.0, "max": 14.0}
     rows = {

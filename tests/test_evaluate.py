@@ -24,7 +24,7 @@ def seven(synthetic):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    module = MultiScale(CLASSES, widths=(3, 4, 4), hidden=8)
+    module = MultiScale(CLASSES, widths=(3, 4, 4), hidden=8, levels=1)
     image, size = np.zeros((1, 16, 16, 3), np.float32), np.full((1, 2), 16)
     return module, jax.jit(module.init)(jax.random.key(0), image, size)["params"]
 

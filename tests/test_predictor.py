@@ -1,5 +1,8 @@
 """What a run, or a file of weights, can predict with."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 from small_runs import small_config
@@ -16,7 +19,7 @@ CLASSES = 8
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    """(configuration, workdir, setup); of two checkpoints, which nobody trained, the first is best."""
+    """(configuration, workdir, setup) of a run with two checkpoints, the first of them the best."""
     config, workdir = small_config(data_dir, "standard"), Workdir(tmp_path_factory.mktemp("run"))
     configuration.record(workdir, config)
     setup = experiment.build(config, CLASSES).setup
@@ -37,7 +40,8 @@ def test_a_run_predicts_with_the_checkpoint_that_the_validation_selected(run):
     image, size = batch["image"], batch["size"]
     for loaded, views in ((trained, Views(True, (1.0, 0.5))), (plain, Views())):
         got = loaded.predict(image, size)
-        expected = prediction.predict(params, image, size, setup.segmenter, views)
+        predict = functools.partial(prediction.predict, segmenter=setup.segmenter, views=views)
+        expected = jax.jit(predict)(params, image, size)
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 

@@ -30,7 +30,8 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
     flags += [f"--config.{name}={value}" for name, value in settings.items()]
 
     whole = ["main.py", *flags, f"--workdir={tmp_path / 'whole'}"]
-    assert end_of(start_process(whole))[0] == 0
+    status, _, errors = end_of(start_process(whole))
+    assert status == 0, errors
     # Rounds of three: the eleventh step is the adversary's fifth turn, in the second of its rounds;
     # by then the segmenter has had 6 updates, one into its second epoch of 5. The fifth update was
     # validated on the way, which takes 4 batches.

@@ -54,7 +54,7 @@ def test_a_resized_image_has_the_size_that_it_is_said_to_have():
 
 def test_places_between_pixels_and_beyond_the_border():
     """Of the true image: the canvas goes on, full of something else."""
-    size = np.array([3, 4], np.int32)
+    size = jnp.array([3, 4])
     label = np.full((5, 6), 9, np.uint8)
     label[:3, :4] = np.arange(12).reshape(3, 4)
     image = np.stack([label * 10.0] * 3, -1).astype(np.float32)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from segadv_jax import data
-from segadv_jax.data import pipeline, stanford_background, stanford_splits
+from segadv_jax.data import pipeline, stanford_background
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
 
@@ -256,8 +256,36 @@ def test_of_two_processes_one_prepares_and_both_read(tmp_path):
     assert log.read_text() == "read\n"
 
 
+def test_the_shipped_lists_are_disjoint_and_complete():
+    splits = stanford_background.read_splits()
+    assert list(splits) == ["test"] + [f"subset_{i}" for i in range(8)]
+    assert [len(ids) for ids in splits.values()] == [142] + [72] * 5 + [71] * 3
+    every = sum(splits.values(), [])
+    assert len(set(every)) == 715 == len(every)
+
+
+def assert_drawn_from(ids):
+    """That the shipped lists are drawn from the ids as the module says."""
+    order = np.random.RandomState(2016).permutation(sorted(ids))
+    parts = [order[:142], *np.array_split(order[142:], 8)]
+    splits = stanford_background.read_splits()
+    assert list(splits.values()) == [sorted(part.tolist()) for part in parts]
+
+
+def test_the_shipped_lists_follow_from_their_ids():
+    ids = sum(stanford_background.read_splits().values(), [])
+    assert_drawn_from(ids)
+    with pytest.raises(AssertionError):
+        assert_drawn_from([*ids[:-1], "another"])
+
+
+def test_the_shipped_lists_follow_from_the_official_archive(stanford_archives):
+    with tarfile.open(stanford_archives / ARCHIVE.file_name) as tar:
+        assert_drawn_from([Path(name).stem for name in tar.getnames() if name.endswith(".jpg")])
+
+
 def test_the_official_data_set_has_the_known_statistics(stanford):
-    splits = [stanford.read(name) for name in stanford_splits.read()]
+    splits = [stanford.read(name) for name in stanford_background.read_splits()]
     assert sum(len(split.ids) for split in splits) == 715
     counts = sum(
         np.bincount(decoded(split, i).ravel(), minlength=256)

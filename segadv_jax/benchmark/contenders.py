@@ -160,6 +160,9 @@ class Peer:
         fields, batches: as of `Ours`.
         params: {"segmenter", "adversary": initial parameters}.
         compiled: with torch.compile.
+
+    Raises:
+        InputError: the process has ended, here or in a method.
     """
 
     def __init__(self, fields: Fields, batches: Batches, params: dict[str, Any], compiled: bool):
@@ -167,10 +170,12 @@ class Peer:
         self._connection, theirs = context.Pipe()
         settings = {"fields": fields, "rates": RATES, "momentum": MOMENTUM, "lam": LAM}
         settings |= {"batches": batches, "params": params, "compiled": compiled}
-        self._process = context.Process(target=_serve, args=(theirs, settings), daemon=True)
+        # The settings follow over the pipe: `start` would wait for ever for a process that ends
+        # before it has read them.
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
-        self.version: str = self._receive()
+        self.version: str = self._ask(settings)
 
     def reset(self) -> None:
         self._ask("reset")
@@ -185,20 +190,17 @@ class Peer:
         return peak
 
     def _ask(self, *request):
-        self._connection.send(request)
-        return self._receive()
-
-    def _receive(self):
         try:
+            self._connection.send(request)
             return self._connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise InputError("--peer=torch: its process ended; its message is above") from None
 
 
-def _serve(connection, settings):
+def _serve(connection):
     from segadv_jax.benchmark import torch_peer
 
-    torch_peer.serve(connection, settings)
+    torch_peer.serve(connection)
 
 
 def check_same(kind: str, ours: Losses, theirs: Losses) -> None:

@@ -7,9 +7,7 @@ process of its own, so that threads and memory of the two libraries do not get i
 
 import os
 import time
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,15 +121,11 @@ def _encode(logits, label):
     return real.permute(0, 3, 1, 2).float(), torch.softmax(logits, 1) * labelled[:, None]
 
 
-def serve(connection: Connection, settings: Mapping[str, Any]) -> None:
-    """Answers the requests of `contenders.Peer` over a pipe until it says "end".
-
-    Args:
-        connection: the pipe.
-        settings: {"fields", "batches", "params", "rates", "momentum", "lam", "compiled"}.
-    """
+def serve(connection: Connection) -> None:
+    """Answers the requests of `contenders.Peer`, after its settings, until it says "end"."""
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
+    (settings,) = connection.recv()
     batches = {
         name: [torch.from_numpy(batch[key]) for key in ("image", "label")]
         for name, batch in settings["batches"].items()

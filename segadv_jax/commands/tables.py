@@ -20,7 +20,7 @@ import re
 import sys
 
 from segadv_jax.errors import InputError
-from segadv_jax.report import cells, measured, tables
+from segadv_jax.report import measured, tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
         if name in named:
             raise InputError(f"{text}: there are two of that name; rename one")
         named[name] = workdir
-    contents = cells.tables(*measured.read_all(named, options.split))
+    contents = tables.tables(*measured.read_all(named, options.split))
     page = tables.write(options.out, contents)
     for table in contents:
         for _, _, warning in tables.sources(table):

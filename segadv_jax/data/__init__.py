@@ -1,4 +1,4 @@
-"""Data sets and the batches made of them.
+"""Data sets, their splits, and the batches made of them.
 
 A batch is a dict of NumPy arrays: `image` u8[n,H,W,3] RGB; `label` u8[n,H,W] with 255 = void;
 `size` i32[n,2], the true (height, width) of an image padded at the bottom and right (image 0,
@@ -7,19 +7,19 @@ label 255); `mask` f32[n], 0 for a row that only pads the batch; `id` [n], names
 TensorFlow is imported by the modules of this package that need it, not here.
 """
 
+import abc
+import copy
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
-from segadv_jax.data.examples import Batch, Split
+from segadv_jax.data import order
 from segadv_jax.errors import InputError
-
-__all__ = ["DATA_SETS", "Batch", "DataSet", "Split", "check_split", "load"]
 
 # Hides the start-up notes of TensorFlow's C++ side; its warnings and errors still show. The second
 # switch only stops one more note: reading data needs no oneDNN.
@@ -35,48 +35,114 @@ DATA_SETS = {
     "image_folder": "segadv_jax.data.image_folder",
 }
 
+Batch = dict[str, np.ndarray]
+Canvas = tuple[int, int]  # Height and width.
+
+
+class Split(abc.ABC):
+    """Examples in a fixed order. Which rows make a batch is decided here, for all splits alike.
+
+    `ids` are names; `images` and `labels` are as the subclass says; `sizes` are true (height,
+    width).
+    """
+
+    def __init__(self, ids: list[str], images: list, labels: list, sizes: Int32[np.ndarray, "N 2"]):
+        self.ids, self.images, self.labels, self.sizes = ids, images, labels, sizes
+
+    @abc.abstractmethod
+    def _batches(self, rows: Iterable[np.ndarray], count: int, canvas: Canvas) -> Iterator[Batch]:
+        """The batches of given rows, i64[count] each; every image fits into the canvas.
+
+        A row `order.PADDING` has image 0, label 255, the canvas as size, mask 0 and the id "".
+        """
+
+    def take(self, rows: Iterable[SupportsIndex]) -> "Split":
+        """The split of the examples in `rows`."""
+        rows, part = list(rows), copy.copy(self)
+        for name in ("ids", "images", "labels"):
+            setattr(part, name, [getattr(self, name)[row] for row in rows])
+        part.sizes = self.sizes[np.array(rows, int)]
+        return part
+
+    def canvas(self, multiple: int = 16) -> Canvas:
+        """The size of the largest image, rounded up to a `multiple`."""
+        height, width = -(-self.sizes.max(axis=0) // multiple) * multiple
+        return int(height), int(width)
+
+    def train_batches(
+        self,
+        *,
+        batch_size: int,
+        canvas: Canvas,
+        seed: int,
+        stream: int = 0,
+        start: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
+        """An endless iterator of training batches, the first of which is batch `start`.
+
+        The global batch is that of `order.train_rows`; process p of P gets its contiguous rows from
+        `p * batch_size // P` on.
+
+        Raises:
+            InputError: the processes cannot share a batch evenly, a batch is larger than the split,
+                or an image is larger than the canvas. It is raised at the call.
+        """
+        rows = order.train_rows(len(self.ids), batch_size, seed, stream, start)
+        return self._share(rows, order.process_rows(batch_size, process_index, process_count), canvas)
+
+    def eval_batches(
+        self, *, batch_size: int, canvas: Canvas, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """An iterator that covers every example exactly once, in order; errors as above.
+
+        All processes get the same number of batches, all of the same shape: rows with mask 0 fill
+        up the last one.
+        """
+        mine = order.process_rows(batch_size, process_index, process_count)
+        return self._share(order.eval_rows(len(self.ids), batch_size), mine, canvas)
+
+    def _share(self, rows, mine, canvas):
+        """The batches of one process, which are the rows `mine` of every global batch."""
+        for name, size in zip(self.ids, self.sizes, strict=True):
+            if np.any(size > canvas):
+                raise InputError(
+                    f"the image {name} is {size[0]}x{size[1]} (height x width), larger than the"
+                    f" canvas {canvas[0]}x{canvas[1]}"
+                )
+        return self._batches((batch[mine] for batch in rows), mine.stop - mine.start, canvas)
+
 
 class DataSet(NamedTuple):
-    """A prepared data set.
-
-    Attributes:
-        name: of the data set.
-        splits: the names of its splits.
-        read: from the name of a split to the split. Several are joined with "+". Where TFDS holds
-            the data, its slices work as well, as "train[:22]". Raises an InputError where there is
-            no such split, or an empty one.
-        class_names: of classes 0 .. C-1.
-        palette: the classes' RGB colours.
-    """
+    """A prepared data set; `palette` has the RGB colours of the classes 0 .. C-1."""
 
     name: str
     splits: tuple[str, ...]
-    read: Callable[[str], Split]
+    read_split: Callable[[str], Split]
     class_names: tuple[str, ...]
     palette: UInt8[np.ndarray, "C 3"]
 
+    def read(self, split: str) -> Split:
+        """Reads a split, or several joined with "+".
+
+        Where TFDS holds the data, its slices work as well, as "train[:22]".
+
+        Raises:
+            InputError: there is no such split, or it is empty.
+        """
+        self.check_split(split)
+        return self.read_split(split)
+
     def check_split(self, split: str, field: str = "") -> None:
-        """Raises an InputError that names config.`field` if there is no such split."""
-        check_split(self.name, self.splits, split, field)
-
-
-def check_split(name: str, known: Iterable[str], split: str, field: str = "") -> None:
-    """Raises an InputError if the data set `name`, whose splits are `known`, has no such split.
-
-    Args:
-        name: of the data set.
-        known: its splits.
-        split: the name to check: several joined with "+", or slices as "train[:22]".
-        field: of the configuration, which the error names; empty: none.
-    """
-    known = list(known)
-    for part in split.split("+"):
-        if part.split("[")[0].strip() not in known:
-            where = f"config.{field}: " if field else ""
-            raise InputError(
-                f"{where}the data set {name} has no split {part.strip()!r};"
-                f" known: {', '.join(known)} (join several with +)"
-            )
+        """Raises an InputError that names config.`field`, if given, if there is no such split."""
+        for part in split.split("+"):
+            if part.split("[")[0].strip() not in self.splits:
+                where = f"config.{field}: " if field else ""
+                raise InputError(
+                    f"{where}the data set {self.name} has no split {part.strip()!r};"
+                    f" known: {', '.join(self.splits)} (join several with +)"
+                )
 
 
 def load(name: str, *, archives: str = "", data_dir: str = "", **options: Any) -> DataSet:
@@ -100,10 +166,9 @@ def load(name: str, *, archives: str = "", data_dir: str = "", **options: Any) -
         )
     prepare = importlib.import_module(DATA_SETS[name]).prepare
     taken = inspect.signature(prepare).parameters
-    for option, value in options.items():
-        if value and option not in taken:
+    for option in options.keys() - taken:
+        if options.pop(option):
             raise InputError(
                 f"--config.data.{option} is not an option of the data set {name}; leave it out"
             )
-    options = {option: value for option, value in options.items() if option in taken}
     return prepare(archives=archives, data_dir=data_dir, **options)

@@ -8,9 +8,9 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike, writable_folder
@@ -26,7 +26,7 @@ class Archive(NamedTuple):
 
 
 def find(archive: Archive, folder: PathLike, data_dir: PathLike) -> Path:
-    """Returns the path of `archive`, which is in `folder` or, if that is empty, downloaded.
+    """The path of `archive`, which is in `folder` or, if that is empty, downloaded.
 
     Downloads go to `data_dir`/downloads and are kept there.
 
@@ -45,12 +45,6 @@ def find(archive: Archive, folder: PathLike, data_dir: PathLike) -> Path:
     return path
 
 
-def find_beside(file_name: str, folder: PathLike) -> Path | None:
-    """The path of an archive that may lie in `folder`, or None; it cannot be downloaded."""
-    path = Path(folder).expanduser() / file_name
-    return path if folder and path.is_file() else None
-
-
 def _download(archive: Archive, folder: Path) -> Path:
     # Imported only here: finding, locking and reading archives needs no TensorFlow.
     from segadv_jax.data.cpu_tensorflow import tfds
@@ -59,7 +53,10 @@ def _download(archive: Archive, folder: Path) -> Path:
     try:
         # TFDS keeps such a note beside each file that it has downloaded.
         if not any(archive.url in note.read_text() for note in folder.glob("*.INFO.json")):
-            _check_network(archive.url)
+            # Fails at once where there is no network: TFDS would retry for two minutes.
+            request = urllib.request.Request(archive.url, method="HEAD")
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(request, timeout=30).close()
         return Path(manager.download(archive.url))
     except (OSError, tfds.download.DownloadError) as error:
         reason = str(error).split("\n")[0]
@@ -69,15 +66,8 @@ def _download(archive: Archive, folder: Path) -> Path:
         ) from error
 
 
-def _check_network(url: str) -> None:
-    """Raises OSError at once where there is no network: TFDS would retry for two minutes."""
-    request = urllib.request.Request(url, method="HEAD")
-    with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(request, timeout=30).close()
-
-
 def key(archive: Archive, path: PathLike, *more: str) -> str:
-    """Returns a short name for the content of `path`: changed archives get another key.
+    """A short name for the content of `path`: changed archives get another key.
 
     It covers the archive's official name, its size, its SHA-256 and the strings `more`.
     """
@@ -87,78 +77,55 @@ def key(archive: Archive, path: PathLike, *more: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-class Members:
-    """The members of an archive in memory, by name."""
+class Members(dict[str, bytes | tuple[int, int]]):
+    """The members of the archive `path`: the content of each, or its (offset, size) in the file."""
 
-    def __init__(self, path: PathLike, members: Mapping[str, Any]):
-        self.path, self._members = path, members
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._members
+    path: PathLike
 
     def read(self, name: str) -> bytes:
         """The content of a member; an InputError names the archive if it has no such member."""
         if name not in self:
             raise InputError(f"{self.path} holds no {name}: it is incomplete; fetch it again")
-        return self._content(self._members[name], name)
-
-    def _content(self, member: Any, name: str) -> bytes:
-        del name
-        return member
-
-
-class StoredMembers(Members):
-    """The members of a tar archive that is not compressed: they need not fit in memory.
-
-    Raises:
-        InputError: the archive is damaged or cut off.
-    """
-
-    def __init__(self, path: PathLike):
-        try:
-            with tarfile.open(path, "r:") as tar:
-                places = {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise damaged(path, error) from error
-        super().__init__(path, places)
-
-    def _content(self, member: tuple[int, int], name: str) -> bytes:
-        start, size = member
+        content = self[name]
+        if isinstance(content, bytes):
+            return content
+        offset, size = content
         with open(self.path, "rb") as file:
-            file.seek(start)
+            file.seek(offset)
             content = file.read(size)
         if len(content) < size:
-            raise damaged(self.path, f"it ends within {name}")
+            raise _damaged(self.path, f"it ends within {name}")
         return content
 
 
-def read_tar(path: PathLike, wanted: Callable[[str], bool]) -> Members:
-    """Reads the members of a tar archive for whose name `wanted(name)` is true.
+def read_tar(
+    path: PathLike, wanted: Callable[[str], bool] = bool, *, stored: bool = False
+) -> Members:
+    """The members of a tar archive for whose name `wanted(name)` is true, read to its end.
 
-    The archive is read to its end.
+    With `stored` the archive is not compressed, and the members' content is read when it is asked
+    for: it need not fit in memory.
 
     Raises:
         InputError: the archive is damaged or cut off.
     """
+    members = Members()
+    members.path = path
     try:
-        with tarfile.open(path) as tar:
-            members = (member for member in tar if member.isfile() and wanted(member.name))
-            return Members(path, {m.name: _extracted(tar, m) for m in members})
+        with tarfile.open(path, "r:" if stored else "r") as tar:
+            for member in tar:
+                if not member.isfile() or not wanted(member.name):
+                    continue
+                if stored:
+                    members[member.name] = member.offset_data, member.size
+                else:
+                    members[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise damaged(path, error) from error
+        raise _damaged(path, error) from error
+    return members
 
 
-def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None, "only files are extracted"
-    return file.read()
-
-
-def damaged(path: PathLike, reason: object) -> InputError:
-    """The InputError about an archive that cannot be read, for the `reason` given."""
+def _damaged(path: PathLike, reason: object) -> InputError:
     reason = str(reason).partition("\n")[0].rstrip(":")
     return InputError(
         f"the archive {path} ({os.path.getsize(path)} bytes) is damaged or incomplete"

@@ -5,25 +5,18 @@ batches are those that `pipeline` makes of the same images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import UInt8
 
 from segadv_jax import VOID
-from segadv_jax.data import DataSet, check_split
-from segadv_jax.data.examples import Batch, Split
+from segadv_jax.data import Batch, Canvas, DataSet, Split
 from segadv_jax.data.order import PADDING
 from segadv_jax.errors import InputError
 
 
 class Arrays(Split):
-    """A split in memory, decoded.
-
-    Args:
-        ids: names.
-        images: of each example u8[H,W,3], RGB.
-        labels: of each example u8[H,W], 255 = void.
+    """A split in memory, decoded: images u8[H,W,3] and labels u8[H,W].
 
     Raises:
         InputError: an image or a label is not uint8, or the two differ in size.
@@ -36,20 +29,10 @@ class Arrays(Split):
                     f"the image {name} is {image.dtype}{list(image.shape)} and its label"
                     f" {label.dtype}{list(label.shape)}: give uint8[H,W,3] and uint8[H,W]"
                 )
-        super().__init__(ids, np.array([label.shape for label in labels], np.int32).reshape(-1, 2))
-        self.images, self.labels = images, labels
+        sizes = np.array([label.shape for label in labels], np.int32).reshape(-1, 2)
+        super().__init__(ids, images, labels, sizes)
 
-    def take(self, rows: Iterable[SupportsIndex]) -> "Arrays":
-        rows = list(rows)
-        return Arrays(
-            [self.ids[row] for row in rows],
-            [self.images[row] for row in rows],
-            [self.labels[row] for row in rows],
-        )
-
-    def _batches(
-        self, rows: Iterable[np.ndarray], count: int, canvas: tuple[int, int]
-    ) -> Iterator[Batch]:
+    def _batches(self, rows: Iterable[np.ndarray], count: int, canvas: Canvas) -> Iterator[Batch]:
         for batch_rows in rows:
             batch: Batch = {
                 "image": np.zeros((count, *canvas, 3), np.uint8),
@@ -60,10 +43,9 @@ class Arrays(Split):
             }
             for i, row in enumerate(batch_rows):
                 if row != PADDING:
-                    height, width = self.sizes[row]
+                    height, width = batch["size"][i] = self.sizes[row]
                     batch["image"][i, :height, :width] = self.images[row]
                     batch["label"][i, :height, :width] = self.labels[row]
-                    batch["size"][i] = height, width
             yield batch
 
 
@@ -73,17 +55,9 @@ def data_set(
     class_names: tuple[str, ...],
     palette: UInt8[np.ndarray, "C 3"],
 ) -> DataSet:
-    """A data set of splits in memory; several are joined with "+".
+    """A data set of splits in memory; see `DataSet`."""
 
-    Args:
-        name: of the data set, for error messages.
-        splits: of each name the examples.
-        class_names: of classes 0 .. C-1.
-        palette: the classes' RGB colours.
-    """
-
-    def read(split: str) -> Arrays:
-        check_split(name, splits, split)
+    def read_split(split: str) -> Arrays:
         if "[" in split:
             raise InputError(f"the data set {name} has no slices such as {split!r}; name a split")
         parts = [splits[part.strip()] for part in split.split("+")]
@@ -93,4 +67,4 @@ def data_set(
             [label for part in parts for label in part.labels],
         )
 
-    return DataSet(name, tuple(splits), read, class_names, palette)
+    return DataSet(name, tuple(splits), read_split, class_names, palette)

@@ -5,5 +5,3 @@ import tensorflow_datasets as tfds
 
 tf.config.set_visible_devices([], "GPU")
 tfds.disable_progress_bar()
-
-__all__ = ["tf", "tfds"]

@@ -12,10 +12,9 @@
 Everything is read and checked before anything is written. All problems are reported together.
 """
 
-import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,50 +31,33 @@ SHARES = (0.7, 0.85)  # Where the validation and the test images begin.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 REPORTED = 20  # Problems that an error lists.
 
-Splits = dict[str, list[str]]
-
-
-@dataclasses.dataclass(eq=False)
-class Config(tfds.core.BuilderConfig):
-    """The folder; `name` identifies its content."""
-
-    folder: str = ""
-
 
 class ImageFolder(builders.Builder):
     """Images and labels as they are in the folder."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    encoding = "png"
 
     def _info(self):
-        return self.dataset_info_from_configs(
-            description=__doc__,
-            features=builders.features("png"),
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return super()._info(metadata=tfds.core.MetadataDict())
 
-    def _split_generators(self, dl_manager):
-        del dl_manager  # Nothing to download.
-        folder = Path(self.builder_config.folder)
-        splits, class_names = check(folder)
-        self.info.metadata["class_names"] = class_names
-        return {split: self._generate_examples(folder, names) for split, names in splits.items()}
+    def examples(self):
+        folder = self.builder_config.source
+        splits, self.info.metadata["class_names"] = check(folder)
+        return {split: _examples(folder, names) for split, names in splits.items()}
 
-    def _generate_examples(self, folder, names):
-        images = {path.stem: path for path in _images(folder)}
-        for name in names:
-            image, _ = _read_image(images[name])
-            yield name, builders.example(name, image, _read_label(folder, name))
+
+def _examples(folder, names):
+    images = {path.stem: path for path in _images(folder)}
+    for name in names:
+        image, _ = _read_image(images[name])
+        yield builders.example(name, image, _read_label(folder, name))
 
 
 def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
-    """Returns the prepared data set.
+    """Returns the prepared data set of the folder `archives`.
 
-    Args:
-        archives: the folder.
-        data_dir: where prepared data is kept, by the names, sizes and times of the files: a change
-            in the folder is noticed.
+    Prepared data is kept by the names, sizes and times of the files: a change in the folder is
+    noticed.
 
     Raises:
         InputError: there is no such folder, or something is wrong with what it holds.
@@ -87,31 +69,47 @@ def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
             "segadv_jax/data/image_folder.py describes"
         )
     folder = folder.resolve()
-    config = Config(name=_key(folder), folder=str(folder))
-    builder = builders.prepare(ImageFolder, data_dir=builders.folder(data_dir), config=config)
+    config = builders.Config(name=_key(folder), source=folder)
+    builder = builders.prepare(ImageFolder, builders.folder(data_dir), config)
     class_names = tuple(builder.info.metadata["class_names"])
     return pipeline.data_set(builder, class_names, builders.voc_palette(len(class_names)))
 
 
-def check(folder: Path) -> tuple[Splits, list[str]]:
-    """Reads the whole folder.
+def _key(folder):
+    """A short name for the folder's content, by the names, sizes and times of its files."""
+    digest = hashlib.sha256(str(folder).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            line = f"{path.relative_to(folder)}\n{status.st_size}\n{status.st_mtime_ns}\n"
+            digest.update(line.encode())
+    return digest.hexdigest()[:16]
 
-    Returns:
-        ({split: names}, class names).
+
+def check(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Reads the whole folder and returns {split: names} and the names of the classes.
 
     Raises:
         InputError: lists every image or label that is missing, unreadable, of different sizes, or
             with a class that does not exist, and what is wrong with the lists.
     """
-    images = {path.stem: path for path in _images(folder)}
-    splits, problems = _splits(folder, images)
-    problems += _duplicates(folder)
-    class_names, used = _class_names(folder), set()
-    for name in sorted({name for names in splits.values() for name in names}):
+    paths = _images(folder)
+    images = {path.stem: path for path in paths}
+    splits, problems = _read_splits(folder, images)
+    problems += [f"images/ has {name} twice" for name in _twice(path.stem for path in paths)]
+    class_names, used = _read_class_names(folder), set()
+    for name in sorted(set().union(*splits.values())):
         try:
-            used |= _check_example(folder, name, images, class_names)
+            if name not in images:
+                raise InputError(f"a list names images/{name}.*, which does not exist")
+            _, size = _read_image(images[name])
+            label = _read_label(folder, name)
         except InputError as error:
             problems.append(str(error))
+            continue
+        classes = set(np.unique(label).tolist()) - {VOID}
+        problems += _check_label(f"labels/{name}.png", label.shape, size, classes, class_names)
+        used |= classes
     if not problems:  # Only then are all labels known.
         problems += _check_classes(class_names, used)
     if problems:
@@ -121,27 +119,23 @@ def check(folder: Path) -> tuple[Splits, list[str]]:
     return splits, class_names or [f"class {index}" for index in sorted(used)]
 
 
-def _check_example(folder, name, images, class_names):
-    """The classes in an example's label; an InputError says what is wrong with it."""
-    if name not in images:
-        raise InputError(f"a list names images/{name}.*, which does not exist")
-    _, size = _read_image(images[name])
-    label = _read_label(folder, name)
+def _twice(names):
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _check_label(member, shape, size, classes, class_names):
+    """What is wrong with a label of given shape and classes, as a list of problems."""
     problems = []
-    if label.shape != size:
+    if shape != size:
         problems.append(
-            f"labels/{name}.png is {label.shape[0]}x{label.shape[1]} (height x width), its "
-            f"image {size[0]}x{size[1]}"
+            f"{member} is {shape[0]}x{shape[1]} (height x width), its image {size[0]}x{size[1]}"
         )
-    used = set(np.unique(label).tolist()) - {VOID}
-    if class_names and used and max(used) >= len(class_names):
+    if class_names and max(classes, default=0) >= len(class_names):
         problems.append(
-            f"labels/{name}.png has class {max(used)}, but classes.txt names only classes 0 to "
+            f"{member} has class {max(classes)}, but classes.txt names only classes 0 to "
             f"{len(class_names) - 1}"
         )
-    if problems:
-        raise InputError("; ".join(problems))
-    return used
+    return problems
 
 
 def _check_classes(class_names, used):
@@ -158,16 +152,10 @@ def _check_classes(class_names, used):
     ]
 
 
-def _duplicates(folder):
-    """The names that several images have, as a list of problems."""
-    names = [path.stem for path in _images(folder)]
-    return [f"images/ has {name} twice" for name in sorted(set(names)) if names.count(name) > 1]
-
-
-def _splits(folder, images):
+def _read_splits(folder, images):
     """({split: names}, problems) of the lists, or of a draw if there are no lists."""
     lists = {split: folder / f"{split}.txt" for split in SPLITS}
-    given = {split: _lines(path) for split, path in lists.items() if path.is_file()}
+    given = {split: _read_lines(path) for split, path in lists.items() if path.is_file()}
     if given:
         return given, _check_lists(given)
     if len(images) < len(SPLITS):
@@ -175,21 +163,13 @@ def _splits(folder, images):
         return {}, [
             f"images/ itself holds {len(images)} images ({known}), but at least three are needed"
         ]
-    return _draw(images), []
-
-
-def _draw(names: Iterable[str]) -> Splits:
-    """Shares at least three names out to the splits.
-
-    They are ordered by a digest of the name: with a new image nearly all others stay where they
-    are.
-    """
-    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    # Ordered by a digest of the name: with a new image nearly all others stay where they are.
+    order = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
     begin, end = (round(share * len(order)) for share in SHARES)
     end = min(max(end, begin + 1), len(order) - 1)
     begin = min(begin, end - 1)
     parts = order[:begin], order[begin:end], order[end:]
-    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
+    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}, []
 
 
 def _check_lists(given):
@@ -197,15 +177,14 @@ def _check_lists(given):
     problems = [f"{split}.txt names no image" for split, names in given.items() if not names]
     problems += [f"{split}.txt is missing" for split in SPLITS[:2] if split not in given]
     for split, names in given.items():
-        twice = sorted({name for name in names if names.count(name) > 1})
-        problems += [f"{split}.txt names {name} twice" for name in twice]
+        problems += [f"{split}.txt names {name} twice" for name in _twice(names)]
         for other in SPLITS[: SPLITS.index(split)]:
             both = sorted(set(names) & set(given.get(other, ())))
             problems += [f"{name} is in both {other}.txt and {split}.txt" for name in both]
     return problems
 
 
-def _lines(path):
+def _read_lines(path):
     """The lines of a text file that are not blank."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows writes a mark first.
@@ -214,30 +193,28 @@ def _lines(path):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _class_names(folder):
+def _read_class_names(folder):
     """The lines of classes.txt; none if there is no such file."""
     path = folder / "classes.txt"
     if not path.is_file():
         return []
-    names = _lines(path)
+    names = _read_lines(path)
     if not 2 <= len(names) < VOID:
         raise InputError(f"{path} names {len(names)} classes: give 2 to {VOID - 1}, one per line")
-    if len(set(names)) < len(names):
+    if _twice(names):
         raise InputError(f"{path} names a class twice")
     return names
 
 
 def _images(folder):
-    """The paths of the images, sorted."""
-    paths = [
-        path for path in sorted((folder / "images").iterdir()) if path.suffix.lower() in SUFFIXES
-    ]
-    return [path for path in paths if not path.name.startswith(".")]  # macOS leaves such files.
+    """The paths of the images, sorted. macOS leaves files that begin with a dot."""
+    paths = sorted((folder / "images").iterdir())
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
 
 
 def _read_image(path):
     """(the image as JPEG or PNG bytes, (height, width)), turned as its EXIF data says."""
-    try:
+    with builders.readable(f"images/{path.name}"):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
@@ -246,33 +223,17 @@ def _read_image(path):
                 if opened.getexif().get(0x0112, 1) == 1:  # Its orientation.
                     return content, (opened.height, opened.width)
             return builders.png(np.array(upright.convert("RGB"))), (upright.height, upright.width)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"images/{path.name} is not a readable image ({error})") from error
 
 
 def _read_label(folder, name):
     """u8[H,W], the class indices of an example."""
-    path = f"labels/{name}.png"
-    try:
-        with Image.open(folder / path) as opened:
-            label, mode = np.array(opened), opened.mode
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path} is not a readable image ({error})") from error
+    member = f"labels/{name}.png"
+    if not (folder / member).exists():
+        raise InputError(f"{member} is missing")
+    with builders.readable(member), Image.open(folder / member) as opened:
+        label, mode = np.array(opened), opened.mode
     if mode not in ("L", "P") or label.dtype != np.uint8:
         raise InputError(
-            f"{path} has mode {mode}: save class indices as 8-bit grey values or with a palette"
+            f"{member} has mode {mode}: save class indices as 8-bit grey values or with a palette"
         )
     return label
-
-
-def _key(folder):
-    """A short name for the folder's content, by the names, sizes and times of its files."""
-    digest = hashlib.sha256(str(folder).encode())
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            line = f"{path.relative_to(folder)}\n{status.st_size}\n{status.st_mtime_ns}\n"
-            digest.update(line.encode())
-    return digest.hexdigest()[:16]

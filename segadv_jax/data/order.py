@@ -1,5 +1,6 @@
 """Which image is where: in which batch, in which row, on which process. No images, only numbers."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ PADDING = -1  # Stands for no image; it fills up the last batch of an evaluation
 
 
 def permutation(n: int, seed: int, epoch: int, stream: int) -> Int64[np.ndarray, " n"]:
-    """Returns the order of one epoch.
+    """The order of one epoch.
 
     `stream` separates independent orders of one run that share a seed. RandomState is used
     because NumPy has frozen its stream: the order is the same under every NumPy version.
@@ -40,39 +41,31 @@ def check_batch_size(n: int, batch_size: int) -> None:
 
 
 def train_rows(n: int, batch_size: int, seed: int, stream: int, start: int) -> Iterator[np.ndarray]:
-    """Yields forever the rows i64[batch_size] of batch `start`, `start` + 1, ...
+    """The rows i64[batch_size] of batch `start`, `start` + 1, ... without end.
 
     Batch b of epoch e is `permutation(n, seed, e, stream)[b * batch_size : (b + 1) * batch_size]`;
     the remainder of an epoch is dropped. Of what comes before `start`, only the order of its epoch
-    is computed.
-
-    Raises:
-        InputError: a batch is larger than the split, or not positive.
+    is computed. Errors are those of `check_batch_size`, at the call.
     """
     check_batch_size(n, batch_size)
-    return _rows(n, batch_size, seed, stream, start)
-
-
-def _rows(n, batch_size, seed, stream, start):
-    epoch, batch = divmod(start, n // batch_size)
-    while True:
-        order = permutation(n, seed, epoch, stream)
-        for first in range(batch * batch_size, n - batch_size + 1, batch_size):
-            yield order[first : first + batch_size]
-        epoch, batch = epoch + 1, 0
+    per_epoch = n // batch_size
+    epoch, batch = divmod(start, per_epoch)
+    orders = (permutation(n, seed, e, stream) for e in itertools.count(epoch))
+    batches = (order[: per_epoch * batch_size].reshape(-1, batch_size) for order in orders)
+    return itertools.islice(itertools.chain.from_iterable(batches), batch, None)
 
 
 def eval_rows(n: int, batch_size: int) -> Int64[np.ndarray, "batches batch_size"]:
-    """Returns rows that cover 0 .. n - 1 once, then `PADDING`."""
+    """Rows that cover 0 .. n - 1 once, then `PADDING`."""
     rows = np.arange(-(-n // batch_size) * batch_size)
     return np.where(rows < n, rows, PADDING).reshape(-1, batch_size)
 
 
 def process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
-    """Returns the slice of a global batch that belongs to one process.
+    """The slice of a global batch that belongs to one process.
 
     Raises:
-        InputError: a batch that the processes cannot share evenly.
+        InputError: the processes cannot share a batch evenly.
     """
     if batch_size < 1 or batch_size % process_count:
         raise InputError(

@@ -7,52 +7,33 @@ step k goes straight to its batch: what comes before is neither read nor decoded
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 
 from segadv_jax import VOID
-from segadv_jax.data import DataSet, check_split
+from segadv_jax.data import Batch, Canvas, DataSet, Split
 from segadv_jax.data.builders import png
 from segadv_jax.data.cpu_tensorflow import tf, tfds
-from segadv_jax.data.examples import Batch, Split
 from segadv_jax.data.order import PADDING
 from segadv_jax.errors import InputError
 
+# A padding row is one black pixel with a void label, which is padded to the canvas like any image.
+_BLANK_IMAGE = png(np.zeros((1, 1, 3), np.uint8))
+_BLANK_LABEL = png(np.full((1, 1), VOID, np.uint8))
+_SIGNATURE = (
+    tf.TensorSpec((), tf.string),
+    tf.TensorSpec((), tf.string),
+    tf.TensorSpec((2,), tf.int32),
+    tf.TensorSpec((), tf.float32),
+    tf.TensorSpec((), tf.string),
+)
+
 
 class Encoded(Split):
-    """A split in memory, encoded.
+    """A split in memory, encoded: images are JPEG or PNG files, labels one-channel PNG files."""
 
-    Args:
-        ids: names.
-        images: of each example a JPEG or PNG file.
-        labels: of each example a one-channel PNG file.
-        sizes: (height, width) of each example.
-    """
-
-    def __init__(
-        self,
-        ids: list[str],
-        images: list[bytes],
-        labels: list[bytes],
-        sizes: Int32[np.ndarray, "N 2"],
-    ):
-        super().__init__(ids, sizes)
-        self.images, self.labels = images, labels
-
-    def take(self, rows: Iterable[SupportsIndex]) -> "Encoded":
-        rows = list(rows)
-        return Encoded(
-            [self.ids[row] for row in rows],
-            [self.images[row] for row in rows],
-            [self.labels[row] for row in rows],
-            self.sizes[np.array(rows, int)],
-        )
-
-    def _batches(
-        self, rows: Iterable[np.ndarray], count: int, canvas: tuple[int, int]
-    ) -> Iterator[Batch]:
+    def _batches(self, rows: Iterable[np.ndarray], count: int, canvas: Canvas) -> Iterator[Batch]:
         def examples():
             for row in itertools.chain.from_iterable(rows):
                 if row == PADDING:
@@ -60,21 +41,9 @@ class Encoded(Split):
                 else:
                     yield self.images[row], self.labels[row], self.sizes[row], 1.0, self.ids[row]
 
-        dataset = tf.data.Dataset.from_generator(
-            examples,
-            output_signature=(
-                tf.TensorSpec((), tf.string),
-                tf.TensorSpec((), tf.string),
-                tf.TensorSpec((2,), tf.int32),
-                tf.TensorSpec((), tf.float32),
-                tf.TensorSpec((), tf.string),
-            ),
-        )
-        dataset = dataset.map(
-            lambda *example: _decode(*example, canvas=canvas),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        dataset = tf.data.Dataset.from_generator(examples, output_signature=_SIGNATURE)
+        decode = functools.partial(_decode, canvas=canvas)
+        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         dataset = dataset.batch(count).prefetch(tf.data.AUTOTUNE)
         return (
             batch | {"id": np.array([name.decode() for name in batch["id"]])}
@@ -83,7 +52,7 @@ class Encoded(Split):
 
 
 def _decode(image, label, size, mask, name, *, canvas):
-    """Decodes one example and pads it to `canvas` (height, width) at the bottom and right."""
+    """Decodes one example and pads it to the canvas at the bottom and right."""
     # TensorFlow's default DCT is faster, but its pixels differ between machines.
     # The op behind decode_jpeg decodes PNG as well.
     image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
@@ -91,31 +60,12 @@ def _decode(image, label, size, mask, name, *, canvas):
     below, right = canvas[0] - tf.shape(label)[0], canvas[1] - tf.shape(label)[1]
     image = tf.pad(image, [[0, below], [0, right], [0, 0]])
     label = tf.pad(label, [[0, below], [0, right]], constant_values=VOID)
-    return {
-        "image": tf.ensure_shape(image, (*canvas, 3)),
-        "label": tf.ensure_shape(label, canvas),
-        "size": size,
-        "mask": mask,
-        "id": name,
-    }
-
-
-# A padding row is one black pixel with a void label, which is padded to the canvas like any image.
-_BLANK_IMAGE = png(np.zeros((1, 1, 3), np.uint8))
-_BLANK_LABEL = png(np.full((1, 1), VOID, np.uint8))
+    image, label = tf.ensure_shape(image, (*canvas, 3)), tf.ensure_shape(label, canvas)
+    return {"image": image, "label": label, "size": size, "mask": mask, "id": name}
 
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
-    """Reads a split of a prepared TFDS builder into memory, in its stored order.
-
-    Args:
-        builder: with the features of `builders.features`.
-        split: a name, or several joined as in "subset_0+subset_1"; TFDS slices work as well.
-
-    Raises:
-        InputError: a split that the data set does not have, or an empty one.
-    """
-    check_split(builder.name, builder.info.splits, split)
+    """Reads a split of a prepared builder into memory, in its stored order; see `DataSet.read`."""
     skip = tfds.decode.SkipDecoding()
     try:
         examples = builder.as_dataset(

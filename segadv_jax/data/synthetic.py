@@ -1,5 +1,7 @@
 """The synthetic data set: drawn scenes, nothing to download, prepared in seconds."""
 
+import functools
+
 import numpy as np
 from jaxtyping import UInt8
 
@@ -22,40 +24,34 @@ PALETTE = np.array(
 SPLITS = {"train": 512, "validation": 64, "test": 128}
 SEED = 2016
 
-# Raise it with every change of what is drawn: prepared data is kept per version.
-GENERATOR_VERSION = "1.0.0"
-
 
 class Synthetic(builders.Builder):
-    """Example `index` of split number `split` is drawn from RandomState([SEED, split, index])."""
+    """Drawn scenes, losslessly encoded."""
 
-    VERSION = tfds.core.Version(GENERATOR_VERSION)
+    # Raise it with every change of what is drawn: prepared data is kept per version.
+    VERSION = tfds.core.Version("1.0.0")
+    about = scenes.__doc__
+    encoding = "png"
 
-    def _info(self):
-        return self.dataset_info_from_configs(
-            description=scenes.__doc__,
-            features=builders.features("png"),
-            disable_shuffling=True,
-        )
+    def examples(self):
+        return {
+            split: map(functools.partial(_encoded, split), range(count))
+            for split, count in SPLITS.items()
+        }
 
-    def _split_generators(self, dl_manager):
-        del dl_manager  # Nothing to download.
-        return {split: self._generate_examples(split) for split in SPLITS}
 
-    def _generate_examples(self, split):
-        for index in range(SPLITS[split]):
-            image, label = example(split, index)
-            name = f"{split}_{index:04d}"
-            yield name, builders.example(name, builders.png(image), label)
+def _encoded(split, index):
+    image, label = example(split, index)
+    return builders.example(f"{split}_{index:04d}", builders.png(image), label)
 
 
 def example(split: str, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
-    """Draws an example, its image and its label; the same for the same arguments."""
+    """Draws an image and its label from RandomState([SEED, number of the split, index])."""
     return scenes.draw(np.random.RandomState([SEED, list(SPLITS).index(split), index]))
 
 
 def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
     """Returns the prepared data set; `archives` is not looked at, as there are none."""
     del archives
-    builder = builders.prepare(Synthetic, data_dir=builders.folder(data_dir))
+    builder = builders.prepare(Synthetic, builders.folder(data_dir))
     return pipeline.data_set(builder, scenes.CLASS_NAMES, PALETTE)

@@ -11,10 +11,10 @@ Hariharan et al., Semantic contours from inverse detectors, ICCV 2011. Splits:
 - `test`: images without labels, if the archive of the challenge's test set lies beside the others.
 """
 
-import dataclasses
 import io
+import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import scipy.io
@@ -22,16 +22,7 @@ from PIL import Image
 
 from segadv_jax import VOID
 from segadv_jax.data import DataSet, builders, pipeline
-from segadv_jax.data.archives import (
-    Archive,
-    Members,
-    StoredMembers,
-    find,
-    find_beside,
-    key,
-    read_tar,
-)
-from segadv_jax.data.cpu_tensorflow import tfds
+from segadv_jax.data.archives import Archive, find, key, read_tar
 from segadv_jax.errors import InputError
 
 VOC = Archive(
@@ -62,91 +53,48 @@ _SBD_LABEL, _SBD_LIST = f"{_SBD_ROOT}/cls/{{}}.mat", f"{_SBD_ROOT}/{{}}.txt"
 Lists = dict[str, list[str]]
 
 
-@dataclasses.dataclass(eq=False)
-class Config(tfds.core.BuilderConfig):
-    """The paths of the archives (`test` may be empty); `name` identifies their content."""
-
-    voc: str = ""
-    sbd: str = ""
-    test: str = ""
-    allow_partial: bool = False
-
-
 class VocSbd(builders.Builder):
     """Images as published; labels 0..20 and 255 for void."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    homepage = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 
-    def _info(self):
-        return self.dataset_info_from_configs(
-            description=__doc__,
-            features=builders.features("jpeg"),
-            homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager  # The archives are at hand: their digests name the config.
-        config = self.builder_config
-        voc = StoredMembers(config.voc)
-        sbd = read_tar(config.sbd, lambda name: name.endswith((".mat", "train.txt", "val.txt")))
+    def examples(self):
+        voc_path, sbd_path, test_path, allow_partial = self.builder_config.source
+        voc = read_tar(voc_path, stored=True)
+        sbd = read_tar(sbd_path, lambda name: name.endswith((".mat", "train.txt", "val.txt")))
         sources = _sources(voc, sbd)
-        check_complete({split: len(part) for split, part in sources.items()}, config.allow_partial)
-        if config.test:
-            test = StoredMembers(config.test)
-            sources["test"] = [_Source(name, test, test, "") for name in _list(test, _LIST, "test")]
-        return {split: self._generate_examples(part) for split, part in sources.items()}
-
-    def _generate_examples(self, sources):
-        for source in sources:
-            yield source.name, _example(source)
+        check_complete({split: len(part) for split, part in sources.items()}, allow_partial)
+        if test_path:
+            test = read_tar(test_path, stored=True)
+            sources["test"] = [(name, test, test, None) for name in _list(test, _LIST, "test")]
+        return {split: itertools.starmap(_example, part) for split, part in sources.items()}
 
 
-class _Source(NamedTuple):
-    """Where an example is: the archives of its image and of its label.
-
-    `label` is the name of the label's member, empty for an example without a label.
-    """
-
-    name: str
-    images: Members
-    labels: Members
-    label: str
-
-
-def _sources(voc: Members, sbd: Members) -> dict[str, list[_Source]]:
-    """Of each split the examples that both archives hold."""
+def _sources(voc, sbd):
+    """Of each split the arguments of `_example`, for what both archives hold."""
     voc_ids = {part: _list(voc, _LIST, part) for part in ("train", "val")}
     sbd_ids = {part: _list(sbd, _SBD_LIST, part) for part in ("train", "val")}
     by_voc = {*voc_ids["train"], *voc_ids["val"]}
-    sources: dict[str, list[_Source]] = {}
+    sources = {}
     for split, names in derive_splits(voc_ids, sbd_ids).items():
         sources[split] = []
         for name in names:
             if name in by_voc and split != "val_full":
-                source = _Source(name, voc, voc, _LABEL.format(name))
+                labels, label = voc, _LABEL.format(name)
             else:
-                source = _Source(name, voc, sbd, _SBD_LABEL.format(name))
-            if _IMAGE.format(name) in voc and source.label in source.labels:
-                sources[split].append(source)
+                labels, label = sbd, _SBD_LABEL.format(name)
+            if _IMAGE.format(name) in voc and label in labels:
+                sources[split].append((name, voc, labels, label))
     return sources
 
 
-def _list(archive: Members, path: str, part: str) -> list[str]:
+def _list(archive, path, part):
     """The ids in one of an archive's lists."""
     return archive.read(path.format(part)).decode().split()
 
 
 def derive_splits(voc: Lists, sbd: Lists) -> Lists:
-    """The ids of each split from the lists of both archives.
-
-    Args:
-        voc: {"train": ids, "val": ids} of VOC's segmentation task.
-        sbd: {"train": ids, "val": ids} of SBD.
-
-    Returns:
-        {"train_aug", "train", "val", "val_full": sorted ids}.
-    """
+    """The sorted ids of each split from the lists "train" and "val" of both archives."""
     val, by_sbd = set(voc["val"]), {*sbd["train"], *sbd["val"]}
     return {
         "train_aug": sorted((by_sbd | set(voc["train"])) - val),
@@ -157,11 +105,9 @@ def derive_splits(voc: Lists, sbd: Lists) -> Lists:
 
 
 def check_complete(numbers: Mapping[str, int], allow_partial: bool) -> None:
-    """Raises an InputError that says what the full data set has more, unless a part is allowed.
+    """Raises an InputError that says what splits lack, given their numbers of examples.
 
-    Args:
-        numbers: {split: number of its examples}.
-        allow_partial: whether a part will do, as long as no split is empty.
+    With `allow_partial` a part will do, as long as no split is empty.
     """
     short = [
         f"{split} has {number:,} of {IMAGES[split]:,}"
@@ -181,64 +127,45 @@ def check_complete(numbers: Mapping[str, int], allow_partial: bool) -> None:
 def prepare(*, archives: str = "", data_dir: str = "", allow_partial: bool = False) -> DataSet:
     """Returns the prepared data set.
 
-    Args:
-        archives: folder with VOC's and SBD's archives and, for the split `test`, that of the test
-            set; empty: VOC and SBD are downloaded.
-        data_dir: where prepared data is kept.
-        allow_partial: whether incomplete archives will do.
+    `archives` is the folder of VOC's and SBD's archives and, for the split `test`, that of the test
+    set. If it is empty, VOC and SBD are downloaded.
 
     Raises:
         InputError: an archive is missing, damaged, or incomplete although that is not allowed.
     """
     folder = builders.folder(data_dir)
     voc, sbd = (find(archive, archives, folder) for archive in (VOC, SBD))
-    test = find_beside(TEST, archives)
-    names = [key(SBD, sbd), *([key(Archive(TEST, ""), test)] if test else [])]
-    config = Config(
-        name=key(VOC, voc, *names),
-        voc=str(voc),
-        sbd=str(sbd),
-        test=str(test or ""),
-        allow_partial=allow_partial,
-    )
-    builder = builders.prepare(VocSbd, data_dir=folder, config=config)
+    keys, test = [key(SBD, sbd)], Path(archives).expanduser() / TEST if archives else None
+    if test and test.is_file():
+        keys.append(key(Archive(TEST, ""), test))
+    else:
+        test = None
+    config = builders.Config(name=key(VOC, voc, *keys), source=(voc, sbd, test, allow_partial))
+    builder = builders.prepare(VocSbd, folder, config)
     # Once more: the data may have been prepared when a part was allowed.
     numbers = {name: split.num_examples for name, split in builder.info.splits.items()}
     check_complete(numbers, allow_partial)
     return pipeline.data_set(builder, CLASS_NAMES, PALETTE)
 
 
-def _example(source):
-    """The example; all of it is void if it has no label."""
-    label = None
-    if source.label:
-        where = f"{source.labels.path}: {source.label}"
-        decode = _sbd_label if source.label.endswith(".mat") else _voc_label
-        label = _checked(where, decode(where, source.labels.read(source.label)))
-    member = _IMAGE.format(source.name)
-    where = f"{source.images.path}: {member}"
-    return builders.checked_example(where, source.name, source.images.read(member), label)
+def _example(name, images, labels, label):
+    """The example with the member `label` of `labels`, or all void if that is None."""
+    classes = _read_label(f"{labels.path}: {label}", labels.read(label)) if label else None
+    image = _IMAGE.format(name)
+    return builders.checked_example(f"{images.path}: {image}", name, images.read(image), classes)
 
 
-def _voc_label(where, content):
-    """A palette PNG's indices, not the colours that most decoders make of them."""
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return np.array(opened)
-    except OSError as error:
-        raise InputError(f"{where} is not a readable image ({error})") from error
-
-
-def _sbd_label(where, content):
-    """The label map in a MATLAB file."""
-    try:
-        return np.asarray(scipy.io.loadmat(io.BytesIO(content))["GTcls"]["Segmentation"][0, 0])
-    except Exception as error:  # SciPy raises whatever its parser meets.
-        raise InputError(f"{where} is not a readable annotation ({error!r})") from error
-
-
-def _checked(where, label):
-    """The label, if it is u8[H,W] of known classes; otherwise an InputError."""
+def _read_label(where, content):
+    """u8[H,W] from a MATLAB file or a PNG: its indices, not the colours of its palette."""
+    if where.endswith(".mat"):
+        try:
+            file = scipy.io.loadmat(io.BytesIO(content))
+            label = np.asarray(file["GTcls"]["Segmentation"][0, 0])
+        except Exception as error:  # SciPy raises whatever its parser meets.
+            raise InputError(f"{where} is not a readable annotation ({error!r})") from error
+    else:
+        with builders.readable(where), Image.open(io.BytesIO(content)) as opened:
+            label = np.array(opened)
     if label.ndim != 2 or label.dtype != np.uint8:
         raise InputError(f"{where} is not a map of class indices but {label.dtype}{label.shape}")
     wrong = label[(label >= len(CLASS_NAMES)) & (label != VOID)]

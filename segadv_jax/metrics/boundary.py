@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Float32, Int32, Integer, UInt8, UInt32
+from jaxtyping import Array, Float, Float32, Integer, UInt8
 
 from segadv_jax import VOID
-
-AnyArray = Array | np.ndarray
+from segadv_jax.shapes import AnyArray, Sizes
 
 PIXELS = 5  # Theta in the smallest image of a data set.
 BORDERS = ("outside", "ignore")
@@ -42,7 +41,7 @@ class Tolerance(NamedTuple):
     radius: int
 
     @classmethod
-    def of(cls, sizes: Integer[AnyArray, "images 2"]) -> "Tolerance":
+    def of(cls, sizes: Sizes) -> "Tolerance":
         """The tolerance in a data set whose images have these true sizes."""
         diagonals = np.sum(np.square(np.asarray(sizes, np.int64)), -1)
         smallest, largest = int(np.min(diagonals)), int(np.max(diagonals))
@@ -57,7 +56,7 @@ class Tolerance(NamedTuple):
 def boundary_f(
     prediction: Integer[AnyArray, "n H W"],
     label: UInt8[AnyArray, "n H W"],
-    size: Integer[AnyArray, "n 2"],
+    size: Sizes,
     *,
     num_classes: int,
     tolerance: Tolerance,
@@ -69,18 +68,11 @@ def boundary_f(
     belong to no class in either map, and boundary points beside them do not count. A point is
     matched if the other map has one of the same class strictly nearer than theta.
 
-    Args:
-        prediction: classes.
-        label: classes, 255 = void; void beyond the true size.
-        size: true sizes.
-        num_classes: C.
-        tolerance: theta.
-        border: "outside": beyond the image is another class, and a mask that touches the image's
-            border has boundary points there; "ignore": it has none there.
+    With the `border` "outside", beyond the image is another class, and a mask that touches the
+    image's border has boundary points there; with "ignore" it has none there.
 
-    Returns:
-        F: 0 where a class is missing in the prediction, NaN where it has no boundary point in the
-        ground truth.
+    F is 0 where a class is missing in the prediction, NaN where it has no boundary point in the
+    ground truth.
     """
 
     def one(prediction, label, size):
@@ -103,15 +95,9 @@ def boundary_f(
 
 
 def image_sums(f: Float[AnyArray, "n C"], first: int = 0) -> dict[str, Float32[Array, "..."]]:
-    """Sums over the images of a batch.
+    """Sums over the images of a batch, of the means over an image's classes, and by class.
 
-    Args:
-        f: of `boundary_f`.
-        first: the first class that counts in an image's mean: 1 leaves the background out.
-
-    Returns:
-        {"sum", "squares", "images": f32[], of the means over an image's classes; "class_sum",
-        "class_images": f32[C]}.
+    `first` is the first class that counts in an image's mean: 1 leaves the background out.
     """
     known = ~jnp.isnan(f)
     f = jnp.where(known, f, 0)
@@ -127,15 +113,9 @@ def image_sums(f: Float[AnyArray, "n C"], first: int = 0) -> dict[str, Float32[A
 
 
 def measures(totals: Mapping[str, Any], border: str = "outside") -> dict[str, Any]:
-    """BF over a data set from the sums of its images.
+    """BF from the totals "bf_<border>_<name of image_sums>"; NaN where there are no images.
 
-    Args:
-        totals: {"bf_<border>_<name of image_sums>": number or array}.
-        border: one of BORDERS.
-
-    Returns:
-        {"mean_bf", "std_bf": float, over images; "bf": f64[C], means over the images of a class},
-        NaN where there are no images.
+    Its mean and deviation are over images, "bf" over the images of a class.
     """
     sums = {k: np.asarray(totals[f"bf_{border}_{k}"], np.float64) for k in _SUMS}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -145,12 +125,11 @@ def measures(totals: Mapping[str, Any], border: str = "outside") -> dict[str, An
     return {"mean_bf": float(mean), "std_bf": float(np.sqrt(variance)), "bf": by_class}
 
 
-def _points(classes: Int32[Array, "H W"], border: str) -> Int32[Array, "H W"]:
+def _points(classes, border):
     """The class at its boundary points, -1 elsewhere."""
     around = jnp.pad(classes, 1, constant_values=_OUTSIDE)
     height, width = classes.shape
-    keep: Any = True
-    differs: Any = False
+    keep, differs = True, False
     for row, column in ((0, 1), (2, 1), (1, 0), (1, 2)):
         neighbour = lax.dynamic_slice(around, (row, column), (height, width))
         other = neighbour != classes
@@ -161,13 +140,7 @@ def _points(classes: Int32[Array, "H W"], border: str) -> Int32[Array, "H W"]:
     return jnp.where((classes >= 0) & differs & keep, classes, -1)
 
 
-def _matched(
-    points: Int32[Array, "H W"],
-    others: Int32[Array, "H W"],
-    reach: Integer[Array, ""],
-    num_classes: int,
-    radius: int,
-) -> tuple[Float32[Array, " C"], Integer[Array, " C"]]:
+def _matched(points, others, reach, num_classes, radius):
     """Part of a class's `points` with one of `others` within reach, and the number of points."""
     near = _dilate(_words(others, num_classes), reach, radius)
     index = jnp.maximum(points, 0)
@@ -179,25 +152,22 @@ def _matched(
     return counts[:, 1] / jnp.maximum(number, 1), number
 
 
-def _words(points: Int32[Array, "H W"], num_classes: int) -> UInt32[Array, "K H W"]:
+def _words(points, num_classes):
     """Bit c % 32 of word c // 32 says whether a point of class c lies there."""
     words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
     bit = jnp.uint32(1) << (points % _BITS).astype(jnp.uint32)
     return jnp.where(words == (points // _BITS)[None], bit[None], jnp.uint32(0))
 
 
-def _dilate(
-    words: UInt32[Array, "K H W"], reach: Integer[Array, ""], radius: int
-) -> UInt32[Array, "K H W"]:
+def _dilate(words, reach, radius):
     """The bits of all places whose squared distance is `reach` or less."""
     _, height, width = words.shape
     wide = jnp.pad(words, [(0, 0), (0, 0), (radius, radius)])
 
     def widen(step, rows):
         """Row of the table: the bits within `step` columns to either side."""
-        left, right = (
-            lax.dynamic_slice_in_dim(wide, radius + shift, width, 2) for shift in (-step, step)
-        )
+        starts = (radius + shift for shift in (-step, step))
+        left, right = (lax.dynamic_slice_in_dim(wide, start, width, 2) for start in starts)
         return rows.at[step].set(rows[step - 1] | left | right)
 
     rows = jnp.zeros((radius + 1, *words.shape), jnp.uint32).at[0].set(words)

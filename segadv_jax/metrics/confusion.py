@@ -4,26 +4,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Integer, UInt8
+from jaxtyping import Array, Int32, Integer, UInt8
 
 from segadv_jax import VOID
+from segadv_jax.shapes import AnyArray
 
 
 def confusion_matrix(
-    prediction: Integer[Array | np.ndarray, "*shape"],
-    label: UInt8[Array | np.ndarray, "*shape"],
-    num_classes: int,
+    prediction: Integer[AnyArray, "*s"], label: UInt8[AnyArray, "*s"], num_classes: int
 ) -> Int32[Array, "C C"]:
-    """Counts pixels by true and predicted class; void pixels count nowhere.
-
-    Args:
-        prediction: classes in 0..C-1.
-        label: classes, 255 = void.
-        num_classes: C.
-
-    Returns:
-        Counts, row = true class, column = predicted class.
-    """
+    """Counts pixels by true (row) and predicted class (column); void pixels count nowhere."""
     index = label.astype(jnp.int32) * num_classes + prediction
     # Void pixels fall into one bin past the end, which is cut off.
     index = jnp.where(label == VOID, num_classes**2, index)
@@ -31,17 +21,12 @@ def confusion_matrix(
     return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
-def measures(confusion: Integer[Array | np.ndarray, "C C"]) -> dict[str, Any]:
-    """The paper's three measures (Section 4; IoU as PASCAL VOC defines it).
+def measures(confusion: Integer[AnyArray, "C C"]) -> dict[str, Any]:
+    """The paper's three measures (Section 4; IoU as PASCAL VOC defines it), and the IoU by class.
 
-    Args:
-        confusion: counts, row = true class.
-
-    Returns:
-        {"pixel_accuracy", "class_accuracy", "mean_iou": float, "iou": f64[C]}. The class accuracy
-        is the mean recall over the classes that occur in the ground truth. The IoU of a class that
-        occurs neither there nor in the predictions is NaN and left out of the mean. Without a
-        labelled pixel all are NaN.
+    The class accuracy is the mean recall over the classes that occur in the ground truth. The IoU
+    of a class that occurs neither there nor in the predictions is NaN and left out of the mean.
+    Without a labelled pixel all are NaN.
     """
     counts = np.asarray(confusion, np.float64)
     right, true, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
@@ -55,6 +40,6 @@ def measures(confusion: Integer[Array | np.ndarray, "C C"]) -> dict[str, Any]:
         }
 
 
-def _mean(values: Float[np.ndarray, " C"]) -> float:
+def _mean(values):
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

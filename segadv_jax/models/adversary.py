@@ -1,9 +1,7 @@
 """Adversaries: networks that tell ground-truth label maps from a segmenter's (Section 3.2)."""
 
 import functools
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,27 +9,18 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.models.contracts import AdversaryModule
-from segadv_jax.models.geometry import (
-    AnyArray,
-    CellLabels,
-    CellMaps,
-    Images,
-    Pixels,
-    Sizes,
-    count_cells,
-    inside,
-    shrink,
-)
-from segadv_jax.models.layers import DTYPES, Conv, max_pool
+from segadv_jax.models.contracts import Adversary, Verdicts
+from segadv_jax.models.geometry import Pixels, count_cells, inside, shrink
+from segadv_jax.models.layers import DTYPES, Conv, check_fields, max_pool
 from segadv_jax.models.preprocessing import local_contrast_normalize
+from segadv_jax.shapes import AnyArray, CellLabels, CellMaps, Images, Sizes
 
 _he_normal = nn.initializers.he_normal()
 # Uniform within 1 / sqrt(fan-in): what Torch's convolutions begin with unless told otherwise.
 _torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-class TwoBranch(AdversaryModule):
+class TwoBranch(Adversary):
     """The adversary for Stanford Background (Figure 1 of the paper and of its supplement).
 
     The label map and the locally contrast-normalised RGB image pass through a branch each; both
@@ -44,8 +33,6 @@ class TwoBranch(AdversaryModule):
         label_features: channels of the label branch.
         image_features: channels of the image branch, which is pooled after each of its two layers.
         fused_features: channels after the fusion; the first two layers are pooled.
-        branch_kernel: kernel of both branches.
-        fused_kernel: kernel after the fusion.
         stride: the segmenter's, a multiple of 4: area means bring the image to four times the
             resolution of the label maps.
         spectral_norm: divide each kernel by its largest singular value (`layers.Conv`).
@@ -76,9 +63,7 @@ class TwoBranch(AdversaryModule):
         conv = functools.partial(Conv, kernel_init=_he_normal, spectral_norm=self.spectral_norm)
 
         def convs(name, widths, kernel):
-            return [
-                conv(features, kernel, name=f"{name}{i}") for i, features in enumerate(widths, 1)
-            ]
+            return [conv(maps, kernel, name=f"{name}{i}") for i, maps in enumerate(widths, 1)]
 
         self.image = convs("image", self.image_features, self.branch_kernel)
         self.label = conv(self.label_features, self.branch_kernel)
@@ -94,16 +79,9 @@ class TwoBranch(AdversaryModule):
         return x
 
     def judge(
-        self,
-        label_map: CellMaps,
-        embedded: Float[AnyArray, "n _ _ features"],
-        size: Sizes,
-    ) -> Float[Array, "n rows columns 1"]:
-        """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
-
-        Raises:
-            ValueError: the label map has another number of cells than the image.
-        """
+        self, label_map: CellMaps, embedded: Float[AnyArray, "n _ _ features"], size: Sizes
+    ) -> Verdicts:
+        """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4)."""
         if embedded.shape[:3] != label_map.shape[:3]:
             raise ValueError(
                 f"This adversary takes label maps at stride {self.stride}: "
@@ -119,34 +97,17 @@ class TwoBranch(AdversaryModule):
         return self.prediction(x, size)
 
 
-POOL: Literal["pool"] = "pool"
-Layer = tuple[int, int] | Literal["pool"]
-# Supplement, Table 1: (kernel, maps) of each convolution, top to bottom.
-FIELDS_OF_VIEW: dict[str, Sequence[Layer]] = {
-    "largefov": (
-        *((3, 96), (3, 128), (3, 128), POOL),
-        *((3, 256), (3, 256), POOL),
-        *((3, 512), (3, 2)),
-    ),
-    "smallfov": (
-        *((3, 96), (1, 128), POOL),
-        *((3, 256), (1, 256), POOL),
-        *((3, 512), (1, 2)),
-    ),
-    "largefov_light": (
-        *((3, 96), (3, 128), (3, 128), POOL),
-        *((3, 128), (3, 128), POOL),
-        *((3, 256), (3, 2)),
-    ),
-    "smallfov_light": (
-        *((3, 96), (1, 128), POOL),
-        *((3, 128), (1, 128), POOL),
-        *((3, 256), (1, 2)),
-    ),
+Stages = Sequence[Sequence[tuple[int, int]]]
+# Supplement, Table 1: (kernel, maps) of each convolution, top to bottom; a pooling between stages.
+FIELDS_OF_VIEW: dict[str, Stages] = {
+    "largefov": (((3, 96), (3, 128), (3, 128)), ((3, 256), (3, 256)), ((3, 512), (3, 2))),
+    "smallfov": (((3, 96), (1, 128)), ((3, 256), (1, 256)), ((3, 512), (1, 2))),
+    "largefov_light": (((3, 96), (3, 128), (3, 128)), ((3, 128), (3, 128)), ((3, 256), (3, 2))),
+    "smallfov_light": (((3, 96), (1, 128)), ((3, 128), (1, 128)), ((3, 256), (1, 2))),
 }
 
 
-class FieldOfView(AdversaryModule):
+class FieldOfView(Adversary):
     """The adversaries for PASCAL VOC 2012 (supplement, Table 1): they see the label map alone.
 
     ReLU after every convolution but the last, which has a map for "synthetic" and one for "ground
@@ -159,8 +120,7 @@ class FieldOfView(AdversaryModule):
     a rate of 0.1.
 
     Attributes:
-        layers: one of `FIELDS_OF_VIEW`.
-        stride: the segmenter's.
+        stages: one of `FIELDS_OF_VIEW`.
         padding: "same", zeros at the true border, or "valid": no prediction sees beyond the border,
             and the cells near it belong to no block.
         width: factor on all numbers of maps but the last. 1 is the paper's network.
@@ -168,7 +128,7 @@ class FieldOfView(AdversaryModule):
         dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
     """
 
-    layers: Sequence[Layer]
+    stages: Stages
     stride: int = 8
     padding: str = "same"
     width: float = 1.0
@@ -176,17 +136,12 @@ class FieldOfView(AdversaryModule):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for field, known in (("padding", ("same", "valid")), ("dtype", tuple(DTYPES))):
-            value = getattr(self, field)
-            if value not in known:
-                raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
-        if not 0 < self.width < math.inf:
-            raise ValueError(f"width is {self.width}: set it above 0, to a finite number")
+        check_fields(self, padding=("same", "valid"), dtype=DTYPES)
         super().__post_init__()
 
     @property
     def block(self) -> int:
-        return 2 ** list(self.layers).count(POOL)
+        return 2 ** (len(self.stages) - 1)
 
     @property
     def field_of_view(self) -> int:
@@ -199,16 +154,12 @@ class FieldOfView(AdversaryModule):
 
     def _border(self) -> int:
         """Label cells that a prediction sees on each side of its block."""
-        border, jump = 0, 1
-        for layer in self.layers:
-            if layer == POOL:
-                jump *= 2
-            else:
-                border += jump * (layer[0] // 2)
-        return border
+        return sum(
+            2**i * (kernel // 2) for i, stage in enumerate(self.stages) for kernel, _ in stage
+        )
 
     def _predictions(self, cells: Pixels) -> Pixels:
-        """Number of predictions along `cells`, an int or an integer array, without padding."""
+        """Number of predictions along `cells` without padding."""
         return (cells - self.field_of_view) // self.block + 1
 
     def block_labels(self, label: CellLabels, size: Sizes) -> UInt8[AnyArray, "n rows columns"]:
@@ -219,53 +170,38 @@ class FieldOfView(AdversaryModule):
         """
         if self.padding == "same":
             return label
-        border, predictions = self._border(), [self._predictions(side) for side in label.shape[1:]]
-        cells = jnp.asarray(label)
-        for axis, count in enumerate(predictions, 1):
-            cells = lax.slice_in_dim(cells, border, border + self.block * count, axis=axis)
+        border, cells = self._border(), jnp.asarray(label)
+        for axis, side in ((1, label.shape[1]), (2, label.shape[2])):
+            end = border + self.block * self._predictions(side)
+            cells = lax.slice_in_dim(cells, border, end, axis=axis)
         blocks = self._predictions(count_cells(size, self.stride))
         return jnp.where(inside(self.block * blocks, cells.shape[1:])[..., 0], cells, VOID)
 
     @nn.compact
-    def judge(
-        self, label_map: CellMaps, embedded: None, size: Sizes
-    ) -> Float[Array, "n rows columns 1"]:
+    def judge(self, label_map: CellMaps, embedded: None, size: Sizes) -> Verdicts:
         """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
 
         Without padding there is one prediction less for every 4 cells by which the field of view
-        exceeds the block.
-
-        Raises:
-            ValueError: the map is too small to be judged without padding.
+        exceeds the block, and too small a map raises a ValueError.
         """
         del embedded
-        if min(label_map.shape[1:3]) < self.least_cells:
-            height, width = label_map.shape[1:3]
+        height, width = label_map.shape[1:3]
+        if min(height, width) < self.least_cells:
             raise ValueError(
                 f"a label map of {height}x{width} cells is too small for this adversary without "
                 f"padding, which sees {self.field_of_view}x{self.field_of_view}"
             )
-        dtype, same = DTYPES[self.dtype], self.padding == "same"
-        size = count_cells(size, self.stride)
-        x, number = jnp.asarray(label_map, dtype), 0
-        convolutions = sum(layer != POOL for layer in self.layers)
-        for layer in self.layers:
-            if layer == POOL:
-                x, size = max_pool(x, size if same else None), count_cells(size, 2)
-                continue
-            (kernel, features), number = layer, number + 1
-            if number < convolutions:
-                features = max(1, round(self.width * features))
-            x = Conv(
-                features,
-                kernel,
-                padding=self.padding.upper(),
-                kernel_init=_torch_uniform,
-                spectral_norm=self.spectral_norm,
-                dtype=dtype,
-                name=f"conv{number}",
-            )(x, size)
-            if number < convolutions:
-                x = nn.relu(x)
+        dtype, padding, size = DTYPES[self.dtype], self.padding, count_cells(size, self.stride)
+        conv = functools.partial(
+            Conv, kernel_init=_torch_uniform, spectral_norm=self.spectral_norm, dtype=dtype
+        )
+        x, number, total = jnp.asarray(label_map, dtype), 0, sum(map(len, self.stages))
+        for pooled, stage in enumerate(self.stages):
+            if pooled:
+                x, size = max_pool(x, size if padding == "same" else None), count_cells(size, 2)
+            for number, (kernel, maps) in enumerate(stage, number + 1):
+                features = maps if number == total else max(1, round(self.width * maps))
+                x = conv(features, kernel, padding=padding.upper(), name=f"conv{number}")(x, size)
+                x = x if number == total else nn.relu(x)
         synthetic, real = jnp.split(x.astype(jnp.float32), 2, -1)
         return real - synthetic

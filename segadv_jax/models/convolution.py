@@ -10,7 +10,7 @@ pixels, are matrix products as well.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ _OF_TILES, _OF_KERNEL, _OF_PRODUCTS = 2.0, 1.0, 1.5
 
 Maps = Float[Array, "n H W I"]
 Kernel = Float[Array, "kh kw I O"]
+Matrix = Float32[np.ndarray, "_ _"]
 Pads = Sequence[tuple[int, int]]  # ((above, below), (left, right)), pixels of zeros.
 
 
@@ -39,13 +40,8 @@ def convolve(
     """Convolution of stride 1 (cross-correlation, as is usual in networks).
 
     Which algorithm computes it depends on the shapes and on the platform that the program is
-    compiled for; results agree within the rounding of float32.
-
-    Args:
-        x: maps.
-        kernel: of the same type.
-        dilation: distance in pixels between neighbouring taps of the kernel.
-        padding: "SAME", "VALID" or explicit.
+    compiled for; results agree within the rounding of float32. `dilation` is the distance in pixels
+    between neighbouring taps; the padding is "SAME", "VALID" or explicit.
     """
     reach = [dilation * (side - 1) + 1 for side in kernel.shape[:2]]
     if isinstance(padding, str):
@@ -58,13 +54,9 @@ def convolve(
 
 def xla_convolve(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
     """XLA's own convolution; the arguments are those of `convolve`, the padding explicit."""
+    axes = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, 1),
-        padding,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (1, 1), padding, rhs_dilation=(dilation, dilation), dimension_numbers=axes
     )
 
 
@@ -79,9 +71,7 @@ def prefers_tiles(
     if min(out) < 1:
         return False
     step = TILE + 1 - kh, TILE + 1 - kw
-    tiles = (
-        n * dilation**2 * math.prod(-(-o // (dilation * s)) for o, s in zip(out, step, strict=True))
-    )
+    tiles = n * dilation**2 * math.prod(_counts(out, step, dilation))
     cost = _OF_TILES * tiles * (TILE**2 * inputs + math.prod(step) * outputs)
     cost += _OF_KERNEL * 2 * kh * kw * inputs * outputs
     cost += _OF_PRODUCTS * 2 * tiles * inputs * outputs
@@ -91,12 +81,9 @@ def prefers_tiles(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _by_platform(x, kernel, dilation, padding):
     # The platform that is compiled for decides, not the default backend of this host.
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(tiled, dilation=dilation, padding=padding),
-        default=functools.partial(xla_convolve, dilation=dilation, padding=padding),
-    )
+    fields = {"dilation": dilation, "padding": padding}
+    tiles, plain = (functools.partial(f, **fields) for f in (tiled, xla_convolve))
+    return lax.platform_dependent(x, kernel, cpu=tiles, default=plain)
 
 
 def _forward(x, kernel, dilation, padding):
@@ -105,14 +92,12 @@ def _forward(x, kernel, dilation, padding):
 
 
 def _backward(dilation, padding, inputs, cotangent):
-    def pull(algorithm: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
-        def gradients(x, kernel, cotangent):
-            convolution = functools.partial(algorithm, dilation=dilation, padding=padding)
-            return jax.vjp(convolution, x, kernel)[1](cotangent)
+    def gradients(algorithm, x, kernel, cotangent):
+        convolution = functools.partial(algorithm, dilation=dilation, padding=padding)
+        return jax.vjp(convolution, x, kernel)[1](cotangent)
 
-        return gradients
-
-    return lax.platform_dependent(*inputs, cotangent, cpu=pull(tiled), default=pull(xla_convolve))
+    tiles, plain = (functools.partial(gradients, f) for f in (tiled, xla_convolve))
+    return lax.platform_dependent(*inputs, cotangent, cpu=tiles, default=plain)
 
 
 _by_platform.defvjp(_forward, _backward)
@@ -123,14 +108,14 @@ def tiled(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array,
     kh, kw, inputs, outputs = kernel.shape
     height, width = _output_shape(x.shape, kernel.shape, dilation, padding)
     step = TILE + 1 - kh, TILE + 1 - kw
-    tiles = [-(-o // (dilation * s)) for o, s in zip((height, width), step, strict=True)]
+    tiles = _counts((height, width), step, dilation)
     # One step of zeros after the tiles' own: the last tile overlaps a part of it.
     room = [(t + 1) * s * dilation for t, s in zip(tiles, step, strict=True)]
-    after = [
-        r - side - before for r, side, (before, _) in zip(room, x.shape[1:], padding, strict=False)
+    spatial = [
+        (before, r - side - before, 0)
+        for r, side, (before, _) in zip(room, x.shape[1:3], padding, strict=True)
     ]
-    spatial = [(before, a) for (before, _), a in zip(padding, after, strict=True)]
-    y = lax.pad(x.astype(jnp.float32), 0.0, [(b, a, 0) for b, a in [(0, 0), *spatial, (0, 0)]])
+    y = lax.pad(x.astype(jnp.float32), 0.0, [(0, 0, 0), *spatial, (0, 0, 0)])
     # Pixels a dilation apart belong together: [n, step, phase, step, phase, maps].
     y = y.reshape(len(x), room[0] // dilation, dilation, room[1] // dilation, dilation, inputs)
     y = _overlap(y, 1, step[0], kh)  # n, tile, row, phase, column and phase, maps
@@ -154,9 +139,7 @@ def tiled(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array,
 
 
 @functools.cache
-def transforms(
-    kh: int, kw: int
-) -> tuple[Float32[np.ndarray, "waves pixels"], tuple[Any, Any], tuple[Any, Any]]:
+def transforms(kh: int, kw: int) -> tuple[Matrix, tuple[Matrix, Matrix], tuple[Matrix, Matrix]]:
     """A tile's convolution as products of matrices, all real.
 
     A tile's spectrum is A tile, where the real part of each frequency is followed by its imaginary
@@ -177,21 +160,17 @@ def transforms(
         return np.stack([real, imaginary], 1).reshape(2 * POINTS, -1).astype(np.float32)
 
     mirrored = {f: (-f[0] % TILE, -f[1] % TILE) for f in np.ndindex(TILE, TILE)}
-    frequencies = np.array([f for f, other in mirrored.items() if f <= other])
-    twice = np.array([1 if f == other else 2 for f, other in mirrored.items() if f <= other])
+    kept = {f: 1 if f == other else 2 for f, other in mirrored.items() if f <= other}
+    frequencies, twice = np.array(list(kept)), np.array(list(kept.values()))
     a, b = waves(TILE, TILE)  # Of the image a - ib, and c + id is the conjugate of the kernel's.
     c, d = waves(kh, kw)
     real, imaginary = waves(TILE + 1 - kh, TILE + 1 - kw)
-    real, imaginary = (x.T * (twice / TILE**2) for x in (real, -imaginary))
+    real, imaginary = ((x.T * (twice / TILE**2)).astype(np.float32) for x in (real, -imaginary))
     # (a - ib) (c + id) = (ac + bd) + i (ad - bc).
-    return (
-        pairs(a, b),
-        (pairs(c, d), real.astype(np.float32)),
-        (pairs(d, -c), imaginary.astype(np.float32)),
-    )
+    return pairs(a, b), (pairs(c, d), real), (pairs(d, -c), imaginary)
 
 
-def _overlap(x: Array, axis: int, step: int, side: int) -> Array:
+def _overlap(x, axis, step, side):
     """Cuts an axis of (T + 1) * step pixels into two axes: T tiles, step + side - 1 pixels."""
     shape = x.shape[:axis], x.shape[axis + 1 :]
     blocks = x.reshape(*shape[0], -1, step, *shape[1])
@@ -201,11 +180,12 @@ def _overlap(x: Array, axis: int, step: int, side: int) -> Array:
     return jnp.concatenate([these, following], axis + 1)
 
 
-def _output_shape(
-    x_shape: Sequence[int], kernel_shape: Sequence[int], dilation: int, padding: Pads
-) -> tuple[int, ...]:
+def _output_shape(x_shape, kernel_shape, dilation, padding):
     """(H', W') of a convolution."""
-    return tuple(
-        pixels + sum(pads) - dilation * (side - 1)
-        for pixels, side, pads in zip(x_shape[1:3], kernel_shape[:2], padding, strict=True)
-    )
+    axes = zip(x_shape[1:3], kernel_shape[:2], padding, strict=True)
+    return [pixels + sum(pads) - dilation * (side - 1) for pixels, side, pads in axes]
+
+
+def _counts(shape, step, dilation):
+    """How many tiles of `step` outputs a dilation apart cover each axis of an output."""
+    return [-(-pixels // (dilation * s)) for pixels, s in zip(shape, step, strict=True)]

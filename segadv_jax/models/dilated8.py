@@ -7,25 +7,19 @@ with dilations that grow to 16, and refines them. Layers have the names of the p
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Float
 
-from segadv_jax.models.contracts import SegmenterModule
-from segadv_jax.models.geometry import (
-    AnyArray,
-    Images,
-    Sizes,
-    cell_means,
-    count_cells,
-    nearest_pixels,
-)
-from segadv_jax.models.layers import DTYPES, Conv, dropout, max_pool, zero_outside
+from segadv_jax.models.contracts import Keys, Segmenter
+from segadv_jax.models.geometry import cell_means, count_cells, nearest_pixels
+from segadv_jax.models.layers import DTYPES, Conv, check_fields, dropout, max_pool, zero_outside
+from segadv_jax.shapes import Images, Sizes
 
 # The mean colour of the training images, subtracted from RGB in 0..255.
 MEAN_RGB = (116.52, 111.36, 102.93)
@@ -43,14 +37,9 @@ FRONT_END: tuple[tuple[Layer, ...], ...] = (
 POOLED = 3
 # (layer, kernel, dilation, maps per class in the large module; the basic module has one).
 CONTEXT = (
-    ("ct_conv1_1", 3, 1, 2),
-    ("ct_conv1_2", 3, 1, 2),
-    ("ct_conv2_1", 3, 2, 4),
-    ("ct_conv3_1", 3, 4, 8),
-    ("ct_conv4_1", 3, 8, 16),
-    ("ct_conv5_1", 3, 16, 32),
-    ("ct_fc1", 3, 1, 32),
-    ("ct_final", 1, 1, 1),
+    *(("ct_conv1_1", 3, 1, 2), ("ct_conv1_2", 3, 1, 2), ("ct_conv2_1", 3, 2, 4)),
+    *(("ct_conv3_1", 3, 4, 8), ("ct_conv4_1", 3, 8, 16), ("ct_conv5_1", 3, 16, 32)),
+    *(("ct_fc1", 3, 1, 32), ("ct_final", 1, 1, 1)),
 )
 CONTEXT_BORDER = 33  # Cells by which the context module shortens its maps on each side.
 
@@ -59,12 +48,8 @@ def identity_init(groups: int, deviation: float = 0.01) -> nn.initializers.Initi
     """Initializer with which the context module passes its input on (Yu and Koltun, Eqs. 4 and 5).
 
     There is a group of maps per class. The centre tap between an input and an output map of the
-    same group is groups / O, for O output maps; all other taps are Gaussian noise.
-
-    Args:
-        groups: number of classes; the number of maps of every layer is a multiple of it.
-        deviation: of the noise in a layer with one map per class; in a wider layer the noise is
-            smaller by the same factor as the tap.
+    same group is groups / O, for O output maps; all other taps are Gaussian noise of this deviation
+    in a layer with one map per class, and in a wider layer smaller by the same factor as the tap.
     """
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
@@ -79,7 +64,7 @@ def identity_init(groups: int, deviation: float = 0.01) -> nn.initializers.Initi
     return init
 
 
-class Dilated8(SegmenterModule):
+class Dilated8(Segmenter):
     """Dilated-8 segmenter.
 
     With `padding="reflect"`, the published geometry, no convolution pads. The image comes with a
@@ -95,7 +80,6 @@ class Dilated8(SegmenterModule):
     ReLU after every layer but `final` and `ct_final`; dropout after fc6 and fc7.
 
     Attributes:
-        num_classes: C.
         context: "large" (as released), "basic" (C maps throughout) or "none" (the front end alone).
         padding: "reflect" or "same".
         width: factor on the front end's numbers of maps and on the large context module's maps per
@@ -123,16 +107,8 @@ class Dilated8(SegmenterModule):
     stride = 8
 
     def __post_init__(self) -> None:
-        for field, known in (
-            ("context", ("large", "basic", "none")),
-            ("padding", ("reflect", "same")),
-            ("dtype", tuple(DTYPES)),
-        ):
-            if getattr(self, field) not in known:
-                value = getattr(self, field)
-                raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
-        if not 0 < self.width < math.inf:
-            raise ValueError(f"width is {self.width}: set it above 0, to a finite number")
+        contexts, paddings = ("large", "basic", "none"), ("reflect", "same")
+        check_fields(self, context=contexts, padding=paddings, dtype=DTYPES)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: set it from 0 to below 1")
         if self.tile < 0 or (self.tile and self.padding == "same"):
@@ -162,18 +138,11 @@ class Dilated8(SegmenterModule):
         return centred
 
     @nn.compact
-    def __call__(
-        self, image: Images, size: Sizes, keys: Key[AnyArray, " n"] | None = None
-    ) -> Float[Array, "n h w C"]:
+    def __call__(self, image: Images, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
         """Class logits at the label cells.
 
-        Args:
-            image: of 8h + 372 by 8w + 372 pixels, its margin included; of any size with "same".
-            size: true sizes, without the margin.
-            keys: one per example, for dropout; None in evaluation.
-
-        Raises:
-            ValueError: the image within its margin is not a whole number of cells.
+        With "reflect" the image has 8h + 372 by 8w + 372 pixels, its margin included; others raise
+        a ValueError.
         """
         sides = [side - 2 * self.margin for side in image.shape[1:3]]
         if self.margin and any(side <= 0 or side % self.stride for side in sides):
@@ -207,41 +176,29 @@ class Dilated8(SegmenterModule):
         return Conv(features, kernel, dilation, padding, dtype=dtype, name=name, **fields)
 
 
-def _centre(image: Images) -> Float[Array, "n H W 3"]:
+def _centre(image):
     return jnp.subtract(image, jnp.array(MEAN_RGB, image.dtype).reshape(1, 1, 1, 3))
 
 
-def _cut(
-    image: Images, side: int, margin: int
-) -> tuple[Float[Array, "tiles reach reach 3"], tuple[int, int]]:
+def _cut(image, side, margin):
     """Tiles of [n,down*side+2*margin,across*side+2*margin,3]: ([n*down*across,...], counts)."""
     down, across = (-(-(pixels - 2 * margin) // side) for pixels in image.shape[1:3])
     if (down * side, across * side) != tuple(p - 2 * margin for p in image.shape[1:3]):
         raise ValueError(f"an image of {image.shape[1:3]} pixels has no whole tiles of {side}")
     reach = side + 2 * margin
-    tiles = [
-        image[:, i * side : i * side + reach, j * side : j * side + reach]
-        for i in range(down)
-        for j in range(across)
-    ]
+    corners = [(i * side, j * side) for i, j in np.ndindex(down, across)]
+    tiles = [image[:, y : y + reach, x : x + reach] for y, x in corners]
     return jnp.stack(tiles, 1).reshape(-1, reach, reach, image.shape[-1]), (down, across)
 
 
-def _join(tiles: Float[Array, "tiles t t C"], down: int, across: int) -> Float[Array, "n h w C"]:
+def _join(tiles, down, across):
     """The inverse of `_cut`, of maps [n*down*across,t,t,C]: [n,down*t,across*t,C]."""
     side, channels = tiles.shape[1], tiles.shape[-1]
     x = tiles.reshape(-1, down, across, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(-1, down * side, across * side, channels)
 
 
-def _stage(
-    module: Dilated8,
-    x: Array,
-    size: Sizes,
-    keys: Key[AnyArray, " n"] | None,
-    layers: tuple[Layer, ...],
-    pooled: bool,
-) -> Array:
+def _stage(module, x, size, keys, layers, pooled):
     """One stage of the front end. A function of the module, so that it can be rematerialised."""
     conv = functools.partial(module.conv, kernel_init=nn.initializers.he_normal())
     for number, (name, kernel, dilation, maps) in enumerate(layers):
@@ -249,12 +206,10 @@ def _stage(
         x = nn.relu(conv(name, kernel, dilation, features)(x, size))
         if name.startswith("fc"):
             x = dropout(x, keys, number, module.dropout)
-    if pooled:
-        x = max_pool(x, size if module.padding == "same" else None)
-    return x
+    return max_pool(x, size if module.padding == "same" else None) if pooled else x
 
 
-def _refine(module: Dilated8, x: Array, size: Sizes) -> Array:
+def _refine(module, x, size):
     """The context module."""
     classes = module.num_classes
     conv = functools.partial(module.conv, kernel_init=identity_init(classes))

@@ -1,21 +1,33 @@
 """The few layers that segmenters and adversaries share."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
+from segadv_jax.models.contracts import Keys
 from segadv_jax.models.convolution import convolve
-from segadv_jax.models.geometry import AnyArray, Sizes, inside
+from segadv_jax.models.geometry import Maps, inside
+from segadv_jax.shapes import AnyArray, Sizes
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-Maps = Float[AnyArray, "n H W C"]
+
+def check_fields(module: Any, **known: Collection[str]) -> None:
+    """Raises a ValueError if a field is none of its known values; and checks any `width`."""
+    for field, values in known.items():
+        value = getattr(module, field)
+        if value not in values:
+            raise ValueError(f"{field} is {value!r}; known: {', '.join(values)}")
+    width = getattr(module, "width", 1)
+    if not 0 < width < math.inf:
+        raise ValueError(f"width is {width}: set it above 0, to a finite number")
 
 
 def zero_outside(x: Maps, size: Sizes) -> Float[Array, "n H W C"]:
@@ -30,14 +42,9 @@ def zero_outside(x: Maps, size: Sizes) -> Float[Array, "n H W C"]:
 def max_pool(x: Maps, size: Sizes | None = None) -> Float[Array, "n h w C"]:
     """2x2 max-pooling with stride 2.
 
-    Args:
-        x: maps.
-        size: true sizes; what lies outside takes no part, and a last odd row or column is pooled on
-            its own. None: all of the canvas counts, and a last odd row or column is left out.
-
-    Returns:
-        Maps of ceil(H/2) x ceil(W/2), where a window lies outside the true size the lowest number;
-        without a size of floor(H/2) x floor(W/2).
+    What lies outside the true `size` takes no part, and a last odd row or column is pooled on its
+    own; a window that lies outside gives the lowest number. Without a size all of the canvas
+    counts, and a last odd row or column is left out.
     """
     height, width = x.shape[1:3]
     if size is None:
@@ -75,16 +82,11 @@ def spectral_norm(kernel: Float[AnyArray, "kh kw I O"], rounds: int = 20) -> Flo
     return jnp.maximum(unit(fixed @ v) @ (matrix @ v), 1e-12)
 
 
-def dropout(
-    x: Float[Array, "n ..."], keys: Key[AnyArray, " n"] | None, layer: int, rate: float
-) -> Float[Array, "n ..."]:
+def dropout(x: Float[Array, "n ..."], keys: Keys, layer: int, rate: float) -> Float[Array, "n ..."]:
     """Dropout whose mask depends on an example's own key alone, not on its place in a shard.
 
-    Args:
-        x: features.
-        keys: one per example; None: nothing is dropped.
-        layer: int that tells the layers of a network apart.
-        rate: probability that an element is dropped; the others are divided by 1 - rate.
+    `layer` tells the layers of a network apart. Without keys nothing is dropped; what is kept is
+    divided by 1 - rate.
     """
     if keys is None or not rate:
         return x
@@ -103,7 +105,6 @@ class Conv(nn.Module):
         kernel: side of the square kernel.
         dilation: distance between neighbouring taps.
         padding: "SAME", zeros outside the true size, or "VALID", none.
-        kernel_init: initializer of the kernel.
         spectral_norm: divide the kernel by `spectral_norm` of it.
         dtype: of the arithmetic; parameters are float32.
     """
@@ -118,7 +119,6 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n h w O"]:
-        """The convolved maps, of images of true `size`, which "VALID" does not look at."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         if self.spectral_norm:
@@ -149,7 +149,6 @@ class SparseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n H W O"]:
-        """The convolved maps, of images of true `size`."""
         kernels = []
         for name, table in self.tables.items():
             fan_in, features = table.shape
@@ -157,19 +156,14 @@ class SparseConv(nn.Module):
             # lecun_normal counts the connected maps only: the fan-in is the true one.
             connected = self.param(name, nn.initializers.lecun_normal(), shape)
             kernel = jnp.zeros((*shape[:2], x.shape[-1], features), connected.dtype)
-            kernels.append(
-                kernel.at[:, :, table, np.arange(features)[None]].set(
-                    connected, unique_indices=True
-                )
-            )
+            place = kernel.at[:, :, table, np.arange(features)[None]]
+            kernels.append(place.set(connected, unique_indices=True))
         dense = jnp.concatenate(kernels, -1)
         bias = self.param("bias", nn.initializers.zeros, (dense.shape[-1],))
         return convolve(zero_outside(x, size), dense) + bias.reshape(1, 1, 1, -1)
 
 
-def random_table(
-    inputs: int, fan_in: int, features: int, seed: int
-) -> Int[np.ndarray, "fan_in features"]:
+def random_table(inputs: int, fan_in: int, features: int, seed: int) -> Int[np.ndarray, "_ _"]:
     """A connection table: each of `features` maps sees `fan_in` different ones of `inputs` maps.
 
     It is drawn from NumPy's frozen `RandomState(seed)` and part of the architecture. Each column is

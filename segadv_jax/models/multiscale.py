@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from segadv_jax.models.contracts import SegmenterModule
-from segadv_jax.models.geometry import AnyArray, Images, Sizes, count_cells, shrink
-from segadv_jax.models.layers import ACTIVATIONS, Conv, SparseConv, max_pool, random_table
+from segadv_jax.models import layers
+from segadv_jax.models.contracts import Keys, Segmenter
+from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
+from segadv_jax.shapes import Images, Sizes
 
 
 class Trunk(nn.Module):
@@ -34,23 +35,23 @@ class Trunk(nn.Module):
     def __call__(self, level: Images, size: Sizes) -> Float[Array, "n h w features"]:
         """The features of a YUV level of true `size`, at ceil(H/4) x ceil(W/4) places."""
         first, second, third = self.widths
-        activate = ACTIVATIONS[self.activation]
+        activate = layers.ACTIVATIONS[self.activation]
         from_luma = round(first * 10 / 16)
         # One convolution of three maps is twice as fast on a CPU as two of one and of two.
         tables = {
             "luma": np.full((1, from_luma), 0),
             "chroma": np.array([[1], [2]]).repeat(first - from_luma, 1),
         }
-        x = SparseConv(tables, self.kernel, name="conv1")(level, size)
+        x = layers.SparseConv(tables, self.kernel, name="conv1")(level, size)
         for layer, features in ((2, second), (3, third)):
             # Both activations are monotone: pooling first gives the same values, and only a quarter
             # of them has to be activated.
-            x, size = activate(max_pool(x, size)), count_cells(size, 2)
+            x, size = activate(layers.max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
-                table = random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
-                x = SparseConv({"kernel": table}, self.kernel, name=f"conv{layer}")(x, size)
+                table = layers.random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
+                x = layers.SparseConv({"kernel": table}, self.kernel, name=f"conv{layer}")(x, size)
             else:
-                x = Conv(features, self.kernel, name=f"conv{layer}")(x, size)
+                x = layers.Conv(features, self.kernel, name=f"conv{layer}")(x, size)
         return activate(x)
 
 
@@ -71,22 +72,20 @@ class PyramidDense(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernels = jnp.split(kernel, np.cumsum(inputs)[:-1])
-        coarsest, *finer = reversed(list(zip(levels, kernels, strict=True)))
-        y = coarsest[0] @ coarsest[1]
-        for x, part in finer:
+        y = levels[-1] @ kernels[-1]
+        for x, part in zip(levels[-2::-1], kernels[-2::-1], strict=True):
             coarser, y = y, x @ part
             repeated = jnp.repeat(jnp.repeat(coarser, 2, axis=1), 2, axis=2)
             y = y + repeated[:, : y.shape[1], : y.shape[2]]
         return y + bias.reshape(1, 1, 1, -1)
 
 
-class MultiScale(SegmenterModule):
+class MultiScale(Segmenter):
     """Multi-scale segmenter.
 
     Its two 2x2 poolings make cell i of the pixels 4i .. 4i+3, whose middle is 4i + 1.5.
 
     Attributes:
-        num_classes: C.
         widths: maps of the trunk's three layers.
         hidden: width of the classifier's hidden layer.
         sparse: sparse connection tables (as published) or dense layers.
@@ -94,7 +93,7 @@ class MultiScale(SegmenterModule):
         lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb"
             normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
             Section 1).
-        levels: number of pyramid levels.
+        levels: of the pyramid.
         shrink: area means make the image this many times smaller first; label cells grow with it.
     """
 
@@ -110,11 +109,7 @@ class MultiScale(SegmenterModule):
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 2:
             raise ValueError(f"widths is {self.widths}: set three numbers, each 2 or more")
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation is {self.activation!r}; known: {known}")
-        if self.lcn not in ("levels", "rgb"):
-            raise ValueError(f"lcn is {self.lcn!r}; known: levels, rgb")
+        layers.check_fields(self, activation=layers.ACTIVATIONS, lcn=("levels", "rgb"))
         if self.shrink < 1:
             raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
         super().__post_init__()
@@ -130,14 +125,11 @@ class MultiScale(SegmenterModule):
         everywhere.
         """
         smaller, size = shrink(image / 255, size, self.shrink)
-        normalized = local_contrast_normalize(smaller, size)
-        return shrink(normalized, size, self.stride // self.shrink)[0]
+        return shrink(local_contrast_normalize(smaller, size), size, 4)[0]
 
     @nn.compact
-    def __call__(
-        self, image: Images, size: Sizes, keys: Key[AnyArray, " n"] | None = None
-    ) -> Float[Array, "n h w C"]:
-        """Class logits at the label cells; `keys` are not used, because nothing is random here."""
+    def __call__(self, image: Images, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
+        """Class logits at the label cells; nothing is random here."""
         del keys
         image, size = shrink(image / 255, size, self.shrink)
         if self.lcn == "rgb":
@@ -149,4 +141,4 @@ class MultiScale(SegmenterModule):
                 level = local_contrast_normalize(level, level_size)
             features.append(trunk(level, level_size))
         x = PyramidDense(self.hidden, name="hidden")(features)
-        return nn.Dense(self.num_classes, name="classifier")(ACTIVATIONS[self.activation](x))
+        return nn.Dense(self.num_classes, name="classifier")(layers.ACTIVATIONS[self.activation](x))

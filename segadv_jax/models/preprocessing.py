@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from segadv_jax.models.geometry import Maps, count_cells, filter_axes, inside
+from segadv_jax.models.geometry import Maps, count_cells, filter_axes, inside, window_means
 from segadv_jax.shapes import AnyArray, Sizes
 
 # ITU-R BT.601 luma and the analogue colour differences, as Torch's image.rgb2yuv has them.
@@ -32,40 +32,26 @@ def gaussian(sigma: float, radius: int) -> Float32[np.ndarray, " taps"]:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def _window_means(taps, offsets, true_length):
-    """Weighted means along one axis as matrices f32[n,outputs,inputs].
-
-    `offsets` are those of the inputs from the middle of each output's window, whose symmetric
-    weights are `taps`; inputs beyond `true_length` i32[n] take no part. A mean over a
-    two-dimensional window of a rectangle is the product of two such matrices: on every platform two
-    matrix products beat a depthwise convolution.
-    """
+def _window(taps, offset):
+    """The symmetric weights `taps` by the offset of an input from the middle of an output."""
     radius = len(taps) // 2
-    weights = np.where(np.abs(offsets) <= radius, taps[np.clip(offsets + radius, 0, 2 * radius)], 0)
-    exists = jnp.arange(offsets.shape[1])[None] < true_length[:, None]
-    present = jnp.multiply(weights[None].astype(np.float32), exists[:, None])
-    return present / jnp.maximum(jnp.sum(present, -1, keepdims=True), 1e-6)
+    return np.where(np.abs(offset) <= radius, taps[np.clip(offset + radius, 0, 2 * radius)], 0)
 
 
 def _reduce(level, size):
     """Smooths a level of true `size` and keeps its even pixels."""
-
-    def along(length, true_length):
-        kept = np.arange(0, length, 2)[:, None]
-        return _window_means(BINOMIAL, np.arange(length)[None] - kept, true_length)
-
-    return filter_axes(level, *(along(level.shape[a + 1], size[:, a]) for a in (0, 1)))
+    pixels = [np.arange(side) for side in level.shape[1:3]]
+    weights = [_window(BINOMIAL, p - p[None, ::2, None]) for p in pixels]
+    return filter_axes(level, *window_means(weights, size))
 
 
 def expand(level: Maps, level_size: Sizes, shape: Sequence[int]) -> Float[Array, "n _ _ C"]:
     """Interpolates a level of true `level_size` to the next finer canvas of `shape` (H, W)."""
-
-    def along(length, coarse_length, true_length):
-        place = 2 * np.arange(coarse_length)[None]  # Of each coarse pixel on the finer level.
-        return _window_means(BINOMIAL, place - np.arange(length)[:, None], true_length)
-
-    lengths = zip(shape, level.shape[1:3], level_size.T, strict=True)
-    return filter_axes(level, *(along(*axis) for axis in lengths))
+    # Pixel i of the level lies at pixel 2i of the finer one.
+    sides = zip(level.shape[1:3], shape, strict=True)
+    offsets = [2 * np.arange(side) - np.arange(finer)[None, :, None] for side, finer in sides]
+    weights = [_window(BINOMIAL, offset) for offset in offsets]
+    return filter_axes(level, *window_means(weights, level_size))
 
 
 def laplacian_pyramid(
@@ -96,18 +82,13 @@ def local_contrast_normalize(
     `y = v / max(sqrt(w * v^2), mean of that root over the image, floor)`; `w` is renormalised at
     the true border. Farabet et al. (2013, Section 3.1) print the 15x15 window; `sigma` is ours. A
     constant image becomes 0, except for rounding, and so does what lies outside the true size.
-
-    Args:
-        image: in units in which a contrast of `floor` is negligible (RGB / 255, or its YUV).
-        size: true sizes.
-        sigma: standard deviation of the window in pixels.
-        radius: of the window in pixels.
-        floor: least deviation that is divided by.
+    `sigma` and `radius` are in pixels; the image is in units in which a contrast of `floor` is
+    negligible (RGB / 255, or its YUV).
     """
     mask = inside(size, image.shape[1:3]).astype(image.dtype)
-    taps = gaussian(sigma, radius)
-    offsets = [np.arange(m)[None] - np.arange(m)[:, None] for m in image.shape[1:3]]
-    window = [_window_means(taps, offsets[a], size[:, a]) for a in (0, 1)]
+    pixels = [np.arange(side) for side in image.shape[1:3]]
+    weights = [_window(gaussian(sigma, radius), p - p[None, :, None]) for p in pixels]
+    window = window_means(weights, size)
     centred = jnp.multiply(image - filter_axes(image, *window), mask)
     deviation = jnp.sqrt(filter_axes(jnp.square(centred), *window))
     mean = jnp.sum(deviation * mask, (1, 2), keepdims=True) / jnp.sum(mask, (1, 2), keepdims=True)

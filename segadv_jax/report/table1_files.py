@@ -11,89 +11,60 @@ from typing import Any, NamedTuple
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import page_files
-from segadv_jax.report.page_files import CAMPAIGN, Row
+from segadv_jax.report import pages
+from segadv_jax.report.pages import CAMPAIGN, Row
 from segadv_jax.workdir import HISTORY_COLUMNS
 
 ARMS = ("standard", "printed", "tuned")
 # Cross-entropy alone with all settings of "tuned" that are not the adversary's.
 CONTROL = "control"
 TABLE, HISTORIES, CHOICES = "table1.csv", "histories.csv", "choices.json"
-_OF_A_RUN = ("arm", "seed", "fraction")
 _MEASURED = ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
-TABLE_COLUMNS = (*_OF_A_RUN, "encoding", "lambda", *_MEASURED)
-HISTORIES_COLUMNS = (*_OF_A_RUN, *HISTORY_COLUMNS)
+TABLE_COLUMNS = ("arm", "seed", "fraction", "encoding", "lambda", *_MEASURED)
+HISTORIES_COLUMNS = ("arm", "seed", "fraction", *HISTORY_COLUMNS)
 
 How = Mapping[str, Any]
+Parts = dict[float, list[Row]]  # {part of the training images: rows}
 
 
 class Results(NamedTuple):
-    """All of the files.
+    """What the files hold: `fresh` are the runs with fresh seeds, if there are any."""
 
-    Attributes:
-        rows: of `table1.csv`, with "split" by which comparisons pair them.
-        histories: rows of `histories.csv`.
-        choices: of `choices.json`.
-        how: of `campaign.json`.
-    """
-
-    rows: list[Row]
-    histories: list[Row]
+    rows: Parts
+    fresh: list[Row]
+    validations: Parts
     choices: dict[str, Any]
     how: dict[str, Any]
 
-    @property
-    def confirmed(self) -> tuple[str, float] | None:
-        """The arm and the part of the training images that were repeated with fresh seeds."""
-        arm, fraction = self.how.get("confirmed", (None, None))
-        return (arm, fraction) if arm else None
-
-    @property
-    def fresh(self) -> list[Row]:
-        """The runs with fresh seeds; empty if nothing was confirmed."""
-        if self.confirmed is None:
-            return []
-        _, fraction = self.confirmed
-        seeds = self.how["fresh_seeds"]
-        return [r for r in self.rows if r["seed"] in seeds and r["fraction"] == fraction]
-
 
 def read(folder: Path) -> Results:
-    """Reads the files.
-
-    Raises:
-        InputError: one of them is missing or damaged, or they do not belong together.
-    """
-    results = Results(
-        rows=read_table(folder),
-        histories=_read_rows(folder / HISTORIES, HISTORIES_COLUMNS),
-        choices=read_choices(folder),
-        how=page_files.read_json(
-            folder / CAMPAIGN,
-            ("commits", "commands", "machine", "seeds", "fraction_seeds", "fresh_seeds"),
-        ),
-    )
-    tested = results.how.get("tested_runs")
-    if len(results.rows) != tested:
+    """Reads the files; raises an InputError if one is damaged or they do not belong together."""
+    rows, histories = read_table(folder), _read_rows(folder / HISTORIES, HISTORIES_COLUMNS)
+    choices = read_choices(folder)
+    needed = ("commits", "commands", "machine", "seeds", "fraction_seeds", "fresh_seeds")
+    how = pages.read_json(folder / CAMPAIGN, needed)
+    if len(rows) != how.get("tested_runs"):
         raise InputError(
-            f"{folder / TABLE} has {len(results.rows)} rows, but {tested} runs were tested "
+            f"{folder / TABLE} has {len(rows)} rows, but {how.get('tested_runs')} runs were tested "
             f"({CAMPAIGN}); restore both, or run the stage report again"
         )
-    return results
+    _, fraction = how.get("confirmed", (None, None))
+    fresh = [r for r in rows if r["fraction"] == fraction and r["seed"] in how["fresh_seeds"]]
+    return Results(by_fraction(rows, how), fresh, by_fraction(histories, how), choices, how)
 
 
 def read_table(folder: Path) -> list[Row]:
-    """The rows of `table1.csv`; raises an InputError if it is missing or damaged."""
+    """The rows of `table1.csv`, with "split" by which comparisons pair them."""
     return [row | {"split": "test"} for row in _read_rows(folder / TABLE, TABLE_COLUMNS)]
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    return page_files.read_rows(path, columns, ("arm", "encoding"), (*ARMS, CONTROL))
+    return pages.read_rows(path, columns, ("arm", "encoding"), (*ARMS, CONTROL))
 
 
 def read_choices(folder: Path) -> dict[str, Any]:
     """The object in `choices.json`; raises an InputError if it is missing or damaged."""
-    return page_files.read_json(folder / CHOICES, ("shared", "seeds", "grid", "chosen"))
+    return pages.read_json(folder / CHOICES, ("shared", "seeds", "grid", "chosen"))
 
 
 def write(folder: Path, rows: Iterable[Row], histories: Iterable[Row], how: How) -> None:
@@ -103,19 +74,12 @@ def write(folder: Path, rows: Iterable[Row], histories: Iterable[Row], how: How)
     files.write_json(folder / CAMPAIGN, how)
 
 
-def main_rows(rows: Iterable[Row], how: How) -> list[Row]:
-    """The rows of the main comparison: all training images, the seeds of Table 1."""
-    return [row for row in rows if row["fraction"] == 1 and row["seed"] in how["seeds"]]
-
-
-def by_fraction(rows: Sequence[Row], how: How) -> dict[float, list[Row]]:
-    """{part of the training images: the rows of its own seeds}, from the smallest on."""
-    parts = {}
-    for fraction in sorted({row["fraction"] for row in rows}):
-        seeds = how["seeds"] if fraction == 1 else how["fraction_seeds"]
-        part = [r for r in rows if r["fraction"] == fraction and r["seed"] in seeds]
-        if part:
-            parts[fraction] = part
+def by_fraction(rows: Sequence[Row], how: How) -> Parts:
+    """The rows by part of the training images, from the smallest on, without fresh seeds."""
+    parts: Parts = {}
+    for row in sorted(rows, key=lambda row: row["fraction"]):
+        if row["seed"] in how["seeds" if row["fraction"] == 1 else "fraction_seeds"]:
+            parts.setdefault(row["fraction"], []).append(row)
     return parts
 
 

@@ -1,16 +1,192 @@
 """The paper's tables with our figures beside the printed ones, as Markdown and CSV files."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from segadv_jax import files
-from segadv_jax.report import markdown
-from segadv_jax.report.cells import Table
-from segadv_jax.report.measured import Arm, Images
+from segadv_jax.configs import hyperparameters
+from segadv_jax.metrics.names import PAPER_MEASURES, title
+from segadv_jax.models import ADVERSARIES
+from segadv_jax.report import markdown, paper
+from segadv_jax.report.measured import Arm, Config, Images
 
 PAGE = "tables.md"
 COLUMNS = ("row", "column", "paper", "ours", "std", "note", "from", "warning")
+
+Arms = Mapping[paper.Key, Arm]
+
+
+class Cell(NamedTuple):
+    """A figure of the paper as printed, "-" for none, and ours in its unit.
+
+    `form` is how to show ours, `note` what there is to say about the printed figure, and `arm` what
+    ours is of.
+    """
+
+    row: str
+    column: str
+    paper: str
+    ours: float | None = None
+    std: float | None = None
+    form: str = ".1f"
+    note: str = ""
+    arm: Arm | None = None
+
+
+class Table(NamedTuple):
+    """A table of the paper, its cells row by row; `file` is a name without ending.
+
+    The paper's measures are of the images `labels`, its BF of `boundaries`.
+    """
+
+    file: str
+    title: str
+    cells: list[Cell]
+    labels: Images | None = None
+    boundaries: Images | None = None
+    text: str = ""
+
+
+def tables(arms: Arms, others: Sequence[Arm] = ()) -> list[Table]:
+    """All tables; that of the `others`, for which the paper has no row, comes last if needed."""
+    measures = {title(measure): measure for measure in PAPER_MEASURES}
+    both = {"mIoU": "mean_iou", "mBF": "mean_bf"}
+    voc_val = (paper.VOC_VAL, paper.VOC_VAL_FULL)
+    made = [
+        Table(
+            "table1",
+            "Table 1: Stanford Background, test set, %",
+            _rows(paper.TABLE_1, arms, measures),
+            paper.STANFORD_TEST,
+        ),
+        Table(
+            "table2",
+            "Table 2: PASCAL VOC 2012, validation set, %",
+            _rows(paper.TABLE_2, arms, both),
+            *voc_val,
+        ),
+        Table(
+            "supplement_table1",
+            f"Supplement, Table 1: parameters for C = {paper.CLASSES}",
+            _parameters(),
+            text="Ours are counted from the shapes of the networks; no run is needed.",
+        ),
+        Table(
+            "supplement_table2",
+            "Supplement, Table 2: PASCAL VOC 2012, validation set, %",
+            _selected(arms),
+            *voc_val,
+            "Sigma is the standard deviation of BF over images. Lambda is a weight between sums: "
+            "ours is config.loss.lam, times 16 where config.loss.reduction is 'mean' "
+            "(configs/hyperparameters.py).",
+        ),
+        Table(
+            "supplement_table3",
+            "Supplement, Table 3: PASCAL VOC 2012, test set, IoU, %",
+            _classes(arms),
+            paper.VOC_TEST,
+            text="The labels of the test set are not public: ours are of another split.",
+        ),
+    ]
+    if others:
+        measures["mean BF"] = "mean_bf"
+        named: Arms = {arm.name: arm for arm in others}
+        cells = _rows(dict.fromkeys(named, ["-"] * len(measures)), named, measures)
+        made.append(Table("other_runs", "Runs for which the paper has no cell, %", cells))
+    return made
+
+
+def _rows(
+    printed: Mapping[Any, Sequence[str]],
+    arms: Arms,
+    columns: Mapping[str, str],
+    form: str = ".1f",
+) -> list[Cell]:
+    """The cells of rows with the `printed` figures of the measures in {column: measure}."""
+    return [
+        _cell(_title(key), column, figure, arms.get(key), measure, form)
+        for key, figures in printed.items()
+        for (column, measure), figure in zip(columns.items(), figures, strict=True)
+    ]
+
+
+def _cell(
+    row: str, column: str, printed: str, arm: Arm | None, measure: str, form: str = ".1f"
+) -> Cell:
+    """A cell that holds a measure, in percent."""
+    value = arm.values.get(measure, {}) if arm else {}
+    percents = {k: None if v is None else 100 * v for k, v in value.items()}
+    ours, std = percents.get("mean"), percents.get("std")
+    return Cell(row, column, printed, ours, std, form=form, arm=arm)
+
+
+def _title(key: paper.Key) -> str:
+    return key if isinstance(key, str) else f"{paper.ADVERSARY_TITLES[key[0]]}, {key[1]}"
+
+
+def _parameters() -> list[Cell]:
+    cells = []
+    for adversary, printed in paper.PARAMETERS.items():
+        for i, (column, factor) in enumerate((("C' = C", 1), ("C' = 3C", 3))):
+            ours = count_parameters(adversary, factor * paper.CLASSES)
+            note = paper.MISPRINTED_PARAMETERS.get((adversary, i), "")
+            row = paper.ADVERSARY_TITLES[adversary]
+            cells.append(Cell(row, column, printed[i], ours, form=",", note=note))
+    return cells
+
+
+def count_parameters(adversary: str, channels: int) -> int:
+    """The parameters of an adversary for label maps of so many channels, from shapes alone."""
+    module = ADVERSARIES[adversary](stride=8)
+
+    def init():
+        label_map, image = jnp.zeros((1, 40, 40, channels)), jnp.zeros((1, 320, 320, 3))
+        return module.init(jax.random.key(0), label_map, image, jnp.full((1, 2), 320))["params"]
+
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(init)))
+
+
+def _selected(arms: Arms) -> list[Cell]:
+    columns = {"mIoU": "mean_iou", "mBF": "mean_bf", "sigma": "std_bf"}
+    cells = []
+    for key in paper.TABLE_2:
+        printed = hyperparameters.SELECTED.get(key, hyperparameters.BASELINE)
+        cells += _rows({key: [f"{x:.2f}" for x in printed[:3]]}, arms, columns, ".2f")
+        arm = arms.get(key)
+        settings = _settings(arm.config) if arm else (None, None, None)
+        for column, chosen, ours in zip(
+            ("slr", "alr", "lambda"), printed[3:], settings, strict=True
+        ):
+            if chosen is None:  # The baseline has no adversary.
+                cells.append(Cell(_title(key), column, "-", arm=arm))
+            else:
+                cells.append(Cell(_title(key), column, f"{chosen:g}", ours, form="g", arm=arm))
+    return cells
+
+
+def _settings(config: Config) -> tuple[float, float, float]:
+    """A run's slr, alr and lambda, the last between sums, as we read the paper's."""
+    optimizer, loss = config["optimizer"], config["loss"]
+    segmenter, adversary = (optimizer[x]["learning_rate"] for x in ("segmenter", "adversary"))
+    return segmenter, adversary, loss["lam"] * (16 if loss["reduction"] == "mean" else 1)
+
+
+def _classes(arms: Arms) -> list[Cell]:
+    """The table turned on its side: a row for each class."""
+    cells = []
+    for i, name in enumerate(paper.TABLE_3_CLASSES):
+        for key, printed in paper.TABLE_3.items():
+            cell = _cell(name, _title(key), printed[i], arms.get(key), f"iou {name}")
+            doubtful = (key, name) == (paper.SCALING, "background")
+            cells.append(cell._replace(note=paper.DOUBTFUL_BACKGROUND) if doubtful else cell)
+    for key, mean in paper.TABLE_3_MEAN.items():
+        cells.append(_cell("mIoU", _title(key), mean, arms.get(key), "mean_iou"))
+    return cells
 
 
 def sources(table: Table) -> list[tuple[Arm, str, str]]:
@@ -18,21 +194,20 @@ def sources(table: Table) -> list[tuple[Arm, str, str]]:
 
     The warning is empty if the figures are of the images that the paper's are of.
     """
-    arms = {cell.arm.folder: cell.arm for cell in table.cells if cell.arm is not None}
     result = []
-    for arm in arms.values():
-        seeds = ", ".join(map(str, arm.seeds))
-        text = f"{arm.folder}{f' ({arm.note})' if arm.note else ''}: seeds {seeds}; "
-        text += f"{_images(arm.labels)}"
+    for arm in {cell.arm.folder: cell.arm for cell in table.cells if cell.arm}.values():
+        text = f"{arm.folder}{f' ({arm.note})' if arm.note else ''}: "
+        text += f"seeds {', '.join(map(str, arm.seeds))}; {_images(arm.labels)}"
         if arm.boundaries not in (None, arm.labels):
             text += f"; BF on {_images(arm.boundaries)}"
-        warnings = []
-        for what, found, wanted in (
-            ("", arm.labels, table.labels),
-            ("BF on ", arm.boundaries, table.boundaries),
-        ):
-            if found and wanted and found != wanted:
-                warnings.append(f"{what}{_images(found)}, the paper's on {_images(wanted)}")
+        warnings = [
+            f"{what}{_images(found)}, the paper's on {_images(wanted)}"
+            for what, found, wanted in (
+                ("", arm.labels, table.labels),
+                ("BF on ", arm.boundaries, table.boundaries),
+            )
+            if found and wanted and found != wanted
+        ]
         fraction = arm.config["data"].get("fraction", 1)
         if fraction != 1:
             warnings.append(f"trained on {fraction:g} of the training images")
@@ -42,8 +217,7 @@ def sources(table: Table) -> list[tuple[Arm, str, str]]:
 
 
 def _images(of: Images) -> str:
-    split, number = of
-    return f"split {split}, {number:,} images"
+    return "split {}, {:,} images".format(*of)
 
 
 def render(table: Table) -> str:
@@ -59,7 +233,7 @@ def render(table: Table) -> str:
     for cell in table.cells:
         figure = cell.paper
         if cell.note:
-            notes.append(cell.note)
+            notes.append(f"[{len(notes) + 1}] {cell.note}")
             figure += f" [{len(notes)}]"
         ours = "-" if cell.ours is None else format(cell.ours, cell.form)
         ours += "" if cell.std is None else f" ± {format(cell.std, cell.form)}"
@@ -69,7 +243,7 @@ def render(table: Table) -> str:
         table.text,
         "\n".join(lines) or ("- Ours: no run was given." if table.labels else ""),
         markdown.table(["", *heads], ([row, *cells] for row, cells in grid.items())),
-        *(f"[{number}] {note}" for number, note in enumerate(notes, 1)),
+        *notes,
     )
 
 

@@ -56,19 +56,16 @@ def _compile(schema: Mapping[str, tuple]) -> Any:
 _Net = _compile(_SCHEMA)
 
 
-def read(path: PathLike) -> tuple[Layers, set[str]]:
-    """Reads the layers that have weights, from the old and from the new form of file.
+def read(path: PathLike) -> tuple[Layers, bool]:
+    """The layers that have weights, from the old or the new form of file; are any dilated?
 
-    Returns:
-        ({layer: (kernel, bias)}, names of the layers with dilated convolutions). Arrays are f32:
-        a bias [O], a kernel [O,I,kh,kw] of a convolution and [O,I] of an inner product, [1,1,O,I]
-        in old files.
+    A layer is (kernel, bias) in f32: the kernel of a convolution is [O,I,kh,kw], that of an inner
+    product [O,I], or [1,1,O,I] in old files.
 
     Raises:
         InputError: the file is not a caffemodel, is damaged, or has a layer whose arrays are not a
             kernel and a bias.
     """
-    files.check(path)
     net = _Net()
     try:
         with open(path, "rb") as file:
@@ -76,20 +73,24 @@ def read(path: PathLike) -> tuple[Layers, set[str]]:
     except (message.DecodeError, OSError) as error:
         raise files.damaged(path, "a caffemodel", error) from error
     layers: Layers = {}
-    dilated, problems = set(), []
+    dilated, problems = False, []
     for layer in (*net.layers, *net.layer):
-        name = layer.name.decode("utf-8", "replace")
         if not layer.blobs:  # It has no parameters: data, ReLU, pooling, ...
             continue
+        name = layer.name.decode("utf-8", "replace")
         if name in layers:
             problems.append(f"there are two layers {name}")
-        try:
-            layers[name] = _parameters(layer)
-        except ValueError as error:
-            problems.append(f"{name}{error}")
+        if len(layer.blobs) != 2:
+            problems.append(f"{name} has {len(layer.blobs)} arrays, not a kernel and a bias")
             continue
-        if max(layer.convolution.dilation, default=1) > 1:
-            dilated.add(name)
+        try:
+            kernel, bias = map(_array, layer.blobs)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        # A vector is 1x1x1xO in old files.
+        layers[name] = kernel, bias.reshape(-1) if bias.size == bias.shape[-1] else bias
+        dilated |= max(layer.convolution.dilation, default=1) > 1
     if problems:
         raise files.damaged(path, "a caffemodel of convolutions", "; ".join(problems))
     if not layers:
@@ -97,15 +98,6 @@ def read(path: PathLike) -> tuple[Layers, set[str]]:
             f"{path} has no layer with weights; download the trained .caffemodel again"
         )
     return layers, dilated
-
-
-def _parameters(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel, bias) of a layer; a ValueError says what is wrong, to follow the layer's name."""
-    if len(layer.blobs) != 2:
-        raise ValueError(f" has {len(layer.blobs)} arrays, not a kernel and a bias")
-    kernel, bias = (_array(blob) for blob in layer.blobs)
-    # A vector is 1x1x1xO in old files.
-    return kernel, bias.reshape(-1) if bias.size == bias.shape[-1] else bias
 
 
 def _array(blob: Any) -> np.ndarray:
@@ -117,6 +109,6 @@ def _array(blob: Any) -> np.ndarray:
     values, kind = b"".join(parts), np.dtype(dtype)
     if not shape or min(shape) < 1 or len(values) != math.prod(shape) * kind.itemsize:
         size = "x".join(map(str, shape)) or "no shape"
-        raise ValueError(f": {len(values)} bytes of {kind.name} are not an array of {size}")
+        raise ValueError(f"{len(values)} bytes of {kind.name} are not an array of {size}")
     with np.errstate(over="ignore"):  # Infinity is reported by name later.
         return np.frombuffer(values, kind).reshape(shape).astype(np.float32, copy=False)

@@ -3,7 +3,6 @@
 Inside this package the parameters of a network are a flat dict {"layer/kernel": array}.
 """
 
-import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +16,10 @@ from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike, replacing
 
 Flat = dict[str, np.ndarray]
+Shape = tuple[int | None, ...]  # None: any size.
 
 FORMAT = "segadv_jax"
 _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")
-_WIDER = {"F16", "F32", "F64"}
 
 
 def check(path: PathLike) -> None:
@@ -38,13 +37,7 @@ def check(path: PathLike) -> None:
 
 
 def damaged(path: PathLike, what: str, reason: object) -> InputError:
-    """The InputError about a file that is not what its name says.
-
-    Args:
-        path: of the file.
-        what: the kind of file that was expected, such as "a caffemodel".
-        reason: what is wrong with it.
-    """
+    """The InputError about a file that is not `what` its name says, such as "a caffemodel"."""
     with open(path, "rb") as file:
         start = file.read(4)
     # PyTorch writes a ZIP archive with a pickle; older versions wrote a bare pickle.
@@ -62,11 +55,26 @@ def _pickle(path: PathLike) -> InputError:
     )
 
 
-def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
-    """Reads a safetensors file.
+def mismatches(flat: Flat, expected: Mapping[str, Shape]) -> list[str]:
+    """What is missing, unknown or of another shape, as lines."""
+    missing = [name for name in expected if name not in flat]
+    extra = sorted(flat.keys() - expected.keys())
+    lines = [f"missing {', '.join(missing)}"] if missing else []
+    lines += [f"not of this network: {', '.join(extra)}"] if extra else []
+    for name, shape in expected.items():
+        found = flat[name].shape if name in flat else shape
+        fits = (side in (None, other) for side, other in zip(shape, found, strict=False))
+        if len(found) != len(shape) or not all(fits):
+            lines.append(f"{name} is {_text(found)}, not {_text(shape)}")
+    return lines
 
-    Returns:
-        ({name: f32 array}, metadata {str: str}).
+
+def _text(shape: Shape) -> str:
+    return "x".join("?" if side is None else str(side) for side in shape) or "a single number"
+
+
+def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
+    """The tensors of a safetensors file, as float32, and what it says about itself.
 
     Raises:
         InputError: the file is damaged, or a tensor is not floating-point.
@@ -76,14 +84,13 @@ def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
         with safe_open(path, framework="np") as file:
             about, names = file.metadata() or {}, list(file.keys())
             dtypes = {name: file.get_slice(name).get_dtype() for name in names}
-            other = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype not in _WIDER]
+            other = [f"{name} is {kind}" for name, kind in dtypes.items() if kind[0] != "F"]
             if other:
                 raise InputError(f"{path}: {', '.join(other)}; save it as float32")
             with np.errstate(over="ignore"):  # Infinity is reported by name later.
-                tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
+                return {name: np.asarray(file.get_tensor(name), np.float32) for name in names}, about
     except (SafetensorError, OSError) as error:
         raise damaged(path, "a safetensors file", error) from error
-    return tensors, about
 
 
 def metadata(path: PathLike) -> dict[str, str]:
@@ -97,34 +104,19 @@ def metadata(path: PathLike) -> dict[str, str]:
         raise damaged(path, "a safetensors file", error) from error
 
 
-def read(path: PathLike) -> tuple[dict[str, Any], dict[str, str]]:
-    """Reads a file that `save` wrote.
-
-    Returns:
-        (nested tree of f32 arrays, metadata {str: str}).
-
-    Raises:
-        InputError: the file cannot be read, or its names do not form a tree.
-    """
-    tensors, about = read_tensors(path)
-    return unflatten(tensors, path), about
-
-
 def save(
     path: PathLike, params: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes parameters as safetensors, the whole file or nothing.
+    """Writes a tree of parameters as safetensors, the whole file or nothing.
 
-    Args:
-        path: of the file, which is replaced if it exists.
-        params: tree of arrays, {"trunk": {"conv1": {"kernel": ...}}}, stored as float32 under
-            names such as "trunk/conv1/kernel".
-        metadata: stored beside {"format": "segadv_jax"}.
+    They are float32 under names such as "trunk/conv1/kernel"; `metadata` is stored beside
+    {"format": "segadv_jax"}.
 
     Raises:
         InputError: the file cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(x, np.float32) for name, x in flatten(params).items()}
+    flat = traverse_util.flatten_dict(params, sep="/")
+    tensors = {name: np.ascontiguousarray(x, np.float32) for name, x in flat.items()}
     about = {"format": FORMAT, **(metadata or {})}
     try:
         with replacing(path, "wb") as file:
@@ -132,20 +124,3 @@ def save(
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be written ({reason}); choose another place") from error
-
-
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a": {"b": x}} to {"a/b": x}."""
-    return traverse_util.flatten_dict(tree, sep="/")
-
-
-def unflatten(flat: Mapping[str, Any], path: PathLike = "") -> dict[str, Any]:
-    """{"a/b": x} to {"a": {"b": x}}; an InputError names `path` if "a" is an array as well."""
-    for name in sorted(flat):
-        for parent in itertools.accumulate(name.split("/")[:-1], "{}/{}".format):
-            if parent in flat:
-                raise InputError(
-                    f"{path}: {name} lies inside the array {parent}; give a file that segadv_jax "
-                    "wrote"
-                )
-    return traverse_util.unflatten_dict(flat, sep="/")
