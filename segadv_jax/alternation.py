@@ -21,17 +21,14 @@ SCHEDULES = ("standard", "simultaneous", "fast", "slow")
 class Alternation:
     """A schedule of turns.
 
-    Attributes:
-        schedule: "standard" (cross-entropy only), "simultaneous" (both at every step), "fast"
-            (segmenter and adversary take turns at every step) or "slow" (they take turns every
-            `period` steps). These two begin with the segmenter, which the paper names first.
-        period: steps of each player before the other's turn; 500 in the paper's slow scheme.
-        pretrain: adversary-only steps before the first turn (the paper's pre-training).
+    "standard" is cross-entropy only, "simultaneous" both at every step; in "fast" segmenter and
+    adversary take turns at every step, in "slow" every `period` steps. These two begin with the
+    segmenter, which the paper names first.
     """
 
     schedule: str
-    period: int = 500
-    pretrain: int = 0
+    period: int = 500  # Steps of each player before the other's turn, in the paper's slow scheme.
+    pretrain: int = 0  # Adversary-only steps before the first turn (the paper's pre-training).
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:

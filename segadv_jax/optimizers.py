@@ -22,10 +22,8 @@ def alternate(
         return optax.conditionally_mask(inner, is_trained, forward_extra_args=True)
 
     players = {"segmenter": segmenter, "adversary": adversary}
-    return optax.multi_transform(
-        {player: in_turns_of(player, inner) for player, inner in players.items()},
-        {player: player for player in players},
-    )
+    alternating = {player: in_turns_of(player, inner) for player, inner in players.items()}
+    return optax.multi_transform(alternating, {player: player for player in players})
 
 
 def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) -> optax.Schedule:

@@ -7,19 +7,12 @@ from jaxtyping import Array, Int32
 
 
 class TrainState(NamedTuple):
-    """What a training step takes and returns.
+    """What a training step takes and returns."""
 
-    Attributes:
-        step: steps taken, by either player.
-        params: {"segmenter": tree, "adversary": tree}; the latter is empty in standard training.
-        opt_state: the optimizer's state for both players.
-        average: exponential moving average of the segmenter's parameters; None if none is kept.
-    """
-
-    step: Int32[Array, ""]
-    params: dict[str, Any]
-    opt_state: optax.OptState
-    average: Any = None
+    step: Int32[Array, ""]  # Steps taken, by either player.
+    params: dict[str, Any]  # By player; the adversary's tree is empty in standard training.
+    opt_state: optax.OptState  # For both players.
+    average: Any = None  # Exponential moving average of the segmenter's parameters, if one is kept.
 
 
 def evaluated(state: TrainState) -> Any:

@@ -7,9 +7,9 @@ from small_runs import ROOT
 from segadv_jax import cli, experiment, files
 from segadv_jax.configs import ablations as arms_config
 from segadv_jax.errors import InputError
-from segadv_jax.report import ablations_page, page_files
+from segadv_jax.report import ablations_page, pages
 from segadv_jax.report.ablations_page import ARMS, CLAIMS
-from segadv_jax.report.page_files import CAMPAIGN
+from segadv_jax.report.pages import CAMPAIGN
 from segadv_jax.workdir import Workdir
 
 
@@ -45,9 +45,8 @@ def test_arms_differ_in_what_their_name_says(arm):
 
 
 def test_every_claim_names_arms_that_there_are():
-    for _, sentence, pairs in CLAIMS:
-        assert sentence and pairs
-        assert {arm for pair in pairs for arm in pair} <= set(ARMS)
+    assert all(CLAIMS.values())
+    assert {arm for pairs in CLAIMS.values() for pair in pairs for arm in pair} <= set(ARMS)
     with pytest.raises(ValueError, match="configs/ablations.py:other: the arm is one of"):
         arms_config.get_config("other")
 
@@ -92,6 +91,7 @@ def test_report_puts_runs_on_the_page(folder):
     # Slow is the fourth arm, fast the third; both seeds say the same.
     assert "| slow - fast | +1.0 | +1.0 to +1.0 | 0: +1.0, 1: +1.0 |" in page
     assert page == ablations_page.render(docs)
+    assert page.count("\n> ") == len(CLAIMS)
     (folder / "runs" / "fast" / "seed_1" / "eval" / "subset_7.json").unlink()
     with pytest.raises(InputError, match="fast/seed_1 has no evaluation on its validation images"):
         ablations(*arguments)
@@ -113,7 +113,7 @@ def test_what_is_trained_is_measured_on_the_validation_images_once(tmp_path, mon
         assert ablations("train", f"--workdir={tmp_path}", "--seeds=3", stand_in) == 0
     folders = {str(tmp_path / arm / "seed_3") for arm in ARMS}
     assert len(measured) == len(ARMS) and {folder for folder, _ in measured} == folders
-    assert page_files.read_json(tmp_path / CAMPAIGN)["seeds"] == [3]
+    assert pages.read_json(tmp_path / CAMPAIGN)["seeds"] == [3]
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -128,7 +128,7 @@ def test_damaged_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "--workdir: name a folder"),
+        (["train"], "--workdir: the stage train needs a folder"),
         (["train", "--workdir=/dev/null"], "--workdir=/dev/null is not a folder"),
         (
             ["train", "--workdir=W", "--config.loss.lam=1"],

@@ -1,17 +1,14 @@
-"""The adversary for Stanford Background against the paper's figure and text; and a minimal one."""
+"""The adversary for Stanford Background against the paper's figure and text."""
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
 
-from segadv_jax.models import ADVERSARIES, Adversary
 from segadv_jax.models.adversary import TwoBranch
-from segadv_jax.models.contracts import AdversaryModule
 
 
 def inputs(canvas, classes=8):
@@ -123,40 +120,3 @@ def test_image_is_contrast_normalised(example):
     tinted = image * np.array([0.9, 0.5, 0.3], np.float32)
     np.testing.assert_allclose(apply(label_map, tinted, size), logits, atol=1e-2)
     assert np.max(np.abs(apply(label_map, np.sqrt(image), size) - logits)) > 2e-2
-
-
-class Mean(AdversaryModule):
-    """As little as an adversary can be: a linear layer on the mean of a block."""
-
-    stride: int
-    block = 2
-
-    @nn.compact
-    def judge(self, label_map, embedded, size):
-        assert embedded is None
-        return nn.Dense(1)(nn.avg_pool(label_map, (self.block, self.block), (self.block,) * 2))
-
-
-def test_a_minimal_adversary_has_defaults_for_all_else():
-    module = Mean(stride=4)
-    assert isinstance(module, Adversary)
-    assert (module.stride, module.block, module.least_cells) == (4, 2, 1)
-    image, size = small.images([(24, 40)], (24, 40))
-    label_map = np.random.RandomState(0).uniform(size=(1, 6, 10, 3)).astype(np.float32)
-    params = small.parameters(module, label_map, image, size)
-    logits = module.apply({"params": params}, label_map, image, size)
-    means = label_map.reshape(1, 3, 2, 5, 2, 3).mean((2, 4))
-    expected = means @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"].reshape(1, 1, 1, -1)
-    np.testing.assert_allclose(logits, expected, atol=1e-5)
-    label = np.arange(60, dtype=np.uint8).reshape(1, 6, 10)
-    labels = module.apply({}, label, size, method="block_labels")
-    np.testing.assert_array_equal(labels, label)
-    assert module.apply({}, image, size, method="embed_image") is None
-
-
-@pytest.mark.parametrize("name", sorted(ADVERSARIES))
-def test_adversaries_keep_the_contract(name):
-    module = ADVERSARIES[name](stride=8)
-    assert isinstance(module, Adversary)
-    assert (module.stride, module.block, module.least_cells) == (8, 4, 1)
-    assert not isinstance(nn.Dense(1), Adversary)

@@ -94,15 +94,15 @@ def test_networks_are_those_of_the_table(name, channels):
 @pytest.mark.parametrize("name", sorted(TABLE_1))
 def test_field_of_view_grows_layer_by_layer(name):
     """Without padding as many cells as a layer sees give one value, and one cell less none."""
-    layers = ADVERSARIES[name].args[0]
     for number, view in enumerate(VIEWS[name], 1):
-        module = FieldOfView(layers[:number], padding="valid", width=1 / 16)
-        if layers[number - 1] == "pool":
-            module = FieldOfView((*layers[:number], (1, 2)), padding="valid", width=1 / 16)
-        elif number < len(layers):
-            module = FieldOfView(
-                (*layers[: number - 1], (layers[number - 1][0], 2)), padding="valid", width=1 / 16
-            )
+        stages = [[]]
+        for layer in TABLE_1[name][:number]:
+            if layer is None:
+                stages.append([])
+            else:
+                stages[-1].append((layer[0], 2))
+        stages[-1] = stages[-1] or [(1, 2)]
+        module = FieldOfView(stages, padding="valid", width=1 / 16)
         shape = functools.partial(jax.eval_shape, module.init_with_output, jax.random.key(0))
         assert shape(*inputs((view, view), 4))[0].shape == (1, 1, 1, 1)
         assert module.field_of_view == view

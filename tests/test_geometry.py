@@ -1,6 +1,5 @@
 """Label cells: where they lie, and that nothing shifts on the way there and back."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +8,6 @@ import small
 from scipy import ndimage
 
 from segadv_jax import VOID
-from segadv_jax.models import SEGMENTERS, Segmenter
-from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.geometry import (
     cell_means,
     count_cells,
@@ -166,38 +163,3 @@ def test_cell_means_of_whole_blocks_are_those_of_shrink():
     size = jnp.array(sizes)
     expected = np.asarray(shrink(jnp.asarray(image), size, 4)[0])
     np.testing.assert_allclose(cell_means(jnp.asarray(image), size, 4, 1.5), expected, atol=1e-3)
-
-
-class Blocks(SegmenterModule):
-    """As little as a segmenter can be: a convolution of blocks of 8 pixels."""
-
-    num_classes: int
-    stride = 8
-
-    @nn.compact
-    def __call__(self, image, size, keys=None):
-        return nn.Conv(self.num_classes, (8, 8), (8, 8))(image)
-
-
-def test_a_minimal_segmenter_has_defaults_for_all_else():
-    module = Blocks(5)
-    assert isinstance(module, Segmenter)
-    assert (module.num_classes, module.stride, module.offset) == (5, 8, 3.5)
-    assert (module.margin, module.tile) == (0, 0)
-    image, size = small.images([(16, 24), (13, 20)], (16, 24))
-    params = module.init(jax.random.key(0), image, size)
-    assert module.apply(params, image, size).shape == (2, 2, 3, 5)
-    colours = np.asarray(module.apply({}, image, size, method="colours"))
-    for n, (height, width) in enumerate(size):
-        for i, j in np.ndindex(2, 3):
-            block = image[n, 8 * i : min(8 * i + 8, height), 8 * j : min(8 * j + 8, width)]
-            np.testing.assert_allclose(colours[n, i, j], block.mean((0, 1)) - 127.5, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", sorted(SEGMENTERS))
-def test_segmenters_keep_the_contract(name):
-    """`tile` is a field of those that can be evaluated on tiles, and 0 unless it is set."""
-    module = SEGMENTERS[name](num_classes=3)
-    assert isinstance(module, Segmenter) and not isinstance(nn.Dense(1), Segmenter)
-    assert module.num_classes == 3 and module.tile == 0
-    assert module.stride % 4 == 0 and 0 <= module.offset < module.stride

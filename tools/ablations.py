@@ -22,40 +22,41 @@ from segadv_jax.campaign import arms, command_line, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.evaluate import evaluate
-from segadv_jax.report import ablations_page, page_files, program
-from segadv_jax.report.ablations_page import ARMS, COLUMNS, VERDICTS
-from segadv_jax.report.page_files import CAMPAIGN
+from segadv_jax.report import ablations_page, pages
+from segadv_jax.report.ablations_page import ARMS, COLUMNS, RUNS, VERDICTS
+from segadv_jax.report.pages import CAMPAIGN
 
 PROGRAM = "tools.ablations"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    program.add_arguments(parser, ("train", "report"), "ablations")
+    pages.add_arguments(parser, ("train", "report"), "ablations")
     parser.add_argument("--seeds", default="0,1,2", help="as 0,1,2: a run of each arm with each")
 
 
 def main(options: argparse.Namespace) -> int:
-    options.seeds = arms.parse_seeds(options.seeds)
+    seeds = arms.parse_seeds(options.seeds)
     if options.overrides:
         raise InputError(f"{options.overrides[0]}: the arms are those of configs/ablations.py")
-    if options.stage == "report":
-        return report(options)
-    if not options.workdir:
-        raise InputError("--workdir: name a folder for the runs")
-    return train(options)
+    if options.stage == "train":
+        return train(options, seeds)
+    if options.workdir:
+        write_files(options)
+    pages.write(options.results, ablations_page.render(options.results))
+    return 0
 
 
 def plan(options: argparse.Namespace, seeds: list[int]) -> list[Run]:
     """The runs of all arms with all seeds, seed by seed."""
-    data = program.data_fields(options)
+    data = pages.data_fields(options)
     chosen = {arm: (f"--config=configs/ablations.py:{arm}", *data) for arm in ARMS}
     return arms.plan(options.workdir, chosen, seeds)
 
 
-def train(options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace, seeds: list[int]) -> int:
     """Trains what is not done and measures it on the validation images; the exit status."""
-    files.writable_folder(options.workdir, "--workdir")
-    planned = plan(options, options.seeds)
+    pages.make_workdir(options)
+    planned = plan(options, seeds)
     status = command_line.report_failures(command_line.train(options, planned))
     for run in planned:
         if run.workdir.result() is not None:
@@ -63,24 +64,19 @@ def train(options: argparse.Namespace) -> int:
             if run.workdir.result(config.data.validation) is None:
                 evaluate(config, run.folder, config.data.validation)
     path = Path(options.workdir, CAMPAIGN)
-    provenance.record(path, PROGRAM, options.processes, seeds=options.seeds)
+    provenance.record(path, PROGRAM, options.processes, seeds=seeds)
     return status
 
 
-def report(options: argparse.Namespace) -> int:
-    """Writes the files, if there is a workdir, and the page; the exit status."""
-    folder = Path(options.results)
-    if options.workdir:
-        how = page_files.read_json(Path(options.workdir, CAMPAIGN), ("seeds",))
-        planned = plan(options, how["seeds"])
-        lacking = [run.name for run in planned if run.workdir.result() is None]
-        if lacking:
-            raise InputError(f"--workdir={options.workdir} lacks {', '.join(lacking)}: train first")
-        ablations_page.write_files(folder, map(row_of, planned), how)
-    page = page_files.page_of(folder)
-    page.write_text(ablations_page.render(folder), encoding="utf-8")
-    print(f"written: {page} and {folder}")
-    return 0
+def write_files(options: argparse.Namespace) -> None:
+    """Writes the files of the page from the runs."""
+    how = pages.read_json(Path(options.workdir, CAMPAIGN), ("seeds",))
+    planned = plan(options, how["seeds"])
+    lacking = [run.name for run in planned if run.workdir.result() is None]
+    if lacking:
+        raise InputError(f"--workdir={options.workdir} lacks {', '.join(lacking)}: train first")
+    files.write_csv(options.results / RUNS, COLUMNS, map(row_of, planned))
+    files.write_json(options.results / CAMPAIGN, how)
 
 
 def row_of(run: Run) -> dict[str, Any]:

@@ -28,8 +28,9 @@ from there.
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,12 @@ from segadv_jax.campaign import arms, command_line, comparison, provenance, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES, describe, percent
-from segadv_jax.report import page_files, pictures, program, table1_page, table1_runs
+from segadv_jax.report import pages, pictures, table1_page, table1_runs
 from segadv_jax.report import table1_files as table1
-from segadv_jax.report.page_files import CAMPAIGN
+from segadv_jax.report.pages import CAMPAIGN
 from segadv_jax.report.table1_files import ARMS, CHOICES, CONTROL, TABLE
 
 PROGRAM = "tools.reproduce_table1"
-STAGES = ("tune", "train", "confirm", "report", "repeat")
 SEEDS = {
     "seeds": "0,1,2,3,4",
     "fraction_seeds": "0,1,2",
@@ -55,14 +55,12 @@ TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run must ag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    program.add_arguments(parser, STAGES, "results")
-    parser.add_argument("--fraction_updates", type=int, help="of the parts; 0: as on all images")
-    parts = table1_runs.FRACTIONS
-    parser.add_argument(
-        "--part", type=float, default=1.0, choices=parts, help="of the images, to repeat"
-    )
+    pages.add_arguments(parser, STAGES, "results")
+    add, parts = parser.add_argument, table1_runs.FRACTIONS
+    add("--fraction_updates", type=int, help="of the parts; 0: as on all images")
+    add("--part", type=float, default=1.0, choices=parts, help="of the images, to repeat")
     for name, seeds in SEEDS.items():
-        parser.add_argument(f"--{name}", help=f"as {seeds}, which is the default")
+        add(f"--{name}", help=f"as {seeds}, which is the default")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -71,24 +69,20 @@ def main(options: argparse.Namespace) -> int:
             f"{options.overrides[0]}: fields of all runs are given to the stage tune, once"
         )
     if options.stage != "report":
-        if not options.workdir:
-            raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
-        files.writable_folder(options.workdir, "--workdir")
+        pages.make_workdir(options)
     settle(options)
-    stages = {"tune": tune, "train": train, "confirm": confirm, "report": report, "repeat": repeat}
-    return stages[options.stage](options)
+    return STAGES[options.stage](options)
 
 
 def settle(options: argparse.Namespace) -> None:
     """Gives the seeds and budgets their values: of a flag, of an earlier stage, or the default."""
     folder = options.results if options.stage == "repeat" else options.workdir
     recorded = Path(folder, CAMPAIGN)
-    known = page_files.read_json(recorded) if folder and recorded.exists() else {}
+    known = pages.read_json(recorded) if folder and recorded.exists() else {}
     for name, default in SEEDS.items():
         text = getattr(options, name)
-        if text is None and name in known:
-            seeds = known[name]
-        else:
+        seeds = known.get(name) if text is None else None
+        if seeds is None:
             seeds = arms.parse_seeds(default if text is None else text, f"--{name}")
         setattr(options, name, seeds)
     if options.fraction_updates is None:
@@ -97,30 +91,26 @@ def settle(options: argparse.Namespace) -> None:
         raise InputError(f"--fraction_updates={options.fraction_updates}: set it to 0 or more")
     if options.stage == "repeat":  # Any seed there is.
         return
-    for name, others in (
-        ("fresh_seeds", ("seeds", "fraction_seeds", "tuning_seeds")),
-        ("tuning_seeds", ("seeds", "fraction_seeds")),
-    ):
-        for other in others:
-            shared = set(getattr(options, name)) & set(getattr(options, other))
-            if shared:
-                raise InputError(f"--{name}: {min(shared)} is in --{other} too; choose others")
+    for name, other in itertools.product(("fresh_seeds", "tuning_seeds"), SEEDS):
+        shared = set(getattr(options, name)) & set(getattr(options, other))
+        if shared and name != other:
+            raise InputError(f"--{name}: {min(shared)} is in --{other} too; choose others")
 
 
 def tune(options: argparse.Namespace) -> int:
     """Trains the grids, measures them on the validation subset, and writes the choices."""
-    fields = [*program.data_fields(options), *options.overrides]
+    fields = [*pages.data_fields(options), *options.overrides]
     for variant in ("standard", "printed"):  # Before anything is recorded.
         arms.load_config([f"--config={table1_runs.CONFIG}:{variant}", *fields])
     record_campaign(options)
     planned = table1_runs.tuning(options, fields)
-    status = carry_out(options, [run for some in planned.values() for run in some])
+    status = carry_out(options, itertools.chain(*planned.values()))
     if status:
         return status
     grid: dict[str, dict[str, Any]] = {arm: {} for arm in table1_runs.GRID}
     for (arm, point), some in planned.items():
-        mean = comparison.spread(runs.results(some))
-        means = {m: mean[m]["mean"] for m in PAPER_MEASURES}
+        spread = comparison.spread(runs.results(some))
+        means = {measure: spread[measure]["mean"] for measure in PAPER_MEASURES}
         grid[arm][point] = {"fields": table1_runs.GRID[arm][point]} | means
     chosen = {}
     for arm, points in grid.items():
@@ -130,9 +120,8 @@ def tune(options: argparse.Namespace) -> int:
     # The paper keeps the hyper-parameters of the segmenter, with and without adversary.
     chosen["printed"] = chosen["standard"]
     choices = {"shared": options.overrides, "seeds": options.tuning_seeds, "grid": grid}
-    choices |= {"chosen": chosen, "commit": provenance.commit()}
-    choices |= {"command": provenance.command(PROGRAM)}
-    files.write_json(Path(options.results, CHOICES), choices)
+    made = {"commit": provenance.commit(), "command": provenance.command(PROGRAM)}
+    files.write_json(options.results / CHOICES, choices | {"chosen": chosen} | made)
     return 0
 
 
@@ -142,15 +131,17 @@ def read_choices(options: argparse.Namespace, committed: bool = True) -> dict[st
     Raises:
         InputError: there are none, or, if `committed`, they are not committed as they are.
     """
-    path = Path(options.results, CHOICES)
-    choices = table1.read_choices(path.parent) | {"parts": []}
+    choices = table1.read_choices(options.results) | {"parts": []}
     if options.fraction_updates:
         choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
     if committed:
-        known = provenance.git("ls-files", "--", path.name, cwd=path.parent)
-        changed = provenance.git("status", "--porcelain", "--", path.name, cwd=path.parent)
+        known = provenance.git("ls-files", "--", CHOICES, cwd=options.results)
+        changed = provenance.git("status", "--porcelain", "--", CHOICES, cwd=options.results)
         if changed or not known:
-            raise InputError(f"{path} is not committed; commit it before the test images are read")
+            raise InputError(
+                f"{options.results / CHOICES} is not committed; commit it before the test images "
+                "are read"
+            )
     return choices
 
 
@@ -160,17 +151,22 @@ def record_campaign(options: argparse.Namespace) -> None:
     provenance.record(Path(options.workdir, CAMPAIGN), PROGRAM, options.processes, **settings)
 
 
-def carry_out(options: argparse.Namespace, planned: Sequence[Run]) -> int:
+def carry_out(options: argparse.Namespace, planned: Iterable[Run]) -> int:
     """Trains and evaluates the runs that are not done; the exit status, 1 if a run failed."""
-    return command_line.report_failures(command_line.train(options, planned))
+    return command_line.report_failures(command_line.train(options, list(planned)))
+
+
+def check_done(planned: Iterable[Run]) -> None:
+    for run in planned:
+        if run.workdir.result() is None:
+            raise InputError(f"{run.folder} is not done; finish the stage train first")
 
 
 def train(options: argparse.Namespace) -> int:
     """Trains all arms, with each part of the images its seeds."""
     choices = read_choices(options)
     record_campaign(options)
-    planned = table1_runs.train(options, choices)
-    return carry_out(options, [run for some in planned.values() for run in some])
+    return carry_out(options, itertools.chain(*table1_runs.train(options, choices).values()))
 
 
 def confirm(options: argparse.Namespace) -> int:
@@ -182,7 +178,7 @@ def confirm(options: argparse.Namespace) -> int:
     choices = read_choices(options)
     record_campaign(options)
     path = Path(options.workdir, CAMPAIGN)
-    recorded = page_files.read_json(path)
+    recorded = pages.read_json(path)
     if "confirmed" not in recorded:
         recorded["confirmed"] = largest_gain(options, choices)
         files.write_json(path, recorded)
@@ -196,9 +192,7 @@ def confirm(options: argparse.Namespace) -> int:
 def largest_gain(options: argparse.Namespace, choices: Mapping[str, Any]) -> tuple[str, float]:
     """The arm and the part of the images with the largest gain in the stage train."""
     planned = table1_runs.train(options, choices)
-    for run in (run for some in planned.values() for run in some):
-        if run.workdir.result() is None:
-            raise InputError(f"{run.folder} is not done; finish the stage train first")
+    check_done(itertools.chain(*planned.values()))
     rows, _ = table1_runs.collect(planned)
     gains = {
         (arm, fraction): comparison.compare(part, arm, "standard")["mean_iou"]["mean"]
@@ -210,12 +204,9 @@ def largest_gain(options: argparse.Namespace, choices: Mapping[str, Any]) -> tup
 
 def report(options: argparse.Namespace) -> int:
     """Writes the files in `docs/results`, if there is a workdir, and the page."""
-    folder = Path(options.results)
     if options.workdir:
-        write_files(options, folder)
-    page = page_files.page_of(folder)
-    page.write_text(table1_page.render(folder), encoding="utf-8")
-    print(f"written: {page} and {folder}")
+        write_files(options, options.results)
+    pages.write(options.results, table1_page.render(options.results))
     return 0
 
 
@@ -224,25 +215,23 @@ def write_files(options: argparse.Namespace, folder: Path) -> None:
     choices = read_choices(options)
     planned = table1_runs.train(options, choices)
     shown = [run for run in planned[1.0] if run.seed == options.seeds[0]]
-    for run in shown:
-        if run.workdir.result() is None:
-            raise InputError(f"{run.folder} is not done; run the stage train first")
-    for fraction in table1_runs.FRACTIONS:
-        fresh = table1_runs.plan(options, choices, fraction, options.fresh_seeds, (*ARMS, CONTROL))
-        planned[fraction] += fresh
+    check_done(shown)
+    for fraction, some in planned.items():
+        names = (*ARMS, CONTROL)
+        some += table1_runs.plan(options, choices, fraction, options.fresh_seeds, names)
     rows, histories = table1_runs.collect(planned)
     drawn = {run.arm: (arms.load_config(run.arguments), run.folder) for run in shown}
     predicted = pictures.predict(drawn, table1_page.SHOWN)
-    how = page_files.read_json(Path(options.workdir, CAMPAIGN)) | table1_runs.cost(options.workdir)
+    how = pages.read_json(Path(options.workdir, CAMPAIGN)) | table1_runs.cost(options.workdir)
     how["tested_runs"] = len(rows)
     table1.write(folder, rows, histories, how)
     # The photographs and their labels are not ours to publish: they stay in the workdir.
     for target, given in ((folder, False), (Path(options.workdir), True)):
         pictures.draw_labels(target / "figure3.png", *predicted, given=given)
-        maps = target / "figure3_probabilities.png"
-        pictures.draw_probabilities(maps, *predicted, row=0, given=given)
-    pictures.draw_curves(folder / "figure4.png", histories, how)
-    pictures.draw_gain(folder / "gain.png", rows, how)
+        pictures.draw_probabilities(target / "figure3_probabilities.png", *predicted, given=given)
+    main = table1.by_fraction(histories, how)[1]
+    pictures.draw_curves(folder / "figure4.png", main)
+    pictures.draw_gain(folder / "gain.png", table1.by_fraction(rows, how))
 
 
 def repeat(options: argparse.Namespace) -> int:
@@ -255,7 +244,7 @@ def repeat(options: argparse.Namespace) -> int:
         raise InputError(
             f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
         )
-    table = table1.read_table(Path(options.results))
+    table = table1.read_table(options.results)
     known = {(row["arm"], row["seed"]): row for row in table if row["fraction"] == options.part}
     planned = table1_runs.plan(options, choices, options.part, options.seeds)
     for run in planned:
@@ -280,6 +269,8 @@ def repeat(options: argparse.Namespace) -> int:
     print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
     return 0 if agrees else 1
 
+
+STAGES = {"tune": tune, "train": train, "confirm": confirm, "report": report, "repeat": repeat}
 
 if __name__ == "__main__":
     cli.report_errors(lambda argv: cli.run(PROGRAM, f"python -m {PROGRAM}", argv), sys.argv[1:])

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segadv_jax.models.layers import random_table
-from segadv_jax.models.preprocessing import BINOMIAL, RGB_TO_YUV, gaussian
+from segadv_jax.models.preprocessing import BINOMIAL, RGB_TO_YUV, WINDOW
 
 Maps = Float[Tensor, "n _ _ _"]  # Channels, height, width.
 
@@ -68,9 +68,8 @@ def _expand(x, shape):
 
 def local_contrast_normalize(x: Maps) -> Maps:
     """Each channel less its local mean, divided by its local standard deviation."""
-    taps = gaussian(3.75, 7)
-    centred = x - _smooth(x, taps)
-    deviation = _smooth(centred.square(), taps).sqrt()
+    centred = x - _smooth(x, WINDOW)
+    deviation = _smooth(centred.square(), WINDOW).sqrt()
     mean = deviation.mean((2, 3), keepdim=True)
     return centred / torch.maximum(deviation, mean).clamp(min=1e-4)
 

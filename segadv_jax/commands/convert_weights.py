@@ -10,35 +10,97 @@ The source is
 - a VGG-16 classifier, of Caffe (.caffemodel), Keras (.h5), torchvision or timm (.safetensors): the
   target is Dilated-8's front end, conv1_1 to fc7, for --config.init=vgg:TARGET;
 - the workdir of a run: the target is a player of the best checkpoint, or of the latest if none was
-  validated;
+  validated; the segmenter is the one that is evaluated, averaged if the run averages;
 - a .safetensors file of one of these: it is checked and written again.
 
 Kernels are f32[kh,kw,I,O], the input is RGB in 0..255 minus the mean that the segmenter subtracts.
 """
 
 import argparse
+import json
 import os
+from typing import Any
 
+from flax import traverse_util
+
+from segadv_jax import weights
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
-from segadv_jax.weights import export
+from segadv_jax.weights import files, published
 from segadv_jax.workdir import Workdir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="file of weights, or workdir of a run")
     parser.add_argument("target", help="file to write, .safetensors")
-    parser.add_argument(
-        "--player", choices=export.PLAYERS, help="of a run; the segmenter if not given"
-    )
+    players = ("segmenter", "adversary")
+    parser.add_argument("--player", choices=players, help="of a run; the segmenter if not given")
 
 
 def main(options: argparse.Namespace) -> None:
     source, target = options.source, options.target
-    export.check_target(source, target)
+    if not target.endswith(".safetensors"):
+        raise InputError(f"{target}: the target's name must end in .safetensors")
+    if os.path.isdir(target):
+        raise InputError(f"{target} is a folder; name a file to write")
+    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
+        raise InputError(f"{target} is the source itself; choose another target")
     if os.path.isdir(source):
-        what = export.export(Workdir(source), target, options.player or "segmenter")
+        what, params, metadata = _read_run(Workdir(source), options.player or "segmenter")
     elif options.player:
         raise InputError(f"--player={options.player}: {source} is not the workdir of a run")
     else:
-        what = export.convert(source, target)
-    print(f"{target}: {what}")
+        what, params, metadata = _read_file(source)
+    weights.save(target, params, metadata)
+    flat = traverse_util.flatten_dict(params, sep="/")
+    count = sum(array.size for array in flat.values())
+    print(f"{target}: {what}: {len(files.layers(flat))} layers, {count:,} parameters")
+
+
+def _read_file(source: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """What the weights of a file are, they themselves, and what is to be stored beside them."""
+    kind, flat, about = weights.read_any(source)
+    metadata = {"source": os.path.basename(source)} | about
+    if kind == "other":
+        if about.get("format") != files.FORMAT:
+            raise InputError(
+                f"{source} was not written by segadv_jax: {', '.join(flat)}; give a file that was"
+            )
+        return "one network", flat, metadata
+    network, layers = "VGG-16", published.FRONT_END
+    if kind == "dilated8":
+        network, layers = "Dilated-8", published.LAYERS
+        has_context = any(name.startswith(published.CONTEXT) for name in flat)
+        if not has_context and source.lower().endswith(".safetensors"):
+            # Unlike a caffemodel, it cannot end early, and its network may have no context module.
+            layers = (*published.FRONT_END, "final")
+    lines = files.mismatches(flat, published.expected_shapes(flat, layers))
+    if lines:
+        raise InputError(
+            f"{source} is not a complete {network}: {'; '.join(lines)}; give a whole file"
+        )
+    if kind == "dilated8":
+        return f"Dilated-8 of {flat['final/bias'].size} classes", flat, metadata
+    return "Dilated-8's front end of VGG-16", flat, metadata
+
+
+def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """The same of a player of a run's best checkpoint.
+
+    What the player was trained as is stored beside it, as parameters of the same shapes may mean
+    something else.
+    """
+    step = None
+    if workdir.has_checkpoints():
+        with Checkpoints(workdir) as checkpoints:
+            best = checkpoints.best_step()
+            step = checkpoints.latest_step() if best is None else best
+            params = None if step is None else checkpoints.restore_player(player, step)
+    if step is None:
+        raise InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
+    metadata = {"source": str(workdir), "player": player, "step": str(step)}
+    config = workdir.recorded_config()
+    if config is not None:
+        metadata[player] = json.dumps(config[player])
+    chosen = "the latest, none was validated" if best is None else "the best"
+    return f"{player} of step {step}, {chosen}", params, metadata

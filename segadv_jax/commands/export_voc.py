@@ -9,7 +9,6 @@ Predictions are those of the best checkpoint, with the tiles, flips and scales o
 """
 
 import argparse
-import os
 import tarfile
 from pathlib import Path
 
@@ -17,9 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segadv_jax import configuration, files, predictor
-from segadv_jax.data import Split
 from segadv_jax.errors import InputError
-from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
 FOLDER = "results/VOC2012/Segmentation/comp6_{}_cls"  # comp6: trained on more than VOC's images.
@@ -44,19 +41,11 @@ def main(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             config.data[name] = getattr(options, name)
     folder = Path(options.out, FOLDER.format(options.split))
-    if folder.is_dir() and os.listdir(folder):
+    if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"--out={options.out}: {folder} is not empty; name another folder")
     trained = predictor.load(config, options.workdir)
     examples = trained.data_set.read(options.split)
-    export(trained, examples, files.writable_folder(folder, "--out"))
-    archive = Path(options.out, "results.tgz")
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(Path(options.out, "results"), "results")
-    print(f"{archive}: {len(examples.ids)} label images")
-
-
-def export(trained: Predictor, examples: Split, folder: Path) -> None:
-    """Writes what is predicted for each example as a palette image."""
+    files.writable_folder(folder, "--out")
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(trained.data_set.palette)] = trained.data_set.palette
     # One at a time: the images are few, and the network is large.
@@ -67,3 +56,7 @@ def export(trained: Predictor, examples: Split, folder: Path) -> None:
         image = Image.frombytes("P", (width, height), classes.tobytes())
         image.putpalette(palette.reshape(-1).tolist())
         image.save(folder / f"{batch['id'][0]}.png")
+    archive = Path(options.out, "results.tgz")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(Path(options.out, "results"), "results")
+    print(f"{archive}: {len(examples.ids)} label images")

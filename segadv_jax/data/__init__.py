@@ -90,7 +90,9 @@ class Split(abc.ABC):
                 or an image is larger than the canvas. It is raised at the call.
         """
         rows = order.train_rows(len(self.ids), batch_size, seed, stream, start)
-        return self._share(rows, order.process_rows(batch_size, process_index, process_count), canvas)
+        return self._share(
+            rows, order.process_rows(batch_size, process_index, process_count), canvas
+        )
 
     def eval_batches(
         self, *, batch_size: int, canvas: Canvas, process_index: int = 0, process_count: int = 1

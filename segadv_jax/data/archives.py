@@ -25,17 +25,26 @@ class Archive(NamedTuple):
     url: str
 
 
-def find(archive: Archive, folder: PathLike, data_dir: PathLike) -> Path:
-    """The path of `archive`, which is in `folder` or, if that is empty, downloaded.
+def data_folder(data_dir: str) -> Path:
+    """The folder of prepared data and downloads: `data_dir`, or TFDS's usual one; creates it.
 
-    Downloads go to `data_dir`/downloads and are kept there.
+    Raises:
+        InputError: the folder cannot be created or written.
+    """
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return writable_folder(Path(chosen).expanduser(), "--config.data.data_dir")
+
+
+def find(archive: Archive, folder: PathLike, data_dir: str) -> Path:
+    """The path of `archive`, which is in `folder` or, if that is empty, downloaded and kept.
 
     Raises:
         InputError: the archive is not in the folder, or cannot be downloaded.
     """
     if not folder:
-        with lock(Path(data_dir) / "downloads"):
-            return _download(archive, Path(data_dir) / "downloads")
+        downloads = data_folder(data_dir) / "downloads"
+        with lock(downloads):
+            return _download(archive, downloads)
     path = Path(folder).expanduser() / archive.file_name
     if not path.is_file():
         raise InputError(

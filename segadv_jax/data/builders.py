@@ -1,12 +1,9 @@
 """What the TFDS builders share: features, encoding, and preparation by one process per host."""
 
 import contextlib
-import dataclasses
 import inspect
 import io
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,23 +12,20 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from segadv_jax import VOID
-from segadv_jax.data.archives import lock
+from segadv_jax.data.archives import data_folder, lock
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
-from segadv_jax.files import writable_folder
 
 Example = dict[str, Any]
 
 
-@dataclasses.dataclass(eq=False)
-class Config(tfds.core.BuilderConfig):
-    """What a builder reads; `name` identifies its content."""
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Base of our builders, whose archives are at hand before TFDS is asked to prepare them.
+
+    Its method `examples` reads `source` and returns {split: iterable of what `example` makes}.
+    """
 
     source: Any = None
-
-
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Base of our builders, whose archives are at hand before TFDS is asked to prepare them."""
 
     VERSION = tfds.core.Version("1.0.0")
     about: str | None = None  # The module's docstring if None.
@@ -40,10 +34,6 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     # None of our URLs is registered with TFDS. Its own look-up of them imports a package
     # (importlib_resources) that it does not declare.
     url_infos: dict = {}
-
-    def examples(self) -> dict[str, Iterable[Example]]:
-        """Of each split the examples, made by `example`."""
-        raise NotImplementedError
 
     def _info(self, **more):
         features = {
@@ -117,33 +107,27 @@ def png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
     return buffer.getvalue()
 
 
-def folder(data_dir: str) -> Path:
-    """The folder of prepared data: `data_dir`, or TFDS's usual one; creates it.
-
-    Raises:
-        InputError: the folder cannot be created or written.
-    """
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return writable_folder(Path(chosen).expanduser(), "--config.data.data_dir")
-
-
-def prepare(make: type[Builder], data_dir: Path, config: Config | None = None) -> Builder:
+def prepare(make: type[Builder], data_dir: str, name: str = "", source: Any = None) -> Builder:
     """Makes a builder, prepares its data if it is not there yet, and returns it.
+
+    If there is a `source`, `name` identifies its content.
 
     The first process of a host prepares; the others wait, then find the data prepared. TFDS
     writes to a temporary folder and renames it, so an interrupted run leaves nothing half done.
     """
-    options = {"data_dir": data_dir} | ({"config": config} if config else {})
-    with lock(data_dir / make.name):
+    config = tfds.core.BuilderConfig(name=name) if name else None
+    folder = data_folder(data_dir)
+    with lock(folder / make.name):
         verbosity = logging.get_verbosity()
         # TFDS warns about a configuration or a folder that it has never seen.
         logging.set_verbosity(logging.ERROR)
         try:
             # Made inside the lock: a builder looks only once for what is prepared already.
-            builder = make(**options)
+            builder = make(data_dir=folder, config=config)
             is_prepared = builder.is_prepared()
         finally:
             logging.set_verbosity(verbosity)
+        builder.source = source
         if not is_prepared:
             logging.info("preparing %s in %s", builder.name, builder.data_dir)
             # TFDS prints that it downloads, also what is drawn or at hand.

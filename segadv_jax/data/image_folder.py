@@ -41,7 +41,7 @@ class ImageFolder(builders.Builder):
         return super()._info(metadata=tfds.core.MetadataDict())
 
     def examples(self):
-        folder = self.builder_config.source
+        folder = self.source
         splits, self.info.metadata["class_names"] = check(folder)
         return {split: _examples(folder, names) for split, names in splits.items()}
 
@@ -69,8 +69,7 @@ def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
             "segadv_jax/data/image_folder.py describes"
         )
     folder = folder.resolve()
-    config = builders.Config(name=_key(folder), source=folder)
-    builder = builders.prepare(ImageFolder, builders.folder(data_dir), config)
+    builder = builders.prepare(ImageFolder, data_dir, _key(folder), folder)
     class_names = tuple(builder.info.metadata["class_names"])
     return pipeline.data_set(builder, class_names, builders.voc_palette(len(class_names)))
 
@@ -108,8 +107,17 @@ def check(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
             problems.append(str(error))
             continue
         classes = set(np.unique(label).tolist()) - {VOID}
-        problems += _check_label(f"labels/{name}.png", label.shape, size, classes, class_names)
         used |= classes
+        if label.shape != size:
+            problems.append(
+                f"labels/{name}.png is {label.shape[0]}x{label.shape[1]} (height x width), its "
+                f"image {size[0]}x{size[1]}"
+            )
+        if class_names and max(classes, default=0) >= len(class_names):
+            problems.append(
+                f"labels/{name}.png has class {max(classes)}, but classes.txt names only classes 0 "
+                f"to {len(class_names) - 1}"
+            )
     if not problems:  # Only then are all labels known.
         problems += _check_classes(class_names, used)
     if problems:
@@ -121,21 +129,6 @@ def check(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 def _twice(names):
     return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def _check_label(member, shape, size, classes, class_names):
-    """What is wrong with a label of given shape and classes, as a list of problems."""
-    problems = []
-    if shape != size:
-        problems.append(
-            f"{member} is {shape[0]}x{shape[1]} (height x width), its image {size[0]}x{size[1]}"
-        )
-    if class_names and max(classes, default=0) >= len(class_names):
-        problems.append(
-            f"{member} has class {max(classes)}, but classes.txt names only classes 0 to "
-            f"{len(class_names) - 1}"
-        )
-    return problems
 
 
 def _check_classes(class_names, used):

@@ -28,16 +28,12 @@ SKY, BUILDING, WINDOW, TREE, WATER, ROAD, GRASS, VEHICLE = range(8)
 _COLOURS = np.array([[108, 132, 158], [128, 124, 118], [102, 132, 98]], np.float64)
 _GROUPS = (0, 1, 0, 2, 0, 1, 2, 1)
 
+# An image and its class indices, 255 = void.
+Scene = tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]
 
-def draw(
-    random: np.random.RandomState,
-) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
-    """Draws a scene with the random numbers of `random`.
 
-    Returns:
-        (image, label), RGB and class indices in the order of `CLASS_NAMES`, 255 = void. H is from
-        80 to 96 pixels, W from 104 to 128.
-    """
+def draw(random: np.random.RandomState) -> Scene:
+    """Draws a scene: its image and its label, 80 to 96 pixels high and 104 to 128 wide."""
     scene = _Scene(random, height=random.randint(80, 97), width=random.randint(104, 129))
     horizon = int(scene.height * random.uniform(0.38, 0.58))
     ground = (WATER, ROAD, GRASS)[random.randint(3)]

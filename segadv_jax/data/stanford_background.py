@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,17 @@ from segadv_jax.data.archives import Archive, find, key, read_tar
 from segadv_jax.errors import InputError
 
 ARCHIVE = Archive("iccv09Data.tar.gz", "http://dags.stanford.edu/data/iccv09Data.tar.gz")
-CLASS_NAMES = ("sky", "tree", "road", "grass", "water", "building", "mountain", "foreground")
-PALETTE = np.array(
-    [
-        [135, 206, 250],  # sky: light blue
-        [0, 100, 0],  # tree: dark green
-        [128, 64, 128],  # road: purple
-        [124, 220, 60],  # grass: light green
-        [0, 60, 200],  # water: blue
-        [200, 50, 40],  # building: red
-        [140, 90, 40],  # mountain: brown
-        [255, 200, 0],  # foreground: yellow
-    ],
-    np.uint8,
-)
+_CLASSES = {
+    "sky": (135, 206, 250),  # light blue
+    "tree": (0, 100, 0),  # dark green
+    "road": (128, 64, 128),  # purple
+    "grass": (124, 220, 60),  # light green
+    "water": (0, 60, 200),  # blue
+    "building": (200, 50, 40),  # red
+    "mountain": (140, 90, 40),  # brown
+    "foreground": (255, 200, 0),  # yellow
+}
+CLASS_NAMES, PALETTE = tuple(_CLASSES), np.array(list(_CLASSES.values()), np.uint8)
 
 
 def read_splits() -> dict[str, list[str]]:
@@ -48,31 +44,21 @@ class StanfordBackground(builders.Builder):
     homepage = "http://dags.stanford.edu/projects/scenedataset.html"
 
     def examples(self):
-        path, splits = self.builder_config.source
+        path, splits = self.source
         files = read_tar(path, lambda name: name.endswith((".jpg", ".regions.txt")))
         # All examples are checked before the first is written.
         return {split: [_example(files, name) for name in ids] for split, ids in splits.items()}
 
 
-def build(
-    *, archives: str = "", data_dir: str = "", splits: Mapping[str, list[str]] | None = None
-) -> StanfordBackground:
-    """The prepared TFDS builder of {split: ids}, by default the shipped lists.
+def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
+    """Returns the prepared data set.
 
     Raises:
         InputError: the archive is missing, damaged, or lacks a file that the splits name.
     """
-    splits = read_splits() if splits is None else splits
-    folder = builders.folder(data_dir)
-    path = find(ARCHIVE, archives, folder)
+    splits, path = read_splits(), find(ARCHIVE, archives, data_dir)
     name = key(ARCHIVE, path, json.dumps(splits, sort_keys=True))
-    config = builders.Config(name=name, source=(path, splits))
-    return builders.prepare(StanfordBackground, folder, config)
-
-
-def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
-    """Returns the prepared data set; errors are those of `build`."""
-    builder = build(archives=archives, data_dir=data_dir)
+    builder = builders.prepare(StanfordBackground, data_dir, name, (path, splits))
     return pipeline.data_set(builder, CLASS_NAMES, PALETTE)
 
 

@@ -1,9 +1,6 @@
 """The synthetic data set: drawn scenes, nothing to download, prepared in seconds."""
 
-import functools
-
 import numpy as np
-from jaxtyping import UInt8
 
 from segadv_jax.data import DataSet, builders, pipeline, scenes
 from segadv_jax.data.cpu_tensorflow import tfds
@@ -34,18 +31,16 @@ class Synthetic(builders.Builder):
     encoding = "png"
 
     def examples(self):
-        return {
-            split: map(functools.partial(_encoded, split), range(count))
-            for split, count in SPLITS.items()
-        }
+        return {split: _examples(split) for split in SPLITS}
 
 
-def _encoded(split, index):
-    image, label = example(split, index)
-    return builders.example(f"{split}_{index:04d}", builders.png(image), label)
+def _examples(split):
+    for index in range(SPLITS[split]):
+        image, label = example(split, index)
+        yield builders.example(f"{split}_{index:04d}", builders.png(image), label)
 
 
-def example(split: str, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+def example(split: str, index: int) -> scenes.Scene:
     """Draws an image and its label from RandomState([SEED, number of the split, index])."""
     return scenes.draw(np.random.RandomState([SEED, list(SPLITS).index(split), index]))
 
@@ -53,5 +48,5 @@ def example(split: str, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[n
 def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
     """Returns the prepared data set; `archives` is not looked at, as there are none."""
     del archives
-    builder = builders.prepare(Synthetic, builders.folder(data_dir))
+    builder = builders.prepare(Synthetic, data_dir)
     return pipeline.data_set(builder, scenes.CLASS_NAMES, PALETTE)

@@ -59,7 +59,7 @@ class VocSbd(builders.Builder):
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 
     def examples(self):
-        voc_path, sbd_path, test_path, allow_partial = self.builder_config.source
+        voc_path, sbd_path, test_path, allow_partial = self.source
         voc = read_tar(voc_path, stored=True)
         sbd = read_tar(sbd_path, lambda name: name.endswith((".mat", "train.txt", "val.txt")))
         sources = _sources(voc, sbd)
@@ -133,15 +133,14 @@ def prepare(*, archives: str = "", data_dir: str = "", allow_partial: bool = Fal
     Raises:
         InputError: an archive is missing, damaged, or incomplete although that is not allowed.
     """
-    folder = builders.folder(data_dir)
-    voc, sbd = (find(archive, archives, folder) for archive in (VOC, SBD))
+    voc, sbd = (find(archive, archives, data_dir) for archive in (VOC, SBD))
     keys, test = [key(SBD, sbd)], Path(archives).expanduser() / TEST if archives else None
     if test and test.is_file():
         keys.append(key(Archive(TEST, ""), test))
     else:
         test = None
-    config = builders.Config(name=key(VOC, voc, *keys), source=(voc, sbd, test, allow_partial))
-    builder = builders.prepare(VocSbd, folder, config)
+    source = voc, sbd, test, allow_partial
+    builder = builders.prepare(VocSbd, data_dir, key(VOC, voc, *keys), source)
     # Once more: the data may have been prepared when a part was allowed.
     numbers = {name: split.num_examples for name, split in builder.info.splits.items()}
     check_complete(numbers, allow_partial)

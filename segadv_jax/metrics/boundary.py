@@ -30,15 +30,10 @@ _OUTSIDE, _UNLABELLED = -1, -2
 
 
 class Tolerance(NamedTuple):
-    """Theta in the images of a data set: always the same part of an image's diagonal.
+    """Theta in the images of a data set: always the same part of an image's diagonal."""
 
-    Attributes:
-        smallest: squared diagonal, in pixels, of the smallest image; theta is 5 pixels there.
-        radius: the largest whole distance below theta in any image, or more.
-    """
-
-    smallest: int
-    radius: int
+    smallest: int  # Squared diagonal, in pixels, of the smallest image; theta is 5 pixels there.
+    radius: int  # The largest whole distance below theta in any image, or more.
 
     @classmethod
     def of(cls, sizes: Sizes) -> "Tolerance":
@@ -65,8 +60,8 @@ def boundary_f(
     """F measure of the boundaries of each class in each image.
 
     The boundary of a class is its mask minus the mask's erosion by the 4-neighbourhood. Void pixels
-    belong to no class in either map, and boundary points beside them do not count. A point is
-    matched if the other map has one of the same class strictly nearer than theta.
+    belong to no class in either map, and boundary points beside them do not count. Theta itself is
+    too far.
 
     With the `border` "outside", beyond the image is another class, and a mask that touches the
     image's border has boundary points there; with "ignore" it has none there.
@@ -142,7 +137,11 @@ def _points(classes, border):
 
 def _matched(points, others, reach, num_classes, radius):
     """Part of a class's `points` with one of `others` within reach, and the number of points."""
-    near = _dilate(_words(others, num_classes), reach, radius)
+    # Bit c % 32 of word c // 32 says whether one of class c lies there.
+    words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
+    bit = jnp.uint32(1) << (others % _BITS).astype(jnp.uint32)
+    words = jnp.where(words == (others // _BITS)[None], bit[None], jnp.uint32(0))
+    near = _dilate(words, reach, radius)
     index = jnp.maximum(points, 0)
     word = jnp.take_along_axis(near, (index // _BITS)[None], 0)[0]
     hit = (word >> (index % _BITS).astype(jnp.uint32)) & 1
@@ -150,13 +149,6 @@ def _matched(points, others, reach, num_classes, radius):
     counts = jnp.bincount(index.reshape(-1), length=2 * num_classes + 1)[:-1].reshape(-1, 2)
     number = jnp.sum(counts, -1)
     return counts[:, 1] / jnp.maximum(number, 1), number
-
-
-def _words(points, num_classes):
-    """Bit c % 32 of word c // 32 says whether a point of class c lies there."""
-    words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
-    bit = jnp.uint32(1) << (points % _BITS).astype(jnp.uint32)
-    return jnp.where(words == (points // _BITS)[None], bit[None], jnp.uint32(0))
 
 
 def _dilate(words, reach, radius):

@@ -26,25 +26,17 @@ class TwoBranch(Adversary):
     The label map and the locally contrast-normalised RGB image pass through a branch each; both
     have 64 channels when they are fused, so that neither signal dominates. After two poolings there
     are 4x4 = 16 times fewer predictions than label cells, each with a view of 30x30 cells. The
-    channels are those in the figure; the paper does not print the kernel sizes, which come from an
-    independent reimplementation. ReLU after every convolution but the last.
-
-    Attributes:
-        label_features: channels of the label branch.
-        image_features: channels of the image branch, which is pooled after each of its two layers.
-        fused_features: channels after the fusion; the first two layers are pooled.
-        stride: the segmenter's, a multiple of 4: area means bring the image to four times the
-            resolution of the label maps.
-        spectral_norm: divide each kernel by its largest singular value (`layers.Conv`).
+    channels are those in the figure; the paper does not print the kernel sizes (5x5 in the
+    branches, 3x3 after them), which come from an independent reimplementation. ReLU after every
+    convolution but the last.
     """
 
-    label_features: int = 64
-    image_features: Sequence[int] = (16, 64)
-    fused_features: Sequence[int] = (128, 256, 512)
-    branch_kernel: int = 5
-    fused_kernel: int = 3
+    label_features: int = 64  # Channels of the label branch.
+    image_features: Sequence[int] = (16, 64)  # Those of the image branch; a pooling after each.
+    fused_features: Sequence[int] = (128, 256, 512)  # After the fusion; a pooling after two.
+    # A multiple of 4: area means bring the image to four times the resolution of the label maps.
     stride: int = 4
-    spectral_norm: bool = False
+    spectral_norm: bool = False  # See `layers.Conv`.
 
     block = 4
 
@@ -65,10 +57,10 @@ class TwoBranch(Adversary):
         def convs(name, widths, kernel):
             return [conv(maps, kernel, name=f"{name}{i}") for i, maps in enumerate(widths, 1)]
 
-        self.image = convs("image", self.image_features, self.branch_kernel)
-        self.label = conv(self.label_features, self.branch_kernel)
-        self.fused = convs("fused", self.fused_features, self.fused_kernel)
-        self.prediction = conv(1, self.fused_kernel)
+        self.image = convs("image", self.image_features, 5)
+        self.label = conv(self.label_features, 5)
+        self.fused = convs("fused", self.fused_features, 3)
+        self.prediction = conv(1, 3)
 
     def embed_image(self, image: Images, size: Sizes) -> Float[Array, "n h w features"]:
         """The image branch: its features at the label cells."""
@@ -118,22 +110,16 @@ class FieldOfView(Adversary):
     the printed learning rates work. The *product* encoding shows colours in 0..255: a network that
     keeps the variance of its input has logits in the tens there and diverges after a single step at
     a rate of 0.1.
-
-    Attributes:
-        stages: one of `FIELDS_OF_VIEW`.
-        padding: "same", zeros at the true border, or "valid": no prediction sees beyond the border,
-            and the cells near it belong to no block.
-        width: factor on all numbers of maps but the last. 1 is the paper's network.
-        spectral_norm: divide each kernel by its largest singular value (`layers.Conv`).
-        dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
     """
 
     stages: Stages
     stride: int = 8
+    # "same": zeros at the true border. "valid": no prediction sees beyond the border, and the cells
+    # near it belong to no block.
     padding: str = "same"
-    width: float = 1.0
-    spectral_norm: bool = False
-    dtype: str = "float32"
+    width: float = 1.0  # Factor on all numbers of maps but the last; 1 is the paper's network.
+    spectral_norm: bool = False  # See `layers.Conv`.
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
 
     def __post_init__(self) -> None:
         check_fields(self, padding=("same", "valid"), dtype=DTYPES)
@@ -154,9 +140,8 @@ class FieldOfView(Adversary):
 
     def _border(self) -> int:
         """Label cells that a prediction sees on each side of its block."""
-        return sum(
-            2**i * (kernel // 2) for i, stage in enumerate(self.stages) for kernel, _ in stage
-        )
+        kernels = [(2**i, kernel) for i, stage in enumerate(self.stages) for kernel, _ in stage]
+        return sum(jump * (kernel // 2) for jump, kernel in kernels)
 
     def _predictions(self, cells: Pixels) -> Pixels:
         """Number of predictions along `cells` without padding."""
@@ -199,7 +184,8 @@ class FieldOfView(Adversary):
         for pooled, stage in enumerate(self.stages):
             if pooled:
                 x, size = max_pool(x, size if padding == "same" else None), count_cells(size, 2)
-            for number, (kernel, maps) in enumerate(stage, number + 1):
+            for kernel, maps in stage:
+                number += 1
                 features = maps if number == total else max(1, round(self.width * maps))
                 x = conv(features, kernel, padding=padding.upper(), name=f"conv{number}")(x, size)
                 x = x if number == total else nn.relu(x)

@@ -25,8 +25,7 @@ from segadv_jax.shapes import Images, Sizes
 MEAN_RGB = (116.52, 111.36, 102.93)
 
 # Stages of (layer, kernel, dilation, maps). A 2x2 pooling follows each of the first three.
-Layer = tuple[str, int, int, int]
-FRONT_END: tuple[tuple[Layer, ...], ...] = (
+FRONT_END = (
     (("conv1_1", 3, 1, 64), ("conv1_2", 3, 1, 64)),
     (("conv2_1", 3, 1, 128), ("conv2_2", 3, 1, 128)),
     (("conv3_1", 3, 1, 256), ("conv3_2", 3, 1, 256), ("conv3_3", 3, 1, 256)),
@@ -41,7 +40,7 @@ CONTEXT = (
     *(("ct_conv3_1", 3, 4, 8), ("ct_conv4_1", 3, 8, 16), ("ct_conv5_1", 3, 16, 32)),
     *(("ct_fc1", 3, 1, 32), ("ct_final", 1, 1, 1)),
 )
-CONTEXT_BORDER = 33  # Cells by which the context module shortens its maps on each side.
+CONTEXT_BORDER = (33, 33)  # Cells by which the context module shortens its maps on each side.
 
 
 def identity_init(groups: int, deviation: float = 0.01) -> nn.initializers.Initializer:
@@ -78,30 +77,20 @@ class Dilated8(Segmenter):
     border of the image or of its map, and cell i is pixel 8i + 3.5.
 
     ReLU after every layer but `final` and `ct_final`; dropout after fc6 and fc7.
-
-    Attributes:
-        context: "large" (as released), "basic" (C maps throughout) or "none" (the front end alone).
-        padding: "reflect" or "same".
-        width: factor on the front end's numbers of maps and on the large context module's maps per
-            class. 1 is the published network.
-        dropout: rate, in training.
-        dtype: "float32" or "bfloat16", of the arithmetic; parameters and logits are float32.
-        remat: compute the activations within a stage again in the backward pass instead of keeping
-            them.
-        sampled_colours: the *product* encoding shows the pixel at each cell instead of the area
-            mean.
-        tile: cells on a side of the tiles that a whole image is cut into; each has its own margin
-            of the image and, around that, its own zeros. 0 for none.
     """
 
     num_classes: int
-    context: str = "large"
+    context: str = "large"  # As released; "basic": C maps throughout; "none": the front end alone.
     padding: str = "reflect"
+    # Factor on the front end's numbers of maps and on the large context module's maps per class; 1
+    # is the published network.
     width: float = 1.0
-    dropout: float = 0.5
-    dtype: str = "float32"
-    remat: bool = False
-    sampled_colours: bool = False
+    dropout: float = 0.5  # Rate, in training.
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
+    remat: bool = False  # The backward pass computes the activations within a stage again.
+    sampled_colours: bool = False  # *Product* shows the pixel at each cell, not the area mean.
+    # Cells on a side of the tiles that a whole image is cut into; each has its own margin of the
+    # image and, around that, its own zeros. 0 for none.
     tile: int = 0
 
     stride = 8
@@ -164,8 +153,8 @@ class Dilated8(Segmenter):
         x = conv("final", 1, 1, self.num_classes)(x, size)
         if self.context != "none":
             if self.padding == "reflect":
-                border = (CONTEXT_BORDER, CONTEXT_BORDER)
-                x = jnp.pad(zero_outside(x, size), [(0, 0), border, border, (0, 0)])
+                zeros = [(0, 0), CONTEXT_BORDER, CONTEXT_BORDER, (0, 0)]
+                x = jnp.pad(zero_outside(x, size), zeros)
             x = (nn.remat(_refine) if self.remat else _refine)(self, x, size)
         return (_join(x, *tiles) if tiles else x).astype(jnp.float32)
 

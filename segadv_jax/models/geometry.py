@@ -54,7 +54,7 @@ def shrink(image: Maps, size: Sizes, factor: int) -> tuple[Float[Array, "n h w C
     return sums(image * mask) / jnp.maximum(sums(mask), 1), count_cells(size, factor)
 
 
-def window_means(weights: Sequence[np.ndarray], size: Sizes) -> list[Float[Array, "n out in"]]:
+def window_means(weights: Sequence[AnyArray], size: Sizes) -> list[Float[AnyArray, "n out in"]]:
     """Means along each image axis as two matrices for `filter_axes`.
 
     Of the weights f32[1,out,in] those beyond the true `size` are left out and the others
@@ -69,7 +69,7 @@ def window_means(weights: Sequence[np.ndarray], size: Sizes) -> list[Float[Array
     return matrices
 
 
-def filter_axes(x: Maps, rows: Array, columns: Array) -> Float[Array, "n h w C"]:
+def filter_axes(x: Maps, rows: AnyArray, columns: AnyArray) -> Float[Array, "n h w C"]:
     """Applies a matrix f32[n,out,in] along each image axis.
 
     A mean over a two-dimensional window of a rectangle is the product of two such matrices: on

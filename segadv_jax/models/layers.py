@@ -74,11 +74,9 @@ def spectral_norm(kernel: Float[AnyArray, "kh kw I O"], rounds: int = 20) -> Flo
     def unit(x):
         return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
-    def improve(_, v):
-        return unit(fixed.T @ (fixed @ v))
-
     start = np.random.RandomState(0).normal(size=matrix.shape[1]).astype(np.float32)
-    v = jax.lax.fori_loop(0, rounds, improve, unit(jnp.asarray(start, matrix.dtype)))
+    v = unit(jnp.asarray(start, matrix.dtype))
+    v = jax.lax.fori_loop(0, rounds, lambda _, v: unit(fixed.T @ (fixed @ v)), v)
     return jnp.maximum(unit(fixed @ v) @ (matrix @ v), 1e-12)
 
 
@@ -98,24 +96,15 @@ def dropout(x: Float[Array, "n ..."], keys: Keys, layer: int, rate: float) -> Fl
 
 
 class Conv(nn.Module):
-    """Convolution with bias, zero-padded at the *true* border of each image, or not at all.
-
-    Attributes:
-        features: number of output maps.
-        kernel: side of the square kernel.
-        dilation: distance between neighbouring taps.
-        padding: "SAME", zeros outside the true size, or "VALID", none.
-        spectral_norm: divide the kernel by `spectral_norm` of it.
-        dtype: of the arithmetic; parameters are float32.
-    """
+    """Convolution with bias, zero-padded at the *true* border of each image, or not at all."""
 
     features: int
-    kernel: int
-    dilation: int = 1
-    padding: str = "SAME"
+    kernel: int  # Side of the square kernel.
+    dilation: int = 1  # Distance between neighbouring taps.
+    padding: str = "SAME"  # Zeros outside the true size; with "VALID" none.
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    spectral_norm: bool = False
-    dtype: Any = jnp.float32
+    spectral_norm: bool = False  # Divide the kernel by `spectral_norm` of it.
+    dtype: Any = jnp.float32  # Of the arithmetic; parameters are float32.
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n h w O"]:
@@ -137,15 +126,12 @@ class SparseConv(nn.Module):
     Only the connected kernels are parameters. They are laid out in a dense kernel with zeros for
     the missing connections, which takes more arithmetic than the tables need but runs at full
     speed.
-
-    Attributes:
-        tables: by name; column `o` lists the input maps that output map `o` of the table sees. The
-            output maps of the tables follow each other.
-        kernel: side of the square kernel.
     """
 
+    # By name; column `o` lists the input maps that output map `o` of the table sees. The output
+    # maps of the tables follow each other.
     tables: Mapping[str, Int[np.ndarray, "fan_in features"]]
-    kernel: int
+    kernel: int  # Side of the square kernel.
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n H W O"]:

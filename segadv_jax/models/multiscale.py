@@ -29,7 +29,6 @@ class Trunk(nn.Module):
     widths: Sequence[int] = (16, 64, 256)
     sparse: bool = True
     activation: str = "tanh"
-    kernel: int = 7
 
     @nn.compact
     def __call__(self, level: Images, size: Sizes) -> Float[Array, "n h w features"]:
@@ -42,16 +41,16 @@ class Trunk(nn.Module):
             "luma": np.full((1, from_luma), 0),
             "chroma": np.array([[1], [2]]).repeat(first - from_luma, 1),
         }
-        x = layers.SparseConv(tables, self.kernel, name="conv1")(level, size)
+        x = layers.SparseConv(tables, 7, name="conv1")(level, size)
         for layer, features in ((2, second), (3, third)):
             # Both activations are monotone: pooling first gives the same values, and only a quarter
             # of them has to be activated.
             x, size = activate(layers.max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
                 table = layers.random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
-                x = layers.SparseConv({"kernel": table}, self.kernel, name=f"conv{layer}")(x, size)
+                x = layers.SparseConv({"kernel": table}, 7, name=f"conv{layer}")(x, size)
             else:
-                x = layers.Conv(features, self.kernel, name=f"conv{layer}")(x, size)
+                x = layers.Conv(features, 7, name=f"conv{layer}")(x, size)
         return activate(x)
 
 
@@ -84,27 +83,18 @@ class MultiScale(Segmenter):
     """Multi-scale segmenter.
 
     Its two 2x2 poolings make cell i of the pixels 4i .. 4i+3, whose middle is 4i + 1.5.
-
-    Attributes:
-        widths: maps of the trunk's three layers.
-        hidden: width of the classifier's hidden layer.
-        sparse: sparse connection tables (as published) or dense layers.
-        activation: "tanh" (as published) or "relu".
-        lcn: "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb"
-            normalises the RGB image and builds the pyramid from that (supplement of Luc et al.,
-            Section 1).
-        levels: of the pyramid.
-        shrink: area means make the image this many times smaller first; label cells grow with it.
     """
 
     num_classes: int
-    widths: Sequence[int] = (16, 64, 256)
-    hidden: int = 1024
-    sparse: bool = True
-    activation: str = "tanh"
+    widths: Sequence[int] = (16, 64, 256)  # Maps of the trunk's three layers.
+    hidden: int = 1024  # Width of the classifier's hidden layer.
+    sparse: bool = True  # Connection tables, as published; or dense layers.
+    activation: str = "tanh"  # As published; or "relu".
+    # "levels" normalises each pyramid level of the YUV image (Farabet et al.); "rgb" normalises the
+    # RGB image and builds the pyramid from that (supplement of Luc et al., Section 1).
     lcn: str = "levels"
-    levels: int = 3
-    shrink: int = 1
+    levels: int = 3  # Of the pyramid.
+    shrink: int = 1  # Area means make the image this many times smaller; label cells grow with it.
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 2:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from segadv_jax.models.geometry import Maps, count_cells, filter_axes, inside, window_means
 from segadv_jax.shapes import AnyArray, Sizes
@@ -18,6 +18,10 @@ RGB_TO_YUV = np.array(
     [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]], np.float32
 )
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # Burt and Adelson (1983), a = 3/8.
+# Farabet et al. (2013, Section 3.1) print a 15x15 Gaussian window; its deviation in pixels is ours.
+_gaussian = np.exp(-0.5 * (np.arange(-7, 8) / 3.75) ** 2)
+WINDOW = (_gaussian / _gaussian.sum()).astype(np.float32)
+LEAST_CONTRAST = 1e-4
 
 
 def rgb_to_yuv(image: Float[AnyArray, "*shape 3"]) -> Float[Array, "*shape 3"]:
@@ -25,24 +29,10 @@ def rgb_to_yuv(image: Float[AnyArray, "*shape 3"]) -> Float[Array, "*shape 3"]:
     return jnp.einsum("...c,yc->...y", image, RGB_TO_YUV, precision="highest")
 
 
-def gaussian(sigma: float, radius: int) -> Float32[np.ndarray, " taps"]:
-    """The weights of a Gaussian window of 2 * radius + 1 pixels; they add up to 1."""
-    x = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (x / sigma) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
-
-
 def _window(taps, offset):
     """The symmetric weights `taps` by the offset of an input from the middle of an output."""
     radius = len(taps) // 2
     return np.where(np.abs(offset) <= radius, taps[np.clip(offset + radius, 0, 2 * radius)], 0)
-
-
-def _reduce(level, size):
-    """Smooths a level of true `size` and keeps its even pixels."""
-    pixels = [np.arange(side) for side in level.shape[1:3]]
-    weights = [_window(BINOMIAL, p - p[None, ::2, None]) for p in pixels]
-    return filter_axes(level, *window_means(weights, size))
 
 
 def expand(level: Maps, level_size: Sizes, shape: Sequence[int]) -> Float[Array, "n _ _ C"]:
@@ -67,29 +57,28 @@ def laplacian_pyramid(
     """
     pyramid = []
     for _ in range(levels - 1):
-        smaller, smaller_size = _reduce(image, size), count_cells(size, 2)
+        pixels = [np.arange(side) for side in image.shape[1:3]]
+        weights = [_window(BINOMIAL, p - p[None, ::2, None]) for p in pixels]
+        smaller = filter_axes(image, *window_means(weights, size))
+        smaller_size = count_cells(size, 2)
         pyramid.append((image - expand(smaller, smaller_size, image.shape[1:3]), size))
         image, size = smaller, smaller_size
     return [*pyramid, (image, size)]
 
 
-def local_contrast_normalize(
-    image: Maps, size: Sizes, sigma: float = 3.75, radius: int = 7, floor: float = 1e-4
-) -> Float[Array, "n H W C"]:
-    """Local contrast normalisation over a 15x15 Gaussian window, each channel on its own.
+def local_contrast_normalize(image: Maps, size: Sizes) -> Float[Array, "n H W C"]:
+    """Local contrast normalisation over `WINDOW`, each channel on its own.
 
     With the window `w` and `*` for convolution, `v = x - w * x` and
-    `y = v / max(sqrt(w * v^2), mean of that root over the image, floor)`; `w` is renormalised at
-    the true border. Farabet et al. (2013, Section 3.1) print the 15x15 window; `sigma` is ours. A
+    `y = v / max(sqrt(w * v^2), mean of that root over the image, LEAST_CONTRAST)`, which is
+    negligible in the units of RGB / 255 or its YUV; `w` is renormalised at the true border. A
     constant image becomes 0, except for rounding, and so does what lies outside the true size.
-    `sigma` and `radius` are in pixels; the image is in units in which a contrast of `floor` is
-    negligible (RGB / 255, or its YUV).
     """
     mask = inside(size, image.shape[1:3]).astype(image.dtype)
     pixels = [np.arange(side) for side in image.shape[1:3]]
-    weights = [_window(gaussian(sigma, radius), p - p[None, :, None]) for p in pixels]
+    weights = [_window(WINDOW, p - p[None, :, None]) for p in pixels]
     window = window_means(weights, size)
     centred = jnp.multiply(image - filter_axes(image, *window), mask)
     deviation = jnp.sqrt(filter_axes(jnp.square(centred), *window))
     mean = jnp.sum(deviation * mask, (1, 2), keepdims=True) / jnp.sum(mask, (1, 2), keepdims=True)
-    return centred / jnp.maximum(jnp.maximum(deviation, mean), floor)
+    return centred / jnp.maximum(jnp.maximum(deviation, mean), LEAST_CONTRAST)

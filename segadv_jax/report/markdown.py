@@ -11,32 +11,25 @@ _NUMBER = re.compile(r"[-+]?\d|-$")
 
 def join(*parts: str) -> str:
     """Paragraphs, tables and headings below each other; empty ones are left out."""
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, parts))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; its columns of numbers are aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
-    columns = zip(*cells, strict=True) if cells else [()] * len(head)
-    rules = ["---:" if _is_numeric(column) else "---" for column in columns]
+    rules = ["---:" if _is_numeric([row[i] for row in cells]) else "---" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [[*head], rules, *cells])
 
 
 def _is_numeric(column: Iterable[str]) -> bool:
     filled = [cell for cell in column if cell]
-    return bool(filled) and all(_NUMBER.match(cell) for cell in filled)
+    return bool(filled) and all(map(_NUMBER.match, filled))
 
 
 def mean_std(spread: Mapping[str, float | None], form: str = ".2f") -> str:
-    """ "51.30 ± 0.42"; the deviation is left out where there is none.
-
-    Args:
-        spread: "mean" and "std", each a fraction or None.
-        form: of both.
-    """
-    if spread["std"] is None:
-        return percent(spread["mean"], form)
-    return f"{percent(spread['mean'], form)} ± {percent(spread['std'], form)}"
+    """ "51.30 ± 0.42" of "mean" and "std"; the deviation is left out where it is None."""
+    both = [spread["mean"]] if spread["std"] is None else [spread["mean"], spread["std"]]
+    return " ± ".join(percent(figure, form) for figure in both)
 
 
 def interval(ends: Sequence[float] | None, form: str = "+.2f") -> str:

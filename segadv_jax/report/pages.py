@@ -9,6 +9,7 @@ from segadv_jax import files
 from segadv_jax.campaign import command_line, comparison, provenance
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
+from segadv_jax.report import markdown
 
 CAMPAIGN = "campaign.json"
 Row = dict[str, Any]
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, stages: Iterable[str], page: 
 
 
 def make_workdir(options: argparse.Namespace) -> None:
-    """Makes the folder of the runs; raises an InputError if there is none or it is not writable."""
+    """Makes the folder of the runs; raises an InputError if it is not given or not writable."""
     if not options.workdir:
         raise InputError(f"--workdir: the stage {options.stage} needs a folder for its runs")
     files.writable_folder(options.workdir, "--workdir")
@@ -41,7 +42,7 @@ def data_fields(options: argparse.Namespace) -> list[str]:
 
 
 def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """The object in a JSON file; raises an InputError if it is missing or lacks a field `needed`."""
+    """The object in a JSON file; an InputError if it is missing or lacks a field `needed`."""
     return files.read_json(_existing(path), _REMEDY, needed)
 
 
@@ -79,7 +80,7 @@ def _number(text: str) -> int | float | None:
 def notes(folder: Path) -> str:
     """What people say about the results, in `notes.md`; empty without it."""
     path = folder / "notes.md"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def of_arm(
@@ -87,6 +88,17 @@ def of_arm(
 ) -> dict[str, Any]:
     """Mean and spread of one arm."""
     return comparison.spread([row for row in rows if row["arm"] == arm], columns)
+
+
+def listed(items: Iterable[object]) -> str:
+    """ "0, 1, 2"."""
+    return ", ".join(map(str, items))
+
+
+def fill(template: str, **parts: Any) -> str:
+    """A page from one of the templates beside this module; empty parts leave no gap."""
+    text = Path(__file__).with_name(template).read_text(encoding="utf-8").strip()
+    return markdown.join(*(each.format(**parts) for each in text.split("\n\n"))) + "\n"
 
 
 def write(folder: Path, text: str) -> None:

@@ -26,7 +26,10 @@ ADVERSARY_TITLES = {
 
 # Table 1, class accuracy, pixel accuracy and mean IoU in %, and what Farabet et al. (2013) report
 # for the same network.
-TABLE_1 = {"standard": ("66.5", "73.3", "51.3"), "adversarial": ("68.7", "75.2", "54.3")}
+TABLE_1: dict[Key, tuple[str, str, str]] = {
+    "standard": ("66.5", "73.3", "51.3"),
+    "adversarial": ("68.7", "75.2", "54.3"),
+}
 FARABET = ("72.4", "78.8", "-")
 
 # Table 2, mean IoU and mean BF in %. Those of the baseline are in the text (Section 4).

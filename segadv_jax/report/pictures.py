@@ -2,33 +2,29 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from segadv_jax import files, predictor, visualize
+from segadv_jax import predictor, visualize
 from segadv_jax.campaign import comparison
 from segadv_jax.data import Batch, DataSet
+from segadv_jax.files import PathLike
 from segadv_jax.report import table1_files as table1
-from segadv_jax.report.page_files import Row
-from segadv_jax.report.table1_files import ARMS
+from segadv_jax.report.pages import Row
+from segadv_jax.report.table1_files import ARMS, Parts
 
-Probabilities = dict[str, Float[np.ndarray, "n H W C"]]
+Maps = dict[str, Float[np.ndarray, "n H W C"]]
 
 
 def predict(
-    runs: Mapping[str, tuple[ConfigDict, files.PathLike]], count: int
-) -> tuple[DataSet, Batch, Probabilities]:
-    """Class probabilities of the first test images, by the checkpoint that the validation selected.
+    runs: Mapping[str, tuple[ConfigDict, PathLike]], count: int
+) -> tuple[DataSet, Batch, Maps]:
+    """The first `count` test images, and {name: class probabilities} for them.
 
-    Args:
-        runs: {name: (config, workdir)}, all with the same data.
-        count: of images.
-
-    Returns:
-        (data set, batch of its images, {name: what the run predicts for them}).
+    They are those of the checkpoint that the validation selected. All `runs`, {name: (config,
+    workdir)}, have the same data.
     """
     loaded = {name: predictor.load(c, str(w), views=False) for name, (c, w) in runs.items()}
     data_set = next(iter(loaded.values())).data_set
@@ -36,56 +32,34 @@ def predict(
     split = data_set.read(config.data.test)
     split = split.take(range(min(count, len(split.ids))))
     batch = next(split.eval_batches(batch_size=len(split.ids), canvas=split.canvas()))
-    probabilities = {
-        name: one.predict(batch["image"], batch["size"]) for name, one in loaded.items()
-    }
-    return data_set, batch, probabilities
+    maps = {name: one.predict(batch["image"], batch["size"]) for name, one in loaded.items()}
+    return data_set, batch, maps
 
 
 def draw_labels(
-    path: files.PathLike,
-    data_set: DataSet,
-    batch: Batch,
-    probabilities: Probabilities,
-    given: bool = True,
+    path: PathLike, data_set: DataSet, batch: Batch, maps: Maps, given: bool = True
 ) -> None:
     """A row per image: image and truth, if they are to be `given`, and each run's prediction."""
-    picture = visualize.comparison_grid(
-        batch["image"] if given else None,
-        batch["label"] if given else None,
-        {name: maps.argmax(-1) for name, maps in probabilities.items()},
-        batch["size"],
-        data_set.palette,
-        data_set.class_names,
-    )
+    image, label = (batch["image"], batch["label"]) if given else (None, None)
+    predictions = {name: each.argmax(-1) for name, each in maps.items()}
+    colours = data_set.palette, data_set.class_names
+    picture = visualize.comparison_grid(image, label, predictions, batch["size"], *colours)
     visualize.save_png(picture, path)
 
 
 def draw_probabilities(
-    path: files.PathLike,
-    data_set: DataSet,
-    batch: Batch,
-    probabilities: Probabilities,
-    row: int,
-    given: bool = True,
+    path: PathLike, data_set: DataSet, batch: Batch, maps: Maps, given: bool = True
 ) -> None:
-    """A row per run: one image and its truth, if `given`, the prediction, each class's map."""
-    number = len(probabilities)
-    image, label, size = (np.stack([batch[k][row]] * number) for k in ("image", "label", "size"))
-    maps = np.stack([each[row] for each in probabilities.values()])
-    picture = visualize.prediction_grid(
-        image if given else None,
-        label if given else None,
-        maps.argmax(-1),
-        maps,
-        size,
-        data_set.palette,
-        data_set.class_names,
-    )
+    """A row per run for the first image: it and its truth, if `given`, prediction, each class."""
+    first = np.stack([each[0] for each in maps.values()])
+    image, label, size = (np.stack([batch[k][0]] * len(maps)) for k in ("image", "label", "size"))
+    shown = [image, label] if given else [None, None]
+    colours = data_set.palette, data_set.class_names
+    picture = visualize.prediction_grid(*shown, first.argmax(-1), first, size, *colours)
     visualize.save_png(picture, path)
 
 
-def draw_curves(path: Path, histories: list[Row], how: Mapping[str, Any]) -> None:
+def draw_curves(path: Path, validations: list[Row]) -> None:
     """Draws the class accuracy on training and validation images by epoch."""
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive
 
@@ -93,10 +67,10 @@ def draw_curves(path: Path, histories: list[Row], how: Mapping[str, Any]) -> Non
     both = figure.subplots(1, 2, sharey=True)
     for axes, split in zip(both, ("train", "validation"), strict=True):
         for i, arm in enumerate(ARMS):
-            points = table1.by_update(table1.main_rows(histories, how), arm)
-            epochs = [epoch for _, epoch, _ in points]
-            means = [table1.mean_of(part, f"{split}_class_accuracy") for *_, part in points]
+            points = [part for name, _, part in table1.by_update(validations) if name == arm]
+            means = [table1.mean_of(part, f"{split}_class_accuracy") for part in points]
             values = [np.nan if mean is None else 100 * mean for mean in means]
+            epochs = [part[0]["epoch"] for part in points]
             axes.plot(epochs, values, color=f"C{i}", marker=".", label=arm)
         axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
         axes.grid(alpha=0.3)
@@ -104,7 +78,7 @@ def draw_curves(path: Path, histories: list[Row], how: Mapping[str, Any]) -> Non
     figure.savefig(path, dpi=80)
 
 
-def draw_gain(path: Path, rows: list[Row], how: Mapping[str, Any]) -> None:
+def draw_gain(path: Path, parts: Parts) -> None:
     """Draws the gain in mean IoU over *standard* by the part of the training images."""
     from matplotlib.figure import Figure
 
@@ -112,8 +86,7 @@ def draw_gain(path: Path, rows: list[Row], how: Mapping[str, Any]) -> None:
     axes = figure.subplots()
     for i, arm in enumerate(ARMS[1:], 1):
         pairs = {
-            fraction: comparison.compare(part, arm, "standard")["mean_iou"]
-            for fraction, part in table1.by_fraction(rows, how).items()
+            x: comparison.compare(part, arm, "standard")["mean_iou"] for x, part in parts.items()
         }
         known = {x: pair for x, pair in pairs.items() if pair["t_interval"] is not None}
         means = np.array([100 * pair["mean"] for pair in known.values()])

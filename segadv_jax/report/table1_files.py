@@ -5,7 +5,7 @@ what was tuned and `campaign.json` how it was run.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,16 +83,14 @@ def by_fraction(rows: Sequence[Row], how: How) -> Parts:
     return parts
 
 
-def by_update(histories: Iterable[Row], arm: str) -> list[tuple[int, float, list[Row]]]:
-    """[(updates, epoch, the rows of the seeds that got as far)], up to where most seeds did."""
-    mine = [row for row in histories if row["arm"] == arm]
-    seeds = {row["seed"] for row in mine}
-    result = []
-    for updates in sorted({row["segmenter_updates"] for row in mine}):
-        part = [row for row in mine if row["segmenter_updates"] == updates]
-        if 2 * len(part) > len(seeds):
-            result.append((int(updates), part[0]["epoch"], part))
-    return result
+def by_update(validations: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
+    """(arm, updates, the rows of the seeds that got as far), up to where most seeds did."""
+    for arm in ARMS:
+        mine = [row for row in validations if row["arm"] == arm]
+        for updates in sorted({row["segmenter_updates"] for row in mine}):
+            part = [row for row in mine if row["segmenter_updates"] == updates]
+            if 2 * len(part) > len({row["seed"] for row in mine}):
+                yield arm, int(updates), part
 
 
 def mean_of(part: Iterable[Row], column: str) -> float | None:

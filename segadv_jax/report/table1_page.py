@@ -1,77 +1,72 @@
-"""The page `docs/results.md`, written from the files beside it and from nothing else.
+"""The page `docs/results.md`, written from the files beside it and `table1.md` here.
 
 See `table1_files.py` for these files; `notes.md`, if it is there, is what people say about the
 results. Run as `python -m tools.reproduce_table1 report`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
-from segadv_jax.report import markdown, page_files, paper, table1_training
+from segadv_jax.report import markdown, pages, paper
 from segadv_jax.report import table1_files as table1
-from segadv_jax.report.page_files import CAMPAIGN, Row
-from segadv_jax.report.table1_files import ARMS, CHOICES, CONTROL, HISTORIES, TABLE, Results
+from segadv_jax.report.pages import Row
+from segadv_jax.report.table1_files import ARMS, CONTROL, Parts, Results
 
 SHOWN = 5  # Test images in the pictures.
+SEEDS = ("seeds", "fraction_seeds", "fresh_seeds")
 _TITLES = [title(measure) for measure in PAPER_MEASURES]
 
 
 def render(folder: Path) -> str:
-    """The text of the page, from the files of `folder`.
-
-    Raises:
-        InputError: one of them cannot be read.
-    """
+    """The text of the page; raises an InputError if a file of `folder` cannot be read."""
     results = table1.read(folder)
-    main, validations = (
-        table1.main_rows(x, results.how) for x in (results.rows, results.histories)
+    choices, how = results.choices, results.how
+    main, validations = (parts.get(1, []) for parts in (results.rows, results.validations))
+    updates, smallest = how.get("fraction_updates"), min(results.validations)
+    return pages.fill(
+        "table1.md",
+        answers=_answers(main, results),
+        notes=pages.notes(folder),
+        means=_means(main),
+        beside_the_paper=_beside_the_paper(main),
+        where_it_ended=_where_it_ended(validations),
+        every_seed=_seeds(main),
+        differences=_differences(main, *((arm, "standard") for arm in ARMS[1:])),
+        budget=f" Parts are trained for at most {updates} updates." if updates else "",
+        labels=_labels(results.rows),
+        fresh=_fresh(results),
+        gaps=_gaps(validations),
+        smallest=f"The same with {smallest:g} of the training images:" if smallest < 1 else "",
+        smallest_gaps=_gaps(results.validations[smallest]) if smallest < 1 else "",
+        game=_game(validations),
+        shown=SHOWN,
+        grid=_grid(choices),
+        machine=how["machine"],
+        how=how,
+        tuning_seeds=pages.listed(choices["seeds"]),
+        **{name: pages.listed(how[name]) for name in ("commits", *SEEDS)},
+        commands="\n".join(how["commands"]),
+        shared="\n".join(choices["shared"]),
     )
-    sections = [
-        _answer(main, results),
-        page_files.notes(folder),
-        _means(main, validations),
-        _seeds(main),
-        _labels(results),
-        _fresh(results),
-        table1_training.overfitting(validations, results),
-        table1_training.game(validations),
-        _LOOKS,
-        _tuning(results.choices),
-        _how(results),
-    ]
-    return markdown.join(*sections) + "\n"
 
 
-def _answer(main: list[Row], results: Results) -> str:
-    sources = ", ".join(f"[{name}](results/{name})" for name in (TABLE, HISTORIES, CHOICES))
+def _answers(main: list[Row], results: Results) -> str:
     answers = []
     for arm in ARMS[1:]:
         pair = comparison.compare(main, arm, "standard")
         answers.append(f"- *{arm}* against *standard*, {len(pair['seeds'])} seeds: {verdict(pair)}")
-    if results.confirmed:
-        arm, fraction = results.confirmed
-        for other in ("standard", CONTROL):
-            pair = comparison.compare(results.fresh, arm, other)
-            if pair["seeds"]:
-                answers.append(
-                    f"- *{arm}* against *{other}* where its gain was largest, with {fraction:g} of "
-                    f"the images, {len(pair['seeds'])} fresh seeds: {verdict(pair)}"
-                )
-    return markdown.join(
-        "# Table 1: does adversarial training help on Stanford Background?",
-        "Three arms on Stanford Background (715 images, eight classes), paired by seed: "
-        "*standard*, cross-entropy alone; *printed*, with the adversary as the paper prints it; "
-        "*tuned*, the best adversarial setting found on the validation subset. This page is "
-        "written by `python -m tools.reproduce_table1 report`, never by hand, from "
-        f"{sources} and [{CAMPAIGN}](results/{CAMPAIGN}). All measures are in "
-        "%, of the pixels of the 142 test images at their native resolution; intervals are 95 % "
-        "intervals of the mean.",
-        "## In short",
-        "\n".join(answers),
-    )
+    for other in ("standard", CONTROL) if results.fresh else ():
+        arm, fraction = results.how["confirmed"]
+        pair = comparison.compare(results.fresh, arm, other)
+        if pair["seeds"]:
+            answers.append(
+                f"- *{arm}* against *{other}* where its gain was largest, with {fraction:g} of "
+                f"the images, {len(pair['seeds'])} fresh seeds: {verdict(pair)}"
+            )
+    return "\n".join(answers)
 
 
 def verdict(pair: Mapping[str, Any]) -> str:
@@ -79,44 +74,35 @@ def verdict(pair: Mapping[str, Any]) -> str:
     gain = pair["mean_iou"]
     if gain["mean"] is None:
         return "no pair of runs yet."
-    text = f"mean IoU {percent(gain['mean'], '+.2f')}"
     if gain["t_interval"] is None:
-        return f"{text}, one pair only, which says nothing."
+        return f"mean IoU {percent(gain['mean'], '+.2f')}, one pair only, which says nothing."
     low, high = gain["t_interval"]
-    text += f" ({markdown.interval(gain['t_interval'])})"
-    if low > 0:
-        return f"{text}: **a gain.**"
-    if high < 0:
-        return f"{text}: **a loss.**"
-    return f"{text}: **no difference that these seeds can show.**"
+    says = "no difference that these seeds can show"
+    if low > 0 or high < 0:
+        says = "a gain" if low > 0 else "a loss"
+    return f"mean IoU {_mean_and_interval(gain)}: **{says}.**"
 
 
-def _of_arm(rows: Iterable[Row], arm: str) -> dict[str, Any]:
-    """Mean and spread of one arm."""
-    return comparison.spread([row for row in rows if row["arm"] == arm])
+def _mean_and_interval(gain: Mapping[str, Any]) -> str:
+    return f"{percent(gain['mean'], '+.2f')} ({markdown.interval(gain['t_interval'])})"
 
 
-def _means(main: list[Row], validations: list[Row]) -> str:
+def _means(main: list[Row]) -> str:
     lines: list[list[Any]] = []
     for arm in ARMS:
-        part = _of_arm(main, arm)
-        cells = [markdown.mean_std(part[measure]) for measure in PAPER_MEASURES]
-        lines.append([arm, len(part["seeds"]), *cells])
+        spread = pages.of_arm(main, arm)
+        cells = [markdown.mean_std(spread[measure]) for measure in PAPER_MEASURES]
+        lines.append([arm, len(spread["seeds"]), *cells])
     for name, printed in paper.TABLE_1.items():
-        lines.append([f"*Luc et al., {name}*", 1, *(printed[m] for m in PAPER_MEASURES)])
-    farabet = (paper.FARABET[m] for m in PAPER_MEASURES)
-    lines.append(["*Farabet et al., same network*", "", *farabet])
-    return markdown.join(
-        "## Mean and standard deviation over the seeds",
-        markdown.table(["arm", "seeds", *_TITLES], lines),
-        f"{_beside_the_paper(main)} {_where_it_ended(validations)}",
-    )
+        lines.append([f"*Luc et al., {name}*", 1, *printed])
+    lines.append(["*Farabet et al., same network*", "", *paper.FARABET])
+    return markdown.table(["arm", "seeds", *_TITLES], lines)
 
 
 def _beside_the_paper(main: list[Row]) -> str:
-    standard, below = _of_arm(main, "standard"), []
-    for measure in PAPER_MEASURES:
-        mean, printed = standard[measure]["mean"], float(paper.TABLE_1["standard"][measure])
+    standard, below = pages.of_arm(main, "standard"), []
+    for measure, printed in zip(PAPER_MEASURES, map(float, paper.TABLE_1["standard"]), strict=True):
+        mean = standard[measure]["mean"]
         if mean is not None and 100 * mean < printed:
             below.append(f"{title(measure)} by {printed - 100 * mean:.1f}")
     if not below:
@@ -136,73 +122,47 @@ def _where_it_ended(validations: list[Row]) -> str:
     )
 
 
-def _pairs(rows: list[Row], arms: Sequence[str], other: str = "standard") -> str:
+def _seeds(main: list[Row]) -> str:
     lines = []
-    for arm in arms:
+    for row in sorted(main, key=lambda row: (ARMS.index(row["arm"]), row["seed"])):
+        cells = (percent(row[measure], ".2f") for measure in PAPER_MEASURES)
+        lines.append([row["arm"], row["seed"], *cells, row["segmenter_updates"]])
+    return markdown.table(["arm", "seed", *_TITLES, "selected at update"], lines)
+
+
+def _differences(rows: list[Row], *pairs: tuple[str, str]) -> str:
+    lines = []
+    for arm, other in pairs:
         pair = comparison.compare(rows, arm, other)
-        if not pair["seeds"]:
-            continue
-        first: list[Any] = [f"{arm} - {other}", len(pair["seeds"])]
-        for measure in PAPER_MEASURES:
+        first = [f"{arm} - {other}", len(pair["seeds"])]
+        for measure in PAPER_MEASURES if pair["seeds"] else ():
             found = pair[measure]
-            lines.append(
-                [
-                    *first,
-                    title(measure),
-                    percent(found["mean"], "+.2f"),
-                    markdown.interval(found["t_interval"]),
-                    markdown.interval(found["bootstrap_interval"]),
-                    markdown.by_seed(found["differences"]),
-                ]
-            )
+            intervals = (markdown.interval(found[f"{k}_interval"]) for k in ("t", "bootstrap"))
+            by_seed = markdown.by_seed(found["differences"])
+            cells = [title(measure), percent(found["mean"], "+.2f"), *intervals, by_seed]
+            lines.append([*first, *cells])
             first = ["", ""]
     head = ["difference", "pairs", "measure", "mean", "Student's t", "bootstrap", "by seed"]
     return markdown.table(head, lines)
 
 
-def _seeds(main: list[Row]) -> str:
-    lines = [
-        [
-            row["arm"],
-            row["seed"],
-            *(percent(row[m], ".2f") for m in PAPER_MEASURES),
-            row["segmenter_updates"],
-        ]
-        for row in sorted(main, key=lambda row: (ARMS.index(row["arm"]), row["seed"]))
-    ]
-    return markdown.join(
-        "## Every seed",
-        markdown.table(["arm", "seed", *_TITLES, "selected at update"], lines),
-        "## Paired differences",
-        _pairs(main, ARMS[1:]),
-    )
-
-
-def _labels(results: Results) -> str:
-    budget = results.how.get("fraction_updates")
+def _labels(parts: Parts) -> str:
     lines = []
-    for fraction, part in table1.by_fraction(results.rows, results.how).items():
-        cells = [markdown.mean_std(_of_arm(part, arm)["mean_iou"]) for arm in ARMS]
+    for fraction, part in parts.items():
+        cells = [markdown.mean_std(pages.of_arm(part, arm)["mean_iou"]) for arm in ARMS]
         for arm in ARMS[1:]:
             gain = comparison.compare(part, arm, "standard")["mean_iou"]
-            interval = markdown.interval(gain["t_interval"])
-            cells.append(f"{percent(gain['mean'], '+.2f')} ({interval})")
+            cells.append(_mean_and_interval(gain))
         lines.append([f"{fraction:g}", len({row["seed"] for row in part}), *cells])
     gains = [f"{arm} - standard, mean IoU" for arm in ARMS[1:]]
-    return markdown.join(
-        "## When does it help? The gain against the number of labels",
-        "Mean IoU with a part of the 501 training images, drawn anew by each seed and the same "
-        "for the arms of a pair; the validation subset stays whole."
-        + (f" Parts are trained for at most {budget} updates." if budget else ""),
-        markdown.table(["training images", "seeds", *ARMS, *gains], lines),
-        "![The gain against the number of labels](results/gain.png)",
-    )
+    return markdown.table(["training images", "seeds", *ARMS, *gains], lines)
 
 
 def _fresh(results: Results) -> str:
-    if not results.confirmed:
+    rows = results.fresh
+    if not rows:
         return ""
-    (arm, fraction), rows = results.confirmed, results.fresh
+    arm, fraction = results.how["confirmed"]
     pair, control = (comparison.compare(rows, arm, x) for x in ("standard", CONTROL))
     if not pair["seeds"]:
         return ""
@@ -211,7 +171,7 @@ def _fresh(results: Results) -> str:
         f"The largest mean gain above is that of *{arm}* with {fraction:g} of the training "
         "images. The largest of several gains is an overestimate, by luck alone. The same pair "
         "with seeds that played no part in the choice:",
-        _pairs(rows, [arm]),
+        _differences(rows, (arm, "standard")),
         f"So: {verdict(pair)}",
     ]
     if control["seeds"]:
@@ -219,71 +179,54 @@ def _fresh(results: Results) -> str:
             "The segmenter of *tuned* has a learning rate of its own, which by itself makes a "
             "difference in a short training. *control* is cross-entropy alone with that rate and "
             "the same seeds; only the difference from it is due to the adversary:",
-            _pairs(rows, [arm], CONTROL),
-            _pairs(rows, [CONTROL]),
+            _differences(rows, (arm, CONTROL)),
+            _differences(rows, (CONTROL, "standard")),
             f"Against *control*: {verdict(control)}",
         ]
     return markdown.join(*texts)
 
 
-_LOOKS = markdown.join(
-    "## What it looks like (the paper's Figure 3)",
-    f"The first {SHOWN} test images, by the runs of the first seed, and the class probabilities of "
-    "the first of them: *standard*, *printed*, *tuned* from top to bottom. The photographs and "
-    "their labels are not ours to publish; the stage `report` writes the same pictures with them "
-    "to its workdir.",
-    "![Predictions](results/figure3.png)",
-    "![Class probabilities](results/figure3_probabilities.png)",
-)
+def _gaps(validations: list[Row]) -> str:
+    """How far training and validation images are apart."""
+    lines = []
+    for arm, updates, part in table1.by_update(validations):
+        cells = []
+        for m in ("class_accuracy", "mean_iou"):
+            train, validation = (table1.mean_of(part, f"{x}_{m}") for x in ("train", "validation"))
+            gap = None if train is None or validation is None else train - validation
+            cells.append(" / ".join(map(percent, (train, validation, gap))))
+        mce = (table1.mean_of(part, f"{x}_mce") for x in ("train", "validation"))
+        cells.append(" / ".join("-" if x is None else f"{x:.3f}" for x in mce))
+        lines.append([arm, updates, f"{part[0]['epoch']:.1f}", len(part), *cells])
+    head = ["arm", "updates", "epoch", "seeds"]
+    head += [f"{m}: train / validation / gap" for m in ("class accuracy", "mean IoU")]
+    return markdown.table([*head, "cross-entropy: train / validation"], lines)
 
 
-def _tuning(choices: Mapping[str, Any]) -> str:
+def _game(validations: list[Row]) -> str:
+    """How often the adversary is right, and how hard it pushes."""
+    columns = {
+        "right on real": ("accuracy_real", ".2f"),
+        "right on synthetic": ("accuracy_synthetic", ".2f"),
+        "gradient of mce": ("grad_norm_mce", ".4f"),
+        "gradient of the adversarial term": ("grad_norm_adversarial", ".4f"),
+        "certainty": ("validation_certainty", ".2f"),
+    }
+    lines = []
+    for arm, updates, part in table1.by_update(validations):
+        means = ((table1.mean_of(part, name), form) for name, form in columns.values())
+        cells = ("-" if mean is None else format(mean, form) for mean, form in means)
+        lines.append([arm, updates, *cells])
+    return markdown.table(["arm", "updates", *columns], lines)
+
+
+def _grid(choices: Mapping[str, Any]) -> str:
+    """What was tuned."""
     lines = []
     for arm, points in choices["grid"].items():
         for name, point in points.items():
-            cells = (percent(point[m], ".2f") for m in PAPER_MEASURES)
+            cells = (percent(point[measure], ".2f") for measure in PAPER_MEASURES)
             chosen = "yes" if point["fields"] == choices["chosen"][arm] else ""
             fields = " ".join(f"`{field}`" for field in point["fields"])
             lines.append([arm, name, *cells, chosen, fields])
-    return markdown.join(
-        "## What was tuned",
-        f"On the validation subset, with seed {_list(choices['seeds'])}, which is not used again; "
-        "both arms with the same number of points. *printed* takes the segmenter's settings of "
-        "*standard*, as the paper does.",
-        markdown.table(["arm", "point", *_TITLES, "chosen", "settings"], lines),
-    )
-
-
-def _how(results: Results) -> str:
-    choices, how, machine = results.choices, results.how, results.how["machine"]
-    return markdown.join(
-        "## How it was run",
-        f"Commits {', '.join(how['commits'])}; the choices were committed before the first run "
-        f"read the test images. {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['processes']} runs at a time, which share the cores evenly, Python "
-        f"{machine['python']}, jax {machine['jax']}: {how['runs']} runs, {how['tested_runs']} of "
-        "them on the test images. Added up, from the beginning of each run to its evaluation, this "
-        f"took {how['hours']:.1f} hours. Seeds {_list(how['seeds'])} on all training images, "
-        f"{_list(how['fraction_seeds'])} on parts of them, {_list(how['fresh_seeds'])} as fresh "
-        "ones.",
-        _code(how["commands"]),
-        "Fields of `configs/stanford.py` that hold for all runs:",
-        _code(choices["shared"]),
-        "To train one seed of each arm again and compare it with what is recorded here (on the "
-        "same hardware it is the same to the last digit, elsewhere up to rounding); "
-        "`--part=0.125` takes the runs on an eighth of the images, which is quicker:",
-        _code(
-            [
-                "python -m tools.reproduce_table1 repeat --workdir=W --archives=FOLDER "
-                f"--processes={machine['processes']} --seeds={how['seeds'][0]}"
-            ]
-        ),
-    )
-
-
-def _list(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
-
-
-def _code(lines: Iterable[str]) -> str:
-    return "\n".join(["```", *lines, "```"])
+    return markdown.table(["arm", "point", *_TITLES, "chosen", "settings"], lines)

@@ -19,6 +19,7 @@ PAGE = "tables.md"
 COLUMNS = ("row", "column", "paper", "ours", "std", "note", "from", "warning")
 
 Arms = Mapping[paper.Key, Arm]
+Printed = Mapping[paper.Key, Sequence[str]]
 
 
 class Cell(NamedTuple):
@@ -102,27 +103,17 @@ def tables(arms: Arms, others: Sequence[Arm] = ()) -> list[Table]:
 
 
 def _rows(
-    printed: Mapping[Any, Sequence[str]],
-    arms: Arms,
-    columns: Mapping[str, str],
-    form: str = ".1f",
+    printed: Printed, arms: Arms, columns: Mapping[str, str], form: str = ".1f"
 ) -> list[Cell]:
     """The cells of rows with the `printed` figures of the measures in {column: measure}."""
-    return [
-        _cell(_title(key), column, figure, arms.get(key), measure, form)
-        for key, figures in printed.items()
-        for (column, measure), figure in zip(columns.items(), figures, strict=True)
-    ]
-
-
-def _cell(
-    row: str, column: str, printed: str, arm: Arm | None, measure: str, form: str = ".1f"
-) -> Cell:
-    """A cell that holds a measure, in percent."""
-    value = arm.values.get(measure, {}) if arm else {}
-    percents = {k: None if v is None else 100 * v for k, v in value.items()}
-    ours, std = percents.get("mean"), percents.get("std")
-    return Cell(row, column, printed, ours, std, form=form, arm=arm)
+    cells = []
+    for key, figures in printed.items():
+        arm = arms.get(key)
+        for (column, measure), figure in zip(columns.items(), figures, strict=True):
+            value = arm.values.get(measure, {}) if arm else {}
+            ours, std = (None if x is None else 100 * x for x in map(value.get, ("mean", "std")))
+            cells.append(Cell(_title(key), column, figure, ours, std, form=form, arm=arm))
+    return cells
 
 
 def _title(key: paper.Key) -> str:
@@ -154,38 +145,38 @@ def count_parameters(adversary: str, channels: int) -> int:
 def _selected(arms: Arms) -> list[Cell]:
     columns = {"mIoU": "mean_iou", "mBF": "mean_bf", "sigma": "std_bf"}
     cells = []
-    for key in paper.TABLE_2:
-        printed = hyperparameters.SELECTED.get(key, hyperparameters.BASELINE)
+    selected: list[tuple[paper.Key, hyperparameters.Selected]]
+    selected = [("baseline", hyperparameters.BASELINE), *hyperparameters.SELECTED.items()]
+    for key, printed in selected:
         cells += _rows({key: [f"{x:.2f}" for x in printed[:3]]}, arms, columns, ".2f")
-        arm = arms.get(key)
-        settings = _settings(arm.config) if arm else (None, None, None)
-        for column, chosen, ours in zip(
-            ("slr", "alr", "lambda"), printed[3:], settings, strict=True
-        ):
+        row, arm = _title(key), arms.get(key)
+        settings = _settings(arm.config) if arm else {"slr": None, "alr": None, "lambda": None}
+        for (column, ours), chosen in zip(settings.items(), printed[3:], strict=True):
             if chosen is None:  # The baseline has no adversary.
-                cells.append(Cell(_title(key), column, "-", arm=arm))
+                cells.append(Cell(row, column, "-", arm=arm))
             else:
-                cells.append(Cell(_title(key), column, f"{chosen:g}", ours, form="g", arm=arm))
+                cells.append(Cell(row, column, f"{chosen:g}", ours, form="g", arm=arm))
     return cells
 
 
-def _settings(config: Config) -> tuple[float, float, float]:
-    """A run's slr, alr and lambda, the last between sums, as we read the paper's."""
+def _settings(config: Config) -> dict[str, Any]:
+    """A run's settings, its lambda between sums, as we read the paper's."""
     optimizer, loss = config["optimizer"], config["loss"]
-    segmenter, adversary = (optimizer[x]["learning_rate"] for x in ("segmenter", "adversary"))
-    return segmenter, adversary, loss["lam"] * (16 if loss["reduction"] == "mean" else 1)
+    lam = loss["lam"] * (16 if loss["reduction"] == "mean" else 1)
+    slr, alr = (optimizer[player]["learning_rate"] for player in ("segmenter", "adversary"))
+    return {"slr": slr, "alr": alr, "lambda": lam}
 
 
 def _classes(arms: Arms) -> list[Cell]:
     """The table turned on its side: a row for each class."""
-    cells = []
-    for i, name in enumerate(paper.TABLE_3_CLASSES):
-        for key, printed in paper.TABLE_3.items():
-            cell = _cell(name, _title(key), printed[i], arms.get(key), f"iou {name}")
-            doubtful = (key, name) == (paper.SCALING, "background")
-            cells.append(cell._replace(note=paper.DOUBTFUL_BACKGROUND) if doubtful else cell)
-    for key, mean in paper.TABLE_3_MEAN.items():
-        cells.append(_cell("mIoU", _title(key), mean, arms.get(key), "mean_iou"))
+    columns = {name: f"iou {name}" for name in paper.TABLE_3_CLASSES} | {"mIoU": "mean_iou"}
+    printed = {key: [*row, paper.TABLE_3_MEAN[key]] for key, row in paper.TABLE_3.items()}
+    by_arm, cells = _rows(printed, arms, columns), []
+    for i, name in enumerate(columns):
+        for cell in by_arm[i :: len(columns)]:
+            doubtful = (name, cell.row) == ("background", _title(paper.SCALING))
+            note = paper.DOUBTFUL_BACKGROUND if doubtful else ""
+            cells.append(cell._replace(row=name, column=cell.row, note=note))
     return cells
 
 
@@ -247,16 +238,6 @@ def render(table: Table) -> str:
     )
 
 
-def csv_rows(table: Table) -> Iterator[dict[str, Any]]:
-    """A table as dicts with the keys `COLUMNS`, one per cell."""
-    made = {arm.folder: (text, warning) for arm, text, warning in sources(table)}
-    for cell in table.cells:
-        text, warning = made[cell.arm.folder] if cell.arm else ("", "")
-        ours, std = (None if x is None else format(x, ".10g") for x in (cell.ours, cell.std))
-        values = (cell.row, cell.column, cell.paper, ours, std, cell.note, text, warning)
-        yield dict(zip(COLUMNS, values, strict=True))
-
-
 def write(folder: files.PathLike, contents: Sequence[Table]) -> Path:
     """Writes all tables; returns the path of the page.
 
@@ -269,7 +250,17 @@ def write(folder: files.PathLike, contents: Sequence[Table]) -> Path:
         "± standard deviation over seeds; a dash stands for what was not run or not measured."
     )
     for table in contents:
-        files.write_csv(page.with_name(f"{table.file}.csv"), COLUMNS, csv_rows(table))
+        files.write_csv(page.with_name(f"{table.file}.csv"), COLUMNS, _csv_rows(table))
     with files.replacing(page) as file:
         file.write(markdown.join(head, *map(render, contents)) + "\n")
     return page
+
+
+def _csv_rows(table: Table) -> Iterator[dict[str, Any]]:
+    """The rows of the table's file, one per cell."""
+    made = {arm.folder: (text, warning) for arm, text, warning in sources(table)}
+    for cell in table.cells:
+        source = made[cell.arm.folder] if cell.arm else ("", "")
+        ours, std = (None if x is None else format(x, ".10g") for x in (cell.ours, cell.std))
+        values = (cell.row, cell.column, cell.paper, ours, std, cell.note, *source)
+        yield dict(zip(COLUMNS, values, strict=True))

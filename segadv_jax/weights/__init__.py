@@ -16,42 +16,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from flax import traverse_util
 
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
-from segadv_jax.weights import caffemodel, dilated8, files, vgg
-from segadv_jax.weights.files import Flat, check, metadata, read, save
+from segadv_jax.weights import caffemodel, files, published
+from segadv_jax.weights.files import Flat, check, metadata, save
 
-__all__ = ["Weights", "check", "check_complete", "load", "load_vgg", "metadata", "read"]
-__all__ += ["read_any", "save"]
+__all__ = ["check", "metadata", "save"]
 
 Kind = Literal["front_end", "dilated8", "other"]
 
 
 class Weights(NamedTuple):
-    """What a file of weights holds. Layers may be missing or unknown: see `check_complete`.
+    """What a file of weights holds. Layers may be missing or unknown.
 
-    Attributes:
-        kind: "front_end" of VGG-16, which is Dilated-8's conv1_1 to fc7 and nothing else;
-            "dilated8"; or "other".
-        flat: {"layer/kernel": f32[kh,kw,I,O], "layer/bias": f32[O]}.
-        metadata: what a safetensors file says about itself.
+    `kind` is "front_end" for Dilated-8's conv1_1 to fc7 and nothing else, those of VGG-16.
     """
 
     kind: Kind
     flat: Flat
-    metadata: dict[str, str]
+    metadata: dict[str, str]  # What a safetensors file says about itself.
 
 
 def load(path: PathLike, shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete parameters of a network.
+    """The complete parameters of a network, f32 arrays in a tree like `shapes`.
 
-    Args:
-        path: of our safetensors, or of a Dilated-8 .caffemodel.
-        shapes: tree whose leaves have a `shape`.
-
-    Returns:
-        The same tree of NumPy arrays f32.
+    The leaves of `shapes` have a `shape`. The file is our safetensors or a Dilated-8 .caffemodel.
 
     Raises:
         InputError: the file cannot be read, is a VGG-16 classifier, or does not fit. The error
@@ -67,14 +58,9 @@ def load(path: PathLike, shapes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_vgg(path: PathLike, initial: Mapping[str, Any]) -> dict[str, Any]:
-    """Dilated-8 whose front end, conv1_1 to fc7, is a VGG-16 classifier.
+    """The parameters `initial` of a Dilated-8, its front end replaced by a VGG-16 classifier.
 
-    Args:
-        path: of a VGG-16 classifier, or of our safetensors with only the front end.
-        initial: Dilated-8's parameters, of which the other layers are kept.
-
-    Returns:
-        Tree of NumPy arrays f32 like `initial`.
+    The file is a VGG-16 classifier, or our safetensors with only the front end.
 
     Raises:
         InputError: the file cannot be read, is a whole network, or does not fit, as in `load`.
@@ -84,15 +70,16 @@ def load_vgg(path: PathLike, initial: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(
             f"{path} is a whole network, not a VGG-16 classifier: use {path} without vgg:"
         )
-    absent = [name for name in dilated8.FRONT_END if name not in initial]
+    absent = [name for name in published.FRONT_END if name not in initial]
     if absent:
         raise InputError(
             f"vgg:{path} is for Dilated-8, but this segmenter has no layer {', '.join(absent)}; "
             "choose that segmenter or other weights"
         )
-    front_end = _fit(path, found.flat, {name: initial[name] for name in dilated8.FRONT_END})
-    kept = {name: np.asarray(x, np.float32) for name, x in files.flatten(initial).items()}
-    return files.unflatten(kept) | front_end
+    front_end = _fit(path, found.flat, {name: initial[name] for name in published.FRONT_END})
+    kept = traverse_util.flatten_dict(initial)
+    kept = {names: np.asarray(array, np.float32) for names, array in kept.items()}
+    return traverse_util.unflatten_dict(kept) | front_end
 
 
 def read_any(path: PathLike) -> Weights:
@@ -102,13 +89,17 @@ def read_any(path: PathLike) -> Weights:
         InputError: the file cannot be read, is none of these, or holds values that are not finite.
     """
     suffix = os.path.splitext(path)[1].lower()
-    files.check(path)
+    check(path)
     if suffix == ".safetensors":
-        found = _read_safetensors(path)
+        flat, about = files.read_tensors(path)
+        if any(name.startswith("features.") for name in flat):  # Of torchvision's or timm's VGG.
+            found = Weights("front_end", published.from_torch(flat), about)
+        else:
+            found = Weights(_kind(files.layers(flat)), flat, about)
     elif suffix == ".caffemodel":
         found = _read_caffemodel(path)
     elif suffix in (".h5", ".hdf5"):
-        found = Weights("front_end", vgg.from_keras(path), {})
+        found = Weights("front_end", published.from_keras(path), {})
     else:
         raise InputError(f"{path}: not a file of weights; give .safetensors, .caffemodel or .h5")
     wrong = [name for name, array in found.flat.items() if not np.isfinite(array).all()]
@@ -119,67 +110,38 @@ def read_any(path: PathLike) -> Weights:
     return found
 
 
-def _read_safetensors(path: PathLike) -> Weights:
-    flat, about = files.read_tensors(path)
-    if vgg.is_torch(flat):
-        return Weights("front_end", vgg.from_torch(flat), about)
-    return Weights(_kind(name.rpartition("/")[0] for name in flat), flat, about)
-
-
 def _read_caffemodel(path: PathLike) -> Weights:
-    layers, dilated = caffemodel.read(path)
-    names = ", ".join(layers)
-    if _kind(map(dilated8.our_name, layers)) == "dilated8":
-        return Weights("dilated8", dilated8.from_caffe(layers), {})
-    if not layers.keys() & set(dilated8.FRONT_END):
+    flat, dilated = caffemodel.read(path)
+    layers = files.layers(flat)
+    if _kind(published.CAFFE.get(name, name) for name in layers) == "dilated8":
+        return Weights("dilated8", published.from_caffe(flat, classifier=False), {})
+    if not set(layers) & set(published.FRONT_END):
+        names = ", ".join(layers)
         raise InputError(f"{path} is neither Dilated-8 nor VGG-16: its layers are {names}")
     if dilated:
         # No classifier has these layers. Read as one, it would get the wrong mean silently.
-        raise files.damaged(path, "a VGG-16", f"it is Dilated-8, but ends after {names}")
-    return Weights("front_end", vgg.from_caffe(layers), {})
+        reason = f"it is Dilated-8, but ends after {', '.join(layers)}"
+        raise files.damaged(path, "a VGG-16", reason)
+    return Weights("front_end", published.from_caffe(flat, classifier=True), {})
 
 
 def _kind(names: Iterable[str]) -> Kind:
     """The kind of network whose layers have these names."""
-    layers, front_end = set(names), set(dilated8.FRONT_END)
+    layers, front_end = set(names), set(published.FRONT_END)
     if layers and layers <= front_end:
         return "front_end"
-    beyond = layers & {"final", *dilated8.CONTEXT}
+    beyond = layers & {"final", *published.CONTEXT}
     return "dilated8" if beyond and (layers & front_end or len(beyond) > 1) else "other"
-
-
-def check_complete(path: PathLike, kind: Kind, flat: Flat) -> None:
-    """Raises an InputError that names all arrays that are missing, unknown or inconsistent.
-
-    Args:
-        path: of the file, for the message.
-        kind: "dilated8" or "front_end".
-        flat: the parameters, as in `Weights`.
-    """
-    layers = dilated8.LAYERS if kind == "dilated8" else dilated8.FRONT_END
-    if kind == "dilated8" and os.path.splitext(path)[1].lower() == ".safetensors":
-        # Unlike a caffemodel, it cannot end early, and its network may have no context module.
-        if not set(dilated8.names_of(dilated8.CONTEXT)) & flat.keys():
-            layers = (*dilated8.FRONT_END, "final")
-    lines = dilated8.inconsistencies(flat, layers)
-    if lines:
-        what = "Dilated-8" if kind == "dilated8" else "VGG-16"
-        raise InputError(f"{path} is not a complete {what}: {'; '.join(lines)}; give a whole file")
 
 
 def _fit(path: PathLike, flat: Flat, shapes: Mapping[str, Any]) -> dict[str, Any]:
     """`flat` as a tree like `shapes`; an InputError names all that does not fit."""
-    wanted = files.flatten(shapes)
-    lines = dilated8.name_mismatches(wanted, flat)
-    lines += [
-        f"{name} is {dilated8.shape_text(flat[name])}, not {dilated8.shape_text(ours)}"
-        for name, ours in wanted.items()
-        if name in flat and flat[name].shape != tuple(ours.shape)
-    ]
+    leaves = traverse_util.flatten_dict(shapes, sep="/")
+    lines = files.mismatches(flat, {name: tuple(leaf.shape) for name, leaf in leaves.items()})
     if lines:
         raise InputError(
             f"{path} does not fit this network: {'; '.join(lines)}. Set config.segmenter (width, "
             "widths, context) and the data set's classes as the file has them, or give another "
             "file; a classifier needs its fully connected layers"
         )
-    return files.unflatten(flat)
+    return traverse_util.unflatten_dict(flat, sep="/")

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.weights import files
-
-Layers = dict[str, tuple[np.ndarray, np.ndarray]]
+from segadv_jax.weights.files import Flat
 
 # The part of caffe.proto that is needed: (name, number, type) of each field, * where it repeats.
 # Arrays are packed, so they are bytes in the file. They are declared as bytes here: otherwise each
@@ -56,11 +54,11 @@ def _compile(schema: Mapping[str, tuple]) -> Any:
 _Net = _compile(_SCHEMA)
 
 
-def read(path: PathLike) -> tuple[Layers, bool]:
-    """The layers that have weights, from the old or the new form of file; are any dilated?
+def read(path: PathLike) -> tuple[Flat, bool]:
+    """The parameters, from the old or the new form of file, and whether any layer is dilated.
 
-    A layer is (kernel, bias) in f32: the kernel of a convolution is [O,I,kh,kw], that of an inner
-    product [O,I], or [1,1,O,I] in old files.
+    Kernels of convolutions are f32[O,I,kh,kw], those of inner products [O,I], or [1,1,O,I] in old
+    files.
 
     Raises:
         InputError: the file is not a caffemodel, is damaged, or has a layer whose arrays are not a
@@ -72,13 +70,13 @@ def read(path: PathLike) -> tuple[Layers, bool]:
             net.ParseFromString(file.read())
     except (message.DecodeError, OSError) as error:
         raise files.damaged(path, "a caffemodel", error) from error
-    layers: Layers = {}
+    flat: Flat = {}
     dilated, problems = False, []
     for layer in (*net.layers, *net.layer):
         if not layer.blobs:  # It has no parameters: data, ReLU, pooling, ...
             continue
         name = layer.name.decode("utf-8", "replace")
-        if name in layers:
+        if f"{name}/kernel" in flat:
             problems.append(f"there are two layers {name}")
         if len(layer.blobs) != 2:
             problems.append(f"{name} has {len(layer.blobs)} arrays, not a kernel and a bias")
@@ -89,15 +87,14 @@ def read(path: PathLike) -> tuple[Layers, bool]:
             problems.append(f"{name}: {error}")
             continue
         # A vector is 1x1x1xO in old files.
-        layers[name] = kernel, bias.reshape(-1) if bias.size == bias.shape[-1] else bias
+        bias = bias.reshape(-1) if bias.size == bias.shape[-1] else bias
+        flat[f"{name}/kernel"], flat[f"{name}/bias"] = kernel, bias
         dilated |= max(layer.convolution.dilation, default=1) > 1
+    if not flat and not problems:
+        problems.append("it has no layer with weights")
     if problems:
         raise files.damaged(path, "a caffemodel of convolutions", "; ".join(problems))
-    if not layers:
-        raise InputError(
-            f"{path} has no layer with weights; download the trained .caffemodel again"
-        )
-    return layers, dilated
+    return flat, dilated
 
 
 def _array(blob: Any) -> np.ndarray:

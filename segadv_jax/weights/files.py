@@ -3,8 +3,9 @@
 Inside this package the parameters of a network are a flat dict {"layer/kernel": array}.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Shape = tuple[int | None, ...]  # None: any size.
 
 FORMAT = "segadv_jax"
 _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")
+_WIDER = {"F16", "F32", "F64"}
 
 
 def check(path: PathLike) -> None:
@@ -55,6 +57,11 @@ def _pickle(path: PathLike) -> InputError:
     )
 
 
+def layers(flat: Flat) -> list[str]:
+    """The names of the layers, in the order of the file."""
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in flat))
+
+
 def mismatches(flat: Flat, expected: Mapping[str, Shape]) -> list[str]:
     """What is missing, unknown or of another shape, as lines."""
     missing = [name for name in expected if name not in flat]
@@ -62,8 +69,10 @@ def mismatches(flat: Flat, expected: Mapping[str, Shape]) -> list[str]:
     lines = [f"missing {', '.join(missing)}"] if missing else []
     lines += [f"not of this network: {', '.join(extra)}"] if extra else []
     for name, shape in expected.items():
-        found = flat[name].shape if name in flat else shape
-        fits = (side in (None, other) for side, other in zip(shape, found, strict=False))
+        if name not in flat:
+            continue
+        found = flat[name].shape
+        fits = [side in (None, other) for side, other in zip(shape, found, strict=False)]
         if len(found) != len(shape) or not all(fits):
             lines.append(f"{name} is {_text(found)}, not {_text(shape)}")
     return lines
@@ -73,35 +82,38 @@ def _text(shape: Shape) -> str:
     return "x".join("?" if side is None else str(side) for side in shape) or "a single number"
 
 
+@contextlib.contextmanager
+def _opened(path: PathLike) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, "a safetensors file", error) from error
+
+
 def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
     """The tensors of a safetensors file, as float32, and what it says about itself.
 
     Raises:
         InputError: the file is damaged, or a tensor is not floating-point.
     """
-    check(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            about, names = file.metadata() or {}, list(file.keys())
-            dtypes = {name: file.get_slice(name).get_dtype() for name in names}
-            other = [f"{name} is {kind}" for name, kind in dtypes.items() if kind[0] != "F"]
-            if other:
-                raise InputError(f"{path}: {', '.join(other)}; save it as float32")
-            with np.errstate(over="ignore"):  # Infinity is reported by name later.
-                return {name: np.asarray(file.get_tensor(name), np.float32) for name in names}, about
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, "a safetensors file", error) from error
+    with _opened(path) as file:
+        names = list(file.keys())
+        dtypes = {name: file.get_slice(name).get_dtype() for name in names}
+        other = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype not in _WIDER]
+        if other:
+            raise InputError(f"{path}: {', '.join(other)}; save it as float32")
+        with np.errstate(over="ignore"):  # Infinity is reported by name later.
+            tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
+        return tensors, file.metadata() or {}
 
 
 def metadata(path: PathLike) -> dict[str, str]:
     """What a safetensors file says about itself; empty for any other file."""
     if os.path.splitext(path)[1].lower() != ".safetensors":
         return {}
-    try:
-        with safe_open(path, framework="np") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, "a safetensors file", error) from error
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
 def save(
