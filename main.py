@@ -1,4 +1,4 @@
-"""Trains or evaluates a segmenter: `python main.py --config=configs/voc_largefov.py --workdir=W`."""
+"""Trains or evaluates: `python main.py --config=configs/voc_largefov.py --workdir=W`."""
 
 from segadv_jax import cli
 

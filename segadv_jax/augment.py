@@ -9,10 +9,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.resampling import bilinear, nearest
+from segadv_jax.resampling import Size, bilinear, nearest
 from segadv_jax.shapes import AnyArray
 
 
@@ -47,10 +47,10 @@ def augment(
     key: Key[Array, ""],
     image: Shaped[AnyArray, "H W 3"],
     label: UInt8[AnyArray, "H W"],
-    size: Integer[AnyArray, "2"],
+    size: Size,
     augmentation: Augmentation,
     margin: int = 0,
-) -> tuple[Float[Array, "hm wm 3"], UInt8[Array, "h w"], Integer[AnyArray, "2"]]:
+) -> tuple[Float[Array, "hm wm 3"], UInt8[Array, "h w"], Size]:
     """Augments one example; `jax.vmap` it over a batch with one key per example.
 
     The image is flipped, scaled and rotated about its own centre (never the canvas's), and cropped.

@@ -10,7 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Shaped, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.shapes import AnyArray
+from segadv_jax.shapes import AnyArray, Sizes
+
+Places = Float[AnyArray, "h w"]  # Rows or columns in the source, between pixels.
+Size = Integer[AnyArray, "2"]  # The true (height, width) of one image.
 
 
 def reflect(index: Integer[AnyArray, "*s"], length: Integer[AnyArray, ""]) -> Array:
@@ -21,10 +24,7 @@ def reflect(index: Integer[AnyArray, "*s"], length: Integer[AnyArray, ""]) -> Ar
 
 
 def reflect_border(
-    image: Shaped[AnyArray, "n H W c"],
-    size: Integer[AnyArray, "n 2"],
-    margin: int,
-    multiple: int,
+    image: Shaped[AnyArray, "n H W c"], size: Sizes, margin: int, multiple: int
 ) -> Shaped[AnyArray, "n h w c"]:
     """The image with its reflection around it, by index: "reflect-101", of the true image.
 
@@ -50,10 +50,7 @@ def reflect_border(
 
 
 def nearest(
-    label: UInt8[AnyArray, "H W"],
-    rows: Float[AnyArray, "h w"],
-    columns: Float[AnyArray, "h w"],
-    size: Integer[AnyArray, "2"],
+    label: UInt8[AnyArray, "H W"], rows: Places, columns: Places, size: Size
 ) -> UInt8[Array, "h w"]:
     """The label map of true `size` at places, the nearest label; void beyond its border."""
     rows, columns = (jnp.round(x).astype(jnp.int32) for x in (rows, columns))
@@ -63,10 +60,7 @@ def nearest(
 
 
 def bilinear(
-    image: Shaped[AnyArray, "H W c"],
-    rows: Float[AnyArray, "h w"],
-    columns: Float[AnyArray, "h w"],
-    size: Integer[AnyArray, "2"],
+    image: Shaped[AnyArray, "H W c"], rows: Places, columns: Places, size: Size
 ) -> Float[Array, "h w c"]:
     """The image of true `size` at places, interpolated bilinearly, reflected beyond its border."""
     top, left = jnp.floor(rows), jnp.floor(columns)
@@ -83,9 +77,7 @@ def bilinear(
     return upper * (1 - down) + lower * down
 
 
-def mirror(
-    x: Shaped[AnyArray, "n H W c"], size: Integer[AnyArray, "n 2"]
-) -> Shaped[Array, "n H W c"]:
+def mirror(x: Shaped[AnyArray, "n H W c"], size: Sizes) -> Shaped[Array, "n H W c"]:
     """Images or maps flipped left to right within their true `size`."""
 
     def one(x, width):
@@ -96,8 +88,8 @@ def mirror(
 
 
 def resize(
-    image: Shaped[AnyArray, "n H W c"], size: Integer[AnyArray, "n 2"], scale: float
-) -> tuple[Shaped[AnyArray, "n h w c"], Integer[AnyArray, "n 2"]]:
+    image: Shaped[AnyArray, "n H W c"], size: Sizes, scale: float
+) -> tuple[Shaped[AnyArray, "n h w c"], Sizes]:
     """Images `scale` times as large and their true sizes; bilinear, centres on centres.
 
     The canvas is rounded up to a multiple of 16 pixels.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax.models import ADVERSARIES, SEGMENTERS
-from segadv_jax.models.contracts import Adversary, Segmenter
+from segadv_jax.models import ADVERSARIES, SEGMENTERS, Adversary, Segmenter
+from segadv_jax.models.contracts import AdversaryModule, SegmenterModule
 
 
-class Blocks(Segmenter):
+class Blocks(SegmenterModule):
     """As little as a segmenter can be: a convolution of blocks of 8 pixels."""
 
     num_classes: int
@@ -44,7 +44,7 @@ def test_segmenters_keep_the_contract(name):
     assert module.stride % 4 == 0 and 0 <= module.offset < module.stride
 
 
-class Mean(Adversary):
+class Mean(AdversaryModule):
     """As little as an adversary can be: a linear layer on the mean of a block."""
 
     stride: int

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 from processes import end_of
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from small_runs import start_process
 from weight_files import (
     DILATED8,
@@ -33,6 +34,10 @@ def convert(*arguments):
     cli.run(f"segadv_jax.commands.{command}", f"segadv_jax {command}", [*map(str, arguments)])
 
 
+def stored(path):
+    return traverse_util.unflatten_dict(load_file(path), sep="/")
+
+
 def count(layers):
     return sum(kernel.size + bias.size for kernel, bias in layers.values())
 
@@ -44,15 +49,15 @@ def test_dilated8(tmp_path, capsys):
     assert capsys.readouterr().out == (
         f"{target}: Dilated-8 of 3 classes: 24 layers, {count(DILATED):,} parameters\n"
     )
-    tree, metadata = weights.read(target)
+    tree, metadata = stored(target), weights.metadata(target)
     same(tree, weights.load(source, ours(DILATED)))
     same(tree, weights.load(target, ours(DILATED)))
     assert metadata == {"format": "segadv_jax", "source": source.name}
     # Once more, from ours to ours.
     again = tmp_path / "again.safetensors"
     convert(target, again)
-    same(weights.read(again)[0], tree)
-    assert weights.read(again)[1] == metadata
+    same(stored(again), tree)
+    assert weights.metadata(again) == metadata
 
 
 def test_vgg(tmp_path, capsys):
@@ -60,7 +65,7 @@ def test_vgg(tmp_path, capsys):
     convert(source, target)
     said = f"Dilated-8's front end of VGG-16: 15 layers, {count(VGG):,} parameters\n"
     assert capsys.readouterr().out == f"{target}: {said}"
-    assert weights.read(target)[0].keys() == set(FRONT_END)
+    assert stored(target).keys() == set(FRONT_END)
     initial = ours(DILATED)
     same(weights.load_vgg(target, initial), weights.load_vgg(source, initial))
 
@@ -90,7 +95,7 @@ def test_the_best_of_a_run(tmp_path, capsys):
         convert(tmp_path, target, f"--player={player}")
         said = f"{player} of step 2, the best: 2 layers, 11 parameters\n"
         assert capsys.readouterr().out == f"{target}: {said}"
-        tree, metadata = weights.read(target)
+        tree, metadata = stored(target), weights.metadata(target)
         same(tree, best.params[player])
         assert (metadata["player"], metadata["step"]) == (player, "2")
         same(weights.load(target, best.params[player]), best.params[player])
@@ -102,7 +107,7 @@ def test_the_latest_of_a_run_that_was_never_validated(tmp_path, capsys):
     target = tmp_path / "a.safetensors"
     convert(tmp_path, target)
     assert "segmenter of step 3, the latest, none was validated:" in capsys.readouterr().out
-    same(weights.read(target)[0], state.average)  # What is evaluated.
+    same(stored(target), state.average)  # What is evaluated.
 
 
 def test_a_network_that_is_not_complete(tmp_path):
@@ -115,8 +120,8 @@ def test_a_network_that_is_not_complete(tmp_path):
         convert(source, tmp_path / "a.safetensors")
     assert str(error.value) == (
         f"{source} is not a complete Dilated-8: missing ct_fc1/kernel, ct_fc1/bias; not of this "
-        "network: upsample/bias, upsample/kernel; conv2_1/kernel is 3x3x3x5, but the layer before "
-        "it has 4; ct_final has 10 classes, but final has 3; give a whole file"
+        "network: upsample/bias, upsample/kernel; conv2_1/kernel is 3x3x3x5, not 3x3x4x5; "
+        "ct_final/kernel is 1x1x9x10, not 1x1x?x3; ct_final/bias is 10, not 3; give a whole file"
     )
     weights.save(tmp_path / "front.safetensors", {"conv1_1": ours(VGG)["conv1_1"]})
     with pytest.raises(
@@ -136,7 +141,7 @@ def test_a_network_of_ours_may_have_no_context_module(tmp_path, capsys):
     weights.save(tmp_path / "a.safetensors", tree)
     convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert "Dilated-8 of 3 classes: 16 layers" in capsys.readouterr().out
-    same(weights.read(tmp_path / "b.safetensors")[0], tree)
+    same(stored(tmp_path / "b.safetensors"), tree)
 
 
 def test_kernels_and_biases_of_a_wrong_size(tmp_path):
@@ -144,7 +149,7 @@ def test_kernels_and_biases_of_a_wrong_size(tmp_path):
     tree["fc6"]["kernel"] = tree["fc6"]["kernel"][:5]
     tree["fc7"]["bias"] = np.ones(3)
     weights.save(tmp_path / "a.safetensors", tree)
-    wrong = r"fc6/kernel is 5x7x8x9, not 7x7x\.\.\.; fc7/bias is 3, not 10;"
+    wrong = r"fc6/kernel is 5x7x8x9, not 7x7x8x9; fc7/bias is 3, not 10;"
     with pytest.raises(InputError, match=wrong):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
@@ -171,7 +176,7 @@ def test_what_cannot_be_asked_for(tmp_path):
     ):
         with pytest.raises(InputError, match=reason):
             convert(*arguments)
-    assert weights.read(target)[0].keys() == set(FRONT_END)
+    assert stored(target).keys() == set(FRONT_END)
 
 
 def test_a_damaged_checkpoint(tmp_path):

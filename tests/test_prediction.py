@@ -7,7 +7,7 @@ import pytest
 import small
 from test_dilated8 import CLASSES, CONTEXT, FRONT_END, SMALL, parameters, photograph, reference
 
-from segadv_jax.models import Segmenter
+from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8
 from segadv_jax.models.geometry import shrink
 from segadv_jax.prediction import Views, predict, segment, with_margin, without_margin
@@ -65,7 +65,7 @@ def test_tiles_are_refused_where_they_have_no_meaning():
         Dilated8(CLASSES, padding="same", tile=66)
 
 
-class Ramp(Segmenter):
+class Ramp(SegmenterModule):
     """A segmenter whose class probabilities are the image's first colour and what it lacks to 1."""
 
     num_classes: int = 2

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from segadv_jax import data
-from segadv_jax.data import pipeline, stanford_background
+from segadv_jax.data import stanford_background
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
 
@@ -58,8 +58,15 @@ def write_archive(folder, files):
     return folder
 
 
-def build(folder, data_dir):
-    return stanford_background.build(archives=str(folder), data_dir=str(data_dir), splits=SPLITS)
+def load(folder, data_dir):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stanford_background, "read_splits", lambda: SPLITS)
+        return data.load("stanford_background", archives=str(folder), data_dir=str(data_dir))
+
+
+def prepared(data_dir):
+    """The folders of prepared data, one per content."""
+    return sorted((data_dir / "stanford_background").glob("*/"))
 
 
 def decoded(split, index):
@@ -73,9 +80,9 @@ def assert_one_line(message):
 
 def test_examples_are_those_of_the_archive(tmp_path):
     files = small_files()
-    builder = build(write_archive(tmp_path / "archives", files), tmp_path / "data")
+    data_set = load(write_archive(tmp_path / "archives", files), tmp_path / "data")
     for name, ids in SPLITS.items():
-        split = pipeline.read_split(builder, name)
+        split = data_set.read(name)
         assert split.ids == ids
         for index, example in enumerate(ids):
             assert split.images[index] == files[image_of(example)]
@@ -88,21 +95,21 @@ def test_examples_are_those_of_the_archive(tmp_path):
 def test_a_changed_mask_is_seen(tmp_path):
     files = small_files()
     folder = write_archive(tmp_path / "archives", files)
-    before = pipeline.read_split(build(folder, tmp_path / "data"), "subset_1")
+    before = load(folder, tmp_path / "data").read("subset_1")
     files[label_of("e")] = matrix(np.full((16, 16), 6))
     write_archive(folder, files)
-    after = pipeline.read_split(build(folder, tmp_path / "data"), "subset_1")
+    after = load(folder, tmp_path / "data").read("subset_1")
     assert not np.all(decoded(before, 0) == 6)
     assert np.all(decoded(after, 0) == 6)
 
 
 def test_prepared_data_is_used_again(tmp_path, monkeypatch):
     folder = write_archive(tmp_path / "archives", small_files())
-    first = build(folder, tmp_path / "data")
+    load(folder, tmp_path / "data")
     monkeypatch.setattr(stanford_background, "read_tar", None)  # calling it would fail
-    again = build(folder, tmp_path / "data")
-    assert again.data_path == first.data_path
-    assert pipeline.read_split(again, "test").ids == SPLITS["test"]
+    again = load(folder, tmp_path / "data")
+    assert len(prepared(tmp_path / "data")) == 1
+    assert again.read("test").ids == SPLITS["test"]
 
 
 def broken(name):
@@ -134,7 +141,7 @@ def test_a_defective_member_is_named_and_nothing_is_prepared(tmp_path, defect):
     files, message = broken(defect)
     folder = write_archive(tmp_path / "archives", files)
     with pytest.raises(InputError, match=message) as error:
-        build(folder, tmp_path / "data")
+        load(folder, tmp_path / "data")
     assert ARCHIVE.file_name in str(error.value)
     assert_one_line(str(error.value))
     assert not list((tmp_path / "data").rglob("dataset_info.json"))
@@ -154,7 +161,7 @@ def test_a_damaged_archive_is_named_with_its_size(tmp_path, damage):
     )
     message = rf"{path} \({path.stat().st_size} bytes\) is damaged .* fetch it again"
     with pytest.raises(InputError, match=message) as error:
-        build(folder, tmp_path / "data")
+        load(folder, tmp_path / "data")
     assert_one_line(str(error.value))
 
 
@@ -204,13 +211,12 @@ def test_an_empty_field_downloads_once_and_matches_the_given_folder(tmp_path, mo
     with served(folder) as (address, requests):
         url = f"{address}/{ARCHIVE.file_name}"
         monkeypatch.setattr(stanford_background, "ARCHIVE", ARCHIVE._replace(url=url))
-        first = build("", tmp_path / "data")
-        assert requests.count("GET") == 1
-        again = build("", tmp_path / "data")
-        assert requests.count("GET") == 1
+        for _ in range(2):
+            load("", tmp_path / "data")
+            assert requests.count("GET") == 1
     assert list((tmp_path / "data" / "downloads").glob("*.tar.gz"))
-    given = build(folder, tmp_path / "data")
-    assert first.data_path == again.data_path == given.data_path
+    load(folder, tmp_path / "data")
+    assert len(prepared(tmp_path / "data")) == 1
 
 
 def test_a_page_that_is_not_there_is_an_input_error(tmp_path, monkeypatch):
@@ -218,7 +224,7 @@ def test_a_page_that_is_not_there_is_an_input_error(tmp_path, monkeypatch):
         url = f"{address}/gone.tar.gz"
         monkeypatch.setattr(stanford_background, "ARCHIVE", ARCHIVE._replace(url=url))
         with pytest.raises(InputError, match="cannot download .*gone.tar.gz .*404"):
-            build("", tmp_path / "data")
+            load("", tmp_path / "data")
 
 
 CONCURRENT = """
@@ -234,9 +240,8 @@ def slow(*args):
     time.sleep(1.5)
     return read(*args)
 
-module.read_tar = slow
-builder = module.build(archives=folder, data_dir=data_dir, splits=json.loads(splits))
-print(builder.info.splits["test"].num_examples)
+module.read_tar, module.read_splits = slow, lambda: json.loads(splits)
+print(len(module.prepare(archives=folder, data_dir=data_dir).read("test").ids))
 """
 
 

@@ -16,7 +16,7 @@ import small
 from segadv_jax import VOID, encodings
 from segadv_jax.alternation import PLAYERS
 from segadv_jax.losses import Objective
-from segadv_jax.models import Segmenter
+from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.train_state import TrainState
 from segadv_jax.train_step import Setup, train_step
 
@@ -24,7 +24,7 @@ ADVERSARY = small.adversary()
 LAM = 0.7
 
 
-class Logits(Segmenter):
+class Logits(SegmenterModule):
     """A segmenter whose parameters are its logits."""
 
     num_classes: int = small.CLASSES

@@ -10,17 +10,16 @@ subset. In stages; the same command resumes a stage that was stopped:
     python -m tools.reproduce_table1 confirm --workdir=W --archives=FOLDER --processes=2
     python -m tools.reproduce_table1 report  --workdir=W --archives=FOLDER
 
+    python -m tools.reproduce_table1 repeat  --workdir=W2 --archives=FOLDER --processes=2 --seeds=0
+
 `tune` trains every point of the two grids and measures them on the validation subset; the test
 images are not read. Its choices must be committed before `train` reads them. `train` runs the arms
 with --seeds on all training images and with --fraction_seeds, for at most --fraction_updates, on
 parts of them; `confirm` repeats the setting with the largest gain with --fresh_seeds. Later stages
 take these from the workdir. `report` writes `docs/results/*.csv`, the pictures and, from those
-files alone, `docs/results.md`; without --workdir it writes the page only. To train one seed of each
-arm again and compare it with what is recorded:
-
-    python -m tools.reproduce_table1 repeat  --workdir=W2 --archives=FOLDER --processes=2 --seeds=0
-
-(--part=0.125 takes the runs on an eighth of the images, which is quicker).
+files alone, `docs/results.md`; without --workdir it writes the page only. `repeat` trains one seed
+of each arm again and compares it with what is recorded; --part=0.125 takes the runs on an eighth of
+the images, which is quicker.
 
 What follows "--" are fields of the configuration for all runs, such as the resolution; the settings
 of the arms come after them. `tune` records them with its choices, and the other stages take them
@@ -45,12 +44,8 @@ from segadv_jax.report.pages import CAMPAIGN
 from segadv_jax.report.table1_files import ARMS, CHOICES, CONTROL, TABLE
 
 PROGRAM = "tools.reproduce_table1"
-SEEDS = {
-    "seeds": "0,1,2,3,4",
-    "fraction_seeds": "0,1,2",
-    "fresh_seeds": "10,11,12,13,14",
-    "tuning_seeds": "100",
-}
+SEEDS = {"seeds": "0,1,2,3,4", "fraction_seeds": "0,1,2"}
+SEEDS |= {"fresh_seeds": "10,11,12,13,14", "tuning_seeds": "100"}
 TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run must agree.
 
 
@@ -164,9 +159,9 @@ def check_done(planned: Iterable[Run]) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Trains all arms, with each part of the images its seeds."""
-    choices = read_choices(options)
+    planned = table1_runs.train(options, read_choices(options))
     record_campaign(options)
-    return carry_out(options, itertools.chain(*table1_runs.train(options, choices).values()))
+    return carry_out(options, itertools.chain(*planned.values()))
 
 
 def confirm(options: argparse.Namespace) -> int:
@@ -229,8 +224,7 @@ def write_files(options: argparse.Namespace, folder: Path) -> None:
     for target, given in ((folder, False), (Path(options.workdir), True)):
         pictures.draw_labels(target / "figure3.png", *predicted, given=given)
         pictures.draw_probabilities(target / "figure3_probabilities.png", *predicted, given=given)
-    main = table1.by_fraction(histories, how)[1]
-    pictures.draw_curves(folder / "figure4.png", main)
+    pictures.draw_curves(folder / "figure4.png", table1.by_fraction(histories, how)[1])
     pictures.draw_gain(folder / "gain.png", table1.by_fraction(rows, how))
 
 
@@ -244,7 +238,7 @@ def repeat(options: argparse.Namespace) -> int:
         raise InputError(
             f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
         )
-    table = table1.read_table(options.results)
+    table = table1.read_rows(options.results, TABLE)
     known = {(row["arm"], row["seed"]): row for row in table if row["fraction"] == options.part}
     planned = table1_runs.plan(options, choices, options.part, options.seeds)
     for run in planned:

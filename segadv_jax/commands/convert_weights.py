@@ -90,14 +90,15 @@ def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[
     What the player was trained as is stored beside it, as parameters of the same shapes may mean
     something else.
     """
-    step = None
-    if workdir.has_checkpoints():
-        with Checkpoints(workdir) as checkpoints:
-            best = checkpoints.best_step()
-            step = checkpoints.latest_step() if best is None else best
-            params = None if step is None else checkpoints.restore_player(player, step)
-    if step is None:
-        raise InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
+    none = InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
+    if not workdir.has_checkpoints():
+        raise none
+    with Checkpoints(workdir) as checkpoints:
+        best = checkpoints.best_step()
+        step = checkpoints.latest_step() if best is None else best
+        if step is None:
+            raise none
+        params = checkpoints.restore_player(player, step)
     metadata = {"source": str(workdir), "player": player, "step": str(step)}
     config = workdir.recorded_config()
     if config is not None:

@@ -37,13 +37,13 @@ DATA_SETS = {
 
 Batch = dict[str, np.ndarray]
 Canvas = tuple[int, int]  # Height and width.
+Palette = UInt8[np.ndarray, "C 3"]  # RGB colours of classes.
 
 
 class Split(abc.ABC):
     """Examples in a fixed order. Which rows make a batch is decided here, for all splits alike.
 
-    `ids` are names; `images` and `labels` are as the subclass says; `sizes` are true (height,
-    width).
+    `images` and `labels` are as the subclass says; `sizes` are true (height, width).
     """
 
     def __init__(self, ids: list[str], images: list, labels: list, sizes: Int32[np.ndarray, "N 2"]):
@@ -117,13 +117,13 @@ class Split(abc.ABC):
 
 
 class DataSet(NamedTuple):
-    """A prepared data set; `palette` has the RGB colours of the classes 0 .. C-1."""
+    """A prepared data set."""
 
     name: str
     splits: tuple[str, ...]
     read_split: Callable[[str], Split]
     class_names: tuple[str, ...]
-    palette: UInt8[np.ndarray, "C 3"]
+    palette: Palette
 
     def read(self, split: str) -> Split:
         """Reads a split, or several joined with "+".
@@ -150,13 +150,10 @@ class DataSet(NamedTuple):
 def load(name: str, *, archives: str = "", data_dir: str = "", **options: Any) -> DataSet:
     """Prepares the data set `name` if it is not prepared yet, and returns it.
 
-    Args:
-        name: one of `DATA_SETS`.
-        archives: folder that holds the official archives, or your own images; empty: the archives
-            are downloaded.
-        data_dir: where prepared data and downloads are kept; empty: TFDS's usual folder.
-        **options: further arguments of the data set's `prepare`. One that it does not take is
-            dropped if it is not set (False, "", 0 or None).
+    `archives` is the folder of the official archives, or of your own images; if it is empty, the
+    archives are downloaded. Prepared data and downloads are kept in `data_dir`, by default TFDS's
+    usual folder. `options` are further arguments of the data set's `prepare`; one that it does not
+    take is dropped if it is not set (False, "", 0 or None).
 
     Raises:
         InputError: the name is unknown, an option is not one of this data set, or an archive is

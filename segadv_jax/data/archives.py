@@ -8,7 +8,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,10 +107,8 @@ class Members(dict[str, bytes | tuple[int, int]]):
         return content
 
 
-def read_tar(
-    path: PathLike, wanted: Callable[[str], bool] = bool, *, stored: bool = False
-) -> Members:
-    """The members of a tar archive for whose name `wanted(name)` is true, read to its end.
+def read_tar(path: PathLike, suffixes: tuple[str, ...] = ("",), stored: bool = False) -> Members:
+    """The members of a tar archive whose names end in one of `suffixes`; it is read to its end.
 
     With `stored` the archive is not compressed, and the members' content is read when it is asked
     for: it need not fit in memory.
@@ -123,7 +121,7 @@ def read_tar(
     try:
         with tarfile.open(path, "r:" if stored else "r") as tar:
             for member in tar:
-                if not member.isfile() or not wanted(member.name):
+                if not member.isfile() or not member.name.endswith(suffixes):
                     continue
                 if stored:
                     members[member.name] = member.offset_data, member.size

@@ -7,10 +7,9 @@ batches are those that `pipeline` makes of the same images.
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from jaxtyping import UInt8
 
 from segadv_jax import VOID
-from segadv_jax.data import Batch, Canvas, DataSet, Split
+from segadv_jax.data import Batch, Canvas, DataSet, Palette, Split
 from segadv_jax.data.order import PADDING
 from segadv_jax.errors import InputError
 
@@ -50,10 +49,7 @@ class Arrays(Split):
 
 
 def data_set(
-    name: str,
-    splits: Mapping[str, Arrays],
-    class_names: tuple[str, ...],
-    palette: UInt8[np.ndarray, "C 3"],
+    name: str, splits: Mapping[str, Arrays], class_names: tuple[str, ...], palette: Palette
 ) -> DataSet:
     """A data set of splits in memory; see `DataSet`."""
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from segadv_jax import VOID
+from segadv_jax.data import Palette
 from segadv_jax.data.archives import data_folder, lock
 from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
@@ -26,7 +27,6 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     """
 
     source: Any = None
-
     VERSION = tfds.core.Version("1.0.0")
     about: str | None = None  # The module's docstring if None.
     homepage: str | None = None
@@ -94,7 +94,7 @@ def readable(where: str) -> Iterator[None]:
         raise InputError(f"{where} is not a readable image ({error})") from error
 
 
-def voc_palette(num_classes: int) -> UInt8[np.ndarray, "C 3"]:
+def voc_palette(num_classes: int) -> Palette:
     """PASCAL VOC's colours of class indices: the index's bits, spread over the three channels."""
     shifts = np.arange(3)[:, None] + 3 * np.arange(8)
     return np.packbits(np.arange(num_classes)[:, None, None] >> shifts & 1, axis=-1)[..., 0]
@@ -110,10 +110,9 @@ def png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
 def prepare(make: type[Builder], data_dir: str, name: str = "", source: Any = None) -> Builder:
     """Makes a builder, prepares its data if it is not there yet, and returns it.
 
-    If there is a `source`, `name` identifies its content.
-
-    The first process of a host prepares; the others wait, then find the data prepared. TFDS
-    writes to a temporary folder and renames it, so an interrupted run leaves nothing half done.
+    `name` identifies the content of `source`, if there is one. The first process of a host
+    prepares; the others wait, then find the data prepared. TFDS writes to a temporary folder and
+    renames it, so an interrupted run leaves nothing half done.
     """
     config = tfds.core.BuilderConfig(name=name) if name else None
     folder = data_folder(data_dir)

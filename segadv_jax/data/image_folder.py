@@ -56,8 +56,7 @@ def _examples(folder, names):
 def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
     """Returns the prepared data set of the folder `archives`.
 
-    Prepared data is kept by the names, sizes and times of the files: a change in the folder is
-    noticed.
+    It is kept by the names, sizes and times of the files: a change in the folder is noticed.
 
     Raises:
         InputError: there is no such folder, or something is wrong with what it holds.

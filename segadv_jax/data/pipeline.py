@@ -9,10 +9,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from jaxtyping import UInt8
 
 from segadv_jax import VOID
-from segadv_jax.data import Batch, Canvas, DataSet, Split
+from segadv_jax.data import Batch, Canvas, DataSet, Palette, Split
 from segadv_jax.data.builders import png
 from segadv_jax.data.cpu_tensorflow import tf, tfds
 from segadv_jax.data.order import PADDING
@@ -89,9 +88,7 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
 
 
 def data_set(
-    builder: tfds.core.DatasetBuilder,
-    class_names: tuple[str, ...],
-    palette: UInt8[np.ndarray, "C 3"],
+    builder: tfds.core.DatasetBuilder, class_names: tuple[str, ...], palette: Palette
 ) -> DataSet:
     """The data set of a prepared TFDS builder; see `DataSet`."""
     read = functools.partial(read_split, builder)

@@ -42,8 +42,7 @@ def draw(random: np.random.RandomState) -> Scene:
     else:
         _skyline(scene, horizon)
     group = random.randint(3) if random.rand() < 0.75 else _GROUPS[ground]
-    below = [0, horizon, scene.width, scene.height]
-    scene.shape(ground, "rectangle", below, scene.colour(group))
+    scene.shape(ground, "rectangle", [0, horizon, scene.width, scene.height], scene.colour(group))
     for depth in np.sort(random.uniform(0.03, 0.95, random.randint(3, 7))):  # 0 far, 1 near
         x = random.uniform(0.02, 0.98) * scene.width
         y = horizon + depth * (scene.height - horizon)

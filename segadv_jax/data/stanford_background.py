@@ -45,7 +45,7 @@ class StanfordBackground(builders.Builder):
 
     def examples(self):
         path, splits = self.source
-        files = read_tar(path, lambda name: name.endswith((".jpg", ".regions.txt")))
+        files = read_tar(path, (".jpg", ".regions.txt"))
         # All examples are checked before the first is written.
         return {split: [_example(files, name) for name in ids] for split, ids in splits.items()}
 

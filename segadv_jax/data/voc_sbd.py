@@ -50,8 +50,6 @@ _LIST = f"{_ROOT}/ImageSets/Segmentation/{{}}.txt"
 _SBD_ROOT = "benchmark_RELEASE/dataset"
 _SBD_LABEL, _SBD_LIST = f"{_SBD_ROOT}/cls/{{}}.mat", f"{_SBD_ROOT}/{{}}.txt"
 
-Lists = dict[str, list[str]]
-
 
 class VocSbd(builders.Builder):
     """Images as published; labels 0..20 and 255 for void."""
@@ -59,13 +57,13 @@ class VocSbd(builders.Builder):
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 
     def examples(self):
-        voc_path, sbd_path, test_path, allow_partial = self.source
+        voc_path, sbd_path, test_paths, allow_partial = self.source
         voc = read_tar(voc_path, stored=True)
-        sbd = read_tar(sbd_path, lambda name: name.endswith((".mat", "train.txt", "val.txt")))
+        sbd = read_tar(sbd_path, (".mat", "train.txt", "val.txt"))
         sources = _sources(voc, sbd)
         check_complete({split: len(part) for split, part in sources.items()}, allow_partial)
-        if test_path:
-            test = read_tar(test_path, stored=True)
+        for path in test_paths:
+            test = read_tar(path, stored=True)
             sources["test"] = [(name, test, test, None) for name in _list(test, _LIST, "test")]
         return {split: itertools.starmap(_example, part) for split, part in sources.items()}
 
@@ -93,7 +91,7 @@ def _list(archive, path, part):
     return archive.read(path.format(part)).decode().split()
 
 
-def derive_splits(voc: Lists, sbd: Lists) -> Lists:
+def derive_splits(voc: dict, sbd: dict) -> dict[str, list[str]]:
     """The sorted ids of each split from the lists "train" and "val" of both archives."""
     val, by_sbd = set(voc["val"]), {*sbd["train"], *sbd["val"]}
     return {
@@ -134,12 +132,9 @@ def prepare(*, archives: str = "", data_dir: str = "", allow_partial: bool = Fal
         InputError: an archive is missing, damaged, or incomplete although that is not allowed.
     """
     voc, sbd = (find(archive, archives, data_dir) for archive in (VOC, SBD))
-    keys, test = [key(SBD, sbd)], Path(archives).expanduser() / TEST if archives else None
-    if test and test.is_file():
-        keys.append(key(Archive(TEST, ""), test))
-    else:
-        test = None
-    source = voc, sbd, test, allow_partial
+    tests = list(Path(archives).expanduser().glob(TEST)) if archives else []
+    keys = [key(SBD, sbd)] + [key(Archive(TEST, ""), test) for test in tests]
+    source = voc, sbd, tests, allow_partial
     builder = builders.prepare(VocSbd, data_dir, key(VOC, voc, *keys), source)
     # Once more: the data may have been prepared when a part was allowed.
     numbers = {name: split.num_examples for name, split in builder.info.splits.items()}

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.models.contracts import Adversary, Verdicts
+from segadv_jax.models.contracts import AdversaryModule, Verdicts
 from segadv_jax.models.geometry import Pixels, count_cells, inside, shrink
 from segadv_jax.models.layers import DTYPES, Conv, check_fields, max_pool
 from segadv_jax.models.preprocessing import local_contrast_normalize
@@ -20,7 +20,7 @@ _he_normal = nn.initializers.he_normal()
 _torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-class TwoBranch(Adversary):
+class TwoBranch(AdversaryModule):
     """The adversary for Stanford Background (Figure 1 of the paper and of its supplement).
 
     The label map and the locally contrast-normalised RGB image pass through a branch each; both
@@ -99,7 +99,7 @@ FIELDS_OF_VIEW: dict[str, Stages] = {
 }
 
 
-class FieldOfView(Adversary):
+class FieldOfView(AdversaryModule):
     """The adversaries for PASCAL VOC 2012 (supplement, Table 1): they see the label map alone.
 
     ReLU after every convolution but the last, which has a map for "synthetic" and one for "ground

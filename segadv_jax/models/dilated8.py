@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from segadv_jax.models.contracts import Keys, Segmenter
+from segadv_jax.models.contracts import Keys, SegmenterModule
 from segadv_jax.models.geometry import cell_means, count_cells, nearest_pixels
 from segadv_jax.models.layers import DTYPES, Conv, check_fields, dropout, max_pool, zero_outside
 from segadv_jax.shapes import Images, Sizes
@@ -63,7 +63,7 @@ def identity_init(groups: int, deviation: float = 0.01) -> nn.initializers.Initi
     return init
 
 
-class Dilated8(Segmenter):
+class Dilated8(SegmenterModule):
     """Dilated-8 segmenter.
 
     With `padding="reflect"`, the published geometry, no convolution pads. The image comes with a

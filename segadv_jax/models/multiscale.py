@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from segadv_jax.models import layers
-from segadv_jax.models.contracts import Keys, Segmenter
+from segadv_jax.models.contracts import Keys, SegmenterModule
 from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
 from segadv_jax.shapes import Images, Sizes
@@ -79,7 +79,7 @@ class PyramidDense(nn.Module):
         return y + bias.reshape(1, 1, 1, -1)
 
 
-class MultiScale(Segmenter):
+class MultiScale(SegmenterModule):
     """Multi-scale segmenter.
 
     Its two 2x2 poolings make cell i of the pixels 4i .. 4i+3, whose middle is 4i + 1.5.

@@ -11,8 +11,6 @@ from segadv_jax.report import paper
 from segadv_jax.workdir import Workdir
 
 BOUNDARY = ("mean_bf", "std_bf")
-# Of a configuration, what may differ between the seeds of an arm: where its data lies.
-PLACES = ("archives", "data_dir")
 
 Config = dict[str, Any]
 Images = tuple[str, int]
@@ -100,9 +98,9 @@ def _read_arm(name: str, folder: Path, note: str, runs: list[Path], split: str) 
     done = {run: row for run in runs if (row := _read_run(run, split))}
     if not done:
         return None
-    rows = list(done.values())
-    (first, row), *others = done.items()
-    for run, other in others:
+    rows, first = list(done.values()), next(iter(done))
+    row = done[first]
+    for run, other in done.items():
         if _setting(other["config"]) != _setting(row["config"]):
             raise InputError(
                 f"{name}: {first} and {run} differ in more than their seed; name one of them"
@@ -115,8 +113,8 @@ def _read_arm(name: str, folder: Path, note: str, runs: list[Path], split: str) 
         )
     ious = [key for key in row if key.startswith("iou ")]
     values = comparison.spread(rows, (*PAPER_MEASURES, *BOUNDARY, *ious))
-    made = (row["config"], seeds, values, row["labels"], row["boundaries"])
-    return Arm(name, str(folder), note, *made)
+    images = row["labels"], row["boundaries"]
+    return Arm(name, str(folder), note, row["config"], seeds, values, *images)
 
 
 def _read_run(folder: Path, split: str) -> dict[str, Any] | None:
@@ -150,9 +148,8 @@ def _read_run(folder: Path, split: str) -> dict[str, Any] | None:
 
 
 def _setting(config: Config) -> Config:
-    """A configuration without the seed and the folders of the data."""
-    data = {name: value for name, value in config["data"].items() if name not in PLACES}
-    return config | {"data": data, "seed": None}
+    """A configuration without what may differ between the seeds of an arm."""
+    return config | {"data": config["data"] | {"archives": "", "data_dir": ""}, "seed": None}
 
 
 def row_of(config: Config) -> paper.Key | None:

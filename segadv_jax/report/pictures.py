@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +54,15 @@ def draw_probabilities(
     """A row per run for the first image: it and its truth, if `given`, prediction, each class."""
     first = np.stack([each[0] for each in maps.values()])
     image, label, size = (np.stack([batch[k][0]] * len(maps)) for k in ("image", "label", "size"))
-    shown = [image, label] if given else [None, None]
-    colours = data_set.palette, data_set.class_names
-    picture = visualize.prediction_grid(*shown, first.argmax(-1), first, size, *colours)
+    picture = visualize.prediction_grid(
+        image if given else None,
+        label if given else None,
+        first.argmax(-1),
+        first,
+        size,
+        data_set.palette,
+        data_set.class_names,
+    )
     visualize.save_png(picture, path)
 
 
@@ -73,9 +80,7 @@ def draw_curves(path: Path, validations: list[Row]) -> None:
             epochs = [part[0]["epoch"] for part in points]
             axes.plot(epochs, values, color=f"C{i}", marker=".", label=arm)
         axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=80)
+    _finish(figure, path)
 
 
 def draw_gain(path: Path, parts: Parts) -> None:
@@ -96,6 +101,11 @@ def draw_gain(path: Path, parts: Parts) -> None:
     axes.axhline(0, color="C0", linewidth=1, label="standard")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="part of the training images", ylabel="gain in mean IoU, points")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    _finish(figure, path)
+
+
+def _finish(figure: Any, path: Path) -> None:
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+        axes.legend()
     figure.savefig(path, dpi=80)

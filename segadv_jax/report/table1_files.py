@@ -20,8 +20,10 @@ ARMS = ("standard", "printed", "tuned")
 CONTROL = "control"
 TABLE, HISTORIES, CHOICES = "table1.csv", "histories.csv", "choices.json"
 _MEASURED = ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
-TABLE_COLUMNS = ("arm", "seed", "fraction", "encoding", "lambda", *_MEASURED)
-HISTORIES_COLUMNS = ("arm", "seed", "fraction", *HISTORY_COLUMNS)
+COLUMNS = {
+    TABLE: ("arm", "seed", "fraction", "encoding", "lambda", *_MEASURED),
+    HISTORIES: ("arm", "seed", "fraction", *HISTORY_COLUMNS),
+}
 
 How = Mapping[str, Any]
 Parts = dict[float, list[Row]]  # {part of the training images: rows}
@@ -39,7 +41,7 @@ class Results(NamedTuple):
 
 def read(folder: Path) -> Results:
     """Reads the files; raises an InputError if one is damaged or they do not belong together."""
-    rows, histories = read_table(folder), _read_rows(folder / HISTORIES, HISTORIES_COLUMNS)
+    rows, histories = read_rows(folder, TABLE), read_rows(folder, HISTORIES)
     choices = read_choices(folder)
     needed = ("commits", "commands", "machine", "seeds", "fraction_seeds", "fresh_seeds")
     how = pages.read_json(folder / CAMPAIGN, needed)
@@ -53,13 +55,11 @@ def read(folder: Path) -> Results:
     return Results(by_fraction(rows, how), fresh, by_fraction(histories, how), choices, how)
 
 
-def read_table(folder: Path) -> list[Row]:
-    """The rows of `table1.csv`, with "split" by which comparisons pair them."""
-    return [row | {"split": "test"} for row in _read_rows(folder / TABLE, TABLE_COLUMNS)]
-
-
-def _read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    return pages.read_rows(path, columns, ("arm", "encoding"), (*ARMS, CONTROL))
+def read_rows(folder: Path, name: str) -> list[Row]:
+    """The rows of `TABLE` or `HISTORIES`, with "split" by which comparisons pair them."""
+    arms = (*ARMS, CONTROL)
+    rows = pages.read_rows(folder / name, COLUMNS[name], ("arm", "encoding"), arms)
+    return [row | {"split": "test"} for row in rows]
 
 
 def read_choices(folder: Path) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def read_choices(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, rows: Iterable[Row], histories: Iterable[Row], how: How) -> None:
     """Writes `table1.csv`, `histories.csv` and `campaign.json`."""
-    files.write_csv(folder / TABLE, TABLE_COLUMNS, rows)
-    files.write_csv(folder / HISTORIES, HISTORIES_COLUMNS, histories)
+    files.write_csv(folder / TABLE, COLUMNS[TABLE], rows)
+    files.write_csv(folder / HISTORIES, COLUMNS[HISTORIES], histories)
     files.write_json(folder / CAMPAIGN, how)
 
 

@@ -31,8 +31,7 @@ def render(folder: Path) -> str:
         answers=_answers(main, results),
         notes=pages.notes(folder),
         means=_means(main),
-        beside_the_paper=_beside_the_paper(main),
-        where_it_ended=_where_it_ended(validations),
+        remarks=_remarks(main, validations),
         every_seed=_seeds(main),
         differences=_differences(main, *((arm, "standard") for arm in ARMS[1:])),
         budget=f" Parts are trained for at most {updates} updates." if updates else "",
@@ -99,26 +98,23 @@ def _means(main: list[Row]) -> str:
     return markdown.table(["arm", "seeds", *_TITLES], lines)
 
 
-def _beside_the_paper(main: list[Row]) -> str:
+def _remarks(main: list[Row], validations: list[Row]) -> str:
     standard, below = pages.of_arm(main, "standard"), []
     for measure, printed in zip(PAPER_MEASURES, map(float, paper.TABLE_1["standard"]), strict=True):
         mean = standard[measure]["mean"]
         if mean is not None and 100 * mean < printed:
             below.append(f"{title(measure)} by {printed - 100 * mean:.1f}")
+    where = f"below the paper's standard in {' and '.join(below)}"
     if not below:
-        return "The standard arm is at or above the paper's standard in all three measures."
-    return f"The standard arm is below the paper's standard in {' and '.join(below)}."
-
-
-def _where_it_ended(validations: list[Row]) -> str:
+        where = "at or above the paper's standard in all three measures"
     runs: dict[int, list[float]] = {}
     for line in validations:
         if line["arm"] == "standard":
             runs.setdefault(line["seed"], []).append(line["validation_mean_iou"])
     rising = sum(scores[-1] == max(scores) for scores in runs.values())
     return (
-        f"In {rising} of its {len(runs)} runs the best validation is the last: there the budget "
-        "ended the training, not over-fitting."
+        f"The standard arm is {where}. In {rising} of its {len(runs)} runs the best validation is "
+        "the last: there the budget ended the training, not over-fitting."
     )
 
 

@@ -6,8 +6,7 @@
 
 Files that can be read:
 - our safetensors, {"layer/kernel": [kh,kw,I,O], "layer/bias": [O]}, of any network;
-- the Dilated-8 that Yu and Koltun released (Multi-Scale Context Aggregation by Dilated
-  Convolutions, 2016), a .caffemodel;
+- the Dilated-8 that Yu and Koltun released, a .caffemodel;
 - VGG-16 classifiers: .caffemodel, Keras's .h5, torchvision's or timm's .safetensors.
 """
 
@@ -15,6 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -25,14 +25,12 @@ from segadv_jax.weights.files import Flat, check, metadata, save
 
 __all__ = ["check", "metadata", "save"]
 
+# "front_end" is Dilated-8's conv1_1 to fc7 and nothing else: those of VGG-16.
 Kind = Literal["front_end", "dilated8", "other"]
 
 
 class Weights(NamedTuple):
-    """What a file of weights holds. Layers may be missing or unknown.
-
-    `kind` is "front_end" for Dilated-8's conv1_1 to fc7 and nothing else, those of VGG-16.
-    """
+    """What a file of weights holds. Layers may be missing or unknown."""
 
     kind: Kind
     flat: Flat
@@ -77,9 +75,7 @@ def load_vgg(path: PathLike, initial: Mapping[str, Any]) -> dict[str, Any]:
             "choose that segmenter or other weights"
         )
     front_end = _fit(path, found.flat, {name: initial[name] for name in published.FRONT_END})
-    kept = traverse_util.flatten_dict(initial)
-    kept = {names: np.asarray(array, np.float32) for names, array in kept.items()}
-    return traverse_util.unflatten_dict(kept) | front_end
+    return jax.tree.map(lambda array: np.asarray(array, np.float32), dict(initial)) | front_end
 
 
 def read_any(path: PathLike) -> Weights:

@@ -78,10 +78,7 @@ def from_caffe(flat: Flat, classifier: bool) -> Flat:
 
 
 def from_keras(path: PathLike) -> Flat:
-    """Reads and converts Keras's weights, .h5 or .weights.h5.
-
-    The published file is vgg16_weights_tf_dim_ordering_tf_kernels.h5.
-    """
+    """Reads and converts Keras's weights, .h5 or .weights.h5."""
     try:
         with h5py.File(path, "r") as file:
             layers = _keras_layers(file)
