@@ -20,19 +20,14 @@ from segadv_jax.shapes import AnyArray
 class Augmentation:
     """What is drawn for each training image (Section 4 leaves it to Farabet et al.).
 
-    Attributes:
-        crop: side in pixels of the square to cut, its place uniform inside the scaled image
-            (centred along an axis on which that is smaller than the crop); 0 keeps the canvas and
-            the true size.
-        flip: flip left to right with probability 1/2.
-        rotation: largest angle either way, in degrees.
-        scale: smallest and largest magnification.
+    The square's place is uniform inside the scaled image, and centred along an axis on which that
+    is smaller than the square.
     """
 
-    crop: int = 0
-    flip: bool = True
-    rotation: float = 8.0
-    scale: tuple[float, float] = (0.9, 1.1)
+    crop: int = 0  # Side in pixels of the square to cut; 0 keeps the canvas and the true size.
+    flip: bool = True  # Left to right, with probability 1/2.
+    rotation: float = 8.0  # Largest angle either way, in degrees.
+    scale: tuple[float, float] = (0.9, 1.1)  # Smallest and largest magnification.
 
     def __post_init__(self):
         for field in ("crop", "rotation"):

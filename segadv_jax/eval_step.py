@@ -21,15 +21,10 @@ Totals = Mapping[str, AnyArray]
 
 
 class Boundaries(NamedTuple):
-    """How BF is measured.
+    """How BF is measured."""
 
-    Attributes:
-        tolerance: within which boundary points match.
-        first: the first class that counts in an image's mean: 1 leaves the background out.
-    """
-
-    tolerance: Tolerance
-    first: int = 0
+    tolerance: Tolerance  # Within which boundary points match.
+    first: int = 0  # The first class that counts in an image's mean: 1 leaves the background out.
 
 
 def eval_step(

@@ -45,17 +45,11 @@ _SPLITS = ("name", "fraction", "train", "validation", "test")
 
 
 class Experiment(NamedTuple):
-    """What a run needs beside its data.
+    """What a run needs beside its data."""
 
-    Attributes:
-        alternation: whose turn each step is.
-        setup: networks, encoding, losses, optimizer: what a training step takes.
-        learning_rates: {player in the game: learning rate as a function of its own updates}.
-    """
-
-    alternation: Alternation
-    setup: Setup
-    learning_rates: dict[str, Callable]
+    alternation: Alternation  # Whose turn each step is.
+    setup: Setup  # Networks, encoding, losses, optimizer: what a training step takes.
+    learning_rates: dict[str, Callable]  # Of each player in the game, by its own updates.
 
 
 def load_data(config: ConfigDict) -> DataSet:

@@ -14,15 +14,10 @@ from segadv_jax.shapes import CellMaps, Pictures, Probabilities, Sizes
 
 
 class Views(NamedTuple):
-    """Over which views of an image its prediction is averaged.
+    """Over which views of an image its prediction is averaged."""
 
-    Attributes:
-        flip: the mirrored image, too.
-        scales: how many times as large the image is shown.
-    """
-
-    flip: bool = False
-    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False  # The mirrored image, too.
+    scales: tuple[float, ...] = (1.0,)  # How many times as large the image is shown.
 
     @property
     def one(self) -> bool:

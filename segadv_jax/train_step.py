@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Integer, Key, UInt8
+from jaxtyping import Array, Float, Integer, Key
 
 from segadv_jax import losses, prediction
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
@@ -30,7 +30,7 @@ from segadv_jax.encodings import zero_void
 from segadv_jax.losses import Objective
 from segadv_jax.models import Adversary, Segmenter
 from segadv_jax.models.geometry import downsample_labels
-from segadv_jax.shapes import AnyArray, Batch
+from segadv_jax.shapes import AnyArray, Batch, CellLabels, CellMaps, Images, Sizes
 from segadv_jax.train_state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -41,24 +41,15 @@ _NOISE, _DROPOUT = 2**32 - 1, 2**32 - 2
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a step takes beside its state and its batch; static.
-
-    Attributes:
-        segmenter, adversary: the networks; no adversary in the standard arm.
-        encode: one of `encodings.ENCODINGS`.
-        optimizer: of `optimizers.alternate`.
-        objective: the losses.
-        augmentation: of the training images; None shows them as they are.
-        ema: decay of the moving average of the segmenter's parameters, if the state keeps one.
-    """
+    """What a step takes beside its state and its batch; static."""
 
     segmenter: Segmenter
-    adversary: Adversary | None
-    encode: Callable
-    optimizer: optax.GradientTransformationExtraArgs
+    adversary: Adversary | None  # None in the standard arm.
+    encode: Callable  # One of `encodings.ENCODINGS`.
+    optimizer: optax.GradientTransformationExtraArgs  # Of `optimizers.alternate`.
     objective: Objective = Objective()
-    augmentation: Augmentation | None = None
-    ema: float = 0.0
+    augmentation: Augmentation | None = None  # None shows the training images as they are.
+    ema: float = 0.0  # Decay of the average of the segmenter's parameters, if the state keeps one.
 
 
 def train_step(
@@ -118,19 +109,12 @@ def train_step(
 
 
 class Scene(NamedTuple):
-    """A prepared batch, as both players look at it.
+    """A prepared batch, as both players look at it."""
 
-    Attributes:
-        image: RGB in 0..255, without the segmenter's margin.
-        size: true sizes of the images in pixels.
-        cell_label: 255 = void.
-        noise_keys: one per row.
-    """
-
-    image: Float[Array, "n H W 3"]
-    size: Integer[Array, "n 2"]
-    cell_label: UInt8[Array, "n h w"]
-    noise_keys: Key[Array, " n"]
+    image: Images  # Without the segmenter's margin.
+    size: Sizes
+    cell_label: CellLabels
+    noise_keys: Key[Array, " n"]  # One per row.
 
 
 def _prepare(batch, key, setup, shards):
@@ -154,33 +138,19 @@ def _prepare(batch, key, setup, shards):
 
 
 class Game(NamedTuple):
-    """The adversary before the two maps, with the joints at which gradients are pulled back.
+    """The adversary before the two maps, with the joints at which gradients are pulled back."""
 
-    Attributes:
-        theta: the adversary's parameters.
-        real: the encoded ground truth.
-        embedded: what the adversary takes from the image.
-        on_synthetic: its verdicts on the segmenter's map.
-        weights: of its predictions.
-        cell_label: 255 = void.
-        judge: (theta, label map, embedded) -> verdicts.
-        embed: theta -> embedded.
-        pull_encode: gradient at the synthetic map -> at the logits.
-        pull_embed: gradient at what was embedded -> at theta.
-        pull_judge: gradient at `on_synthetic` -> at theta, the map and what was embedded.
-    """
-
-    theta: Any
-    real: Float[Array, "n h w K"]
-    embedded: Any
-    on_synthetic: Float[Array, "n p q 1"]
-    weights: Float[Array, "n p q"]
-    cell_label: UInt8[Array, "n h w"]
-    judge: Callable
-    embed: Callable
-    pull_encode: Callable
-    pull_embed: Callable
-    pull_judge: Callable
+    theta: Any  # The adversary's parameters.
+    real: CellMaps  # The encoded ground truth.
+    embedded: Any  # What the adversary takes from the image.
+    on_synthetic: losses.Verdicts  # On the segmenter's map.
+    weights: losses.Weights  # Of the adversary's predictions.
+    cell_label: CellLabels
+    judge: Callable  # (theta, label map, embedded) -> verdicts.
+    embed: Callable  # theta -> embedded.
+    pull_encode: Callable  # Gradient at the synthetic map -> at the logits.
+    pull_embed: Callable  # Gradient at what was embedded -> at theta.
+    pull_judge: Callable  # Gradient at `on_synthetic` -> at theta, the map, what was embedded.
 
 
 def _show_both_maps(setup, theta, scene, logits):

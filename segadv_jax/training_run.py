@@ -27,30 +27,20 @@ from segadv_jax.workdir import GAME, End, Workdir
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """A run at work.
-
-    Attributes:
-        config, workdir, experiment: what it was made from, where it leaves what, its parts.
-        start, total: the steps at which it begins or is resumed, and ends.
-        updates_per_epoch: of the segmenter.
-        streams: {player: its batches, from `start` on}.
-        train_step: over all devices.
-        validator, checkpoints, journal: what measures, what saves, what says how it goes.
-        caught: the signals caught so far.
-    """
+    """A run at work."""
 
     config: ConfigDict
     workdir: Workdir
     experiment: Experiment
-    start: int
-    total: int
-    updates_per_epoch: int
-    streams: dict[str, Iterator[Batch]]
-    train_step: Callable
+    start: int  # The step at which it begins or is resumed,
+    total: int  # and that at which it ends.
+    updates_per_epoch: int  # Of the segmenter.
+    streams: dict[str, Iterator[Batch]]  # Each player's batches, from `start` on.
+    train_step: Callable  # Over all devices.
     validator: Validator
     checkpoints: Checkpoints
     journal: Journal
-    caught: list[int]
+    caught: list[int]  # The signals caught so far.
 
     def updates(self, step: int) -> int:
         """The segmenter's updates before `step`."""

@@ -37,17 +37,11 @@ UPDATES, PATIENCE = "updates", "patience"
 
 
 class End(NamedTuple):
-    """That training has ended.
+    """That training has ended."""
 
-    Attributes:
-        reason: `UPDATES`, all of them are done, or `PATIENCE`, the validation no longer improved.
-        step: the last one.
-        selected_step: that of the checkpoint that the validation selected; None without any.
-    """
-
-    reason: str
-    step: int
-    selected_step: int | None
+    reason: str  # UPDATES, all of them are done, or PATIENCE, the validation no longer improved.
+    step: int  # The last one.
+    selected_step: int | None  # That of the checkpoint that the validation selected, if any.
 
 
 class Workdir:

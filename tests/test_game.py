@@ -237,7 +237,8 @@ def test_a_normalised_adversary_does_not_depend_on_the_scale_of_its_kernels():
     label_map = np.random.RandomState(0).uniform(
         size=(4, *small.cells(small.CANVAS), small.CLASSES)
     )
-    for apply, same in ((module.apply, True), (ADVERSARY.apply, False)):
+    for network, same in ((module, True), (ADVERSARY, False)):
+        apply = jax.jit(network.apply)
         verdicts = [
             apply({"params": p}, label_map.astype(np.float32), image, size)
             for p in (params, louder)

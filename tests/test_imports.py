@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "prediction": {"models", "resampling"},
     "train_step": STEPS - {"eval_step", "metrics", "train_step"},
     "eval_step": STEPS - {"eval_step", "train_step", "augment", "optimizers"},
-    "weights": {"checkpoints", "models", "workdir"},
+    "weights": {"models"},
     "workdir": {"metrics"},
     "checkpoints": {"train_state", "workdir"},
     "configuration": {"models", "workdir"},
