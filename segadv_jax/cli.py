@@ -33,28 +33,15 @@ COMMANDS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """Shows a docstring as it is written, and reports what is wrong as an InputError."""
-
-    def __init__(self, prog: str, description: str | None):
-        super().__init__(
-            prog=prog,
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+class _Parser(argparse.ArgumentParser):
+    """Reports what is wrong as an InputError."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Carries out a command and exits with its status.
-
-    Args:
-        argv: the command line without the program's name; the process's own if not given. Without a
-            command it is the one that --mode names, "train" if there is none.
-    """
+    """Carries out a command, of `argv` or of the process's own arguments, and exits."""
     report_errors(_dispatch, sys.argv[1:] if argv is None else list(argv))
 
 
@@ -83,31 +70,26 @@ def _dispatch(argv: list[str]) -> int | None:
         return 0
     if not argv[0].startswith("-"):
         raise InputError(f"{argv[0]} is no command; known: {', '.join(COMMANDS)}")
-    modes = [i for i, word in enumerate(argv) if word.partition("=")[0] == "--mode"]
-    command = "train"
-    for i in reversed(modes):
-        words = argv[i : i + 1 if "=" in argv[i] else i + 2]
-        command = words[-1].removeprefix("--mode=")
-        del argv[i : i + len(words)]
-    if command not in ("train", "evaluate"):
-        raise InputError(f"--mode={command}: it is train or evaluate")
-    return run(f"segadv_jax.commands.{command}", "python main.py", argv)
+    # Without a command it is the one that --mode names.
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--mode", default="train")
+    end = argv.index("--") if "--" in argv else len(argv)
+    options, others = parser.parse_known_args(argv[:end])
+    if options.mode not in ("train", "evaluate"):
+        raise InputError(f"--mode={options.mode}: it is train or evaluate")
+    return run(f"segadv_jax.commands.{options.mode}", "python main.py", [*others, *argv[end:]])
 
 
 def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
-    """Runs a command or a program of `tools/`; returns its exit status.
+    """Runs a command or a program of `tools/`, called `prog` in its help; returns its exit status.
 
-    Args:
-        module: the name of a module with a docstring, `add_arguments(parser)` and `main(options)`.
-        prog: how it is called, for its help.
-        argv: its arguments. What follows "--" is `options.overrides`, and so is each argument
-            "--config.FIELD=VALUE" before it.
-
-    Raises:
-        InputError: an argument is wrong.
+    It is a module with a docstring, `add_arguments(parser)` and `main(options)`. What follows "--"
+    is `options.overrides`, and so is each argument "--config.FIELD=VALUE" before it. Raises an
+    InputError if an argument is wrong.
     """
     command = importlib.import_module(module)
-    parser = Parser(prog, command.__doc__)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog, None, command.__doc__, formatter_class=form, allow_abbrev=False)
     command.add_arguments(parser)
     end = argv.index("--") if "--" in argv else len(argv)
     known, fields = _split_fields(argv[:end])
@@ -153,9 +135,7 @@ def _is_for_people(record: logging.LogRecord) -> bool:
 def _show_messages() -> None:
     """Sends log messages through tqdm, above its bar, and only those that are for people."""
     handler = _Handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_for_people)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    form, time = "%(asctime)s %(message)s", "%H:%M:%S"
+    logging.basicConfig(format=form, datefmt=time, level="INFO", handlers=[handler], force=True)
     absl_logging.set_verbosity(absl_logging.INFO)

@@ -86,7 +86,7 @@ def _hint(error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(" ".join(map(str, error.args)).split()) or type(error).__name__
 
 
 def complete(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,14 +170,13 @@ def _check_crop(crop: int, segmenter: Segmenter, adversary: Adversary | None) ->
 
 def _augmentation(train: ConfigDict) -> Augmentation | None:
     """What is drawn for each training image, or None for the images as they are."""
-    if not train.augment and not train.crop:
-        return None
-    fields: dict[str, Any] = {"crop": train.crop}
+    fields = {name: train[name] for name in ("crop", "flip", "rotation")}
+    drawn = _checked("train", Augmentation, fields | {"scale": tuple(train.scale)})
     if train.augment:
-        fields |= {"flip": train.flip, "rotation": train.rotation, "scale": tuple(train.scale)}
-    else:
-        fields |= {"flip": False, "rotation": 0.0, "scale": (1.0, 1.0)}
-    return _checked("train", Augmentation, fields)
+        return drawn
+    return (
+        Augmentation(train.crop, flip=False, rotation=0.0, scale=(1.0, 1.0)) if train.crop else None
+    )
 
 
 def _choice(field: str, choices: Mapping[str, Any], value: str) -> str:

@@ -8,22 +8,16 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def stop_signals(second_kills: bool = False) -> Iterator[list[int]]:
-    """Catches SIGTERM and Ctrl-C.
+    """Catches SIGTERM and Ctrl-C; yields the numbers of those caught so far, a list that grows.
 
-    Python lets only the main thread handle signals: in another thread nothing is caught.
-
-    Args:
-        second_kills: whether a second signal ends the process at once.
-
-    Yields:
-        The numbers of the signals caught so far, a list that grows.
+    With `second_kills` a second one ends the process at once. Python lets only the main thread
+    handle signals: in another thread nothing is caught.
     """
     caught: list[int] = []
     ours = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGTERM, signal.SIGINT) if ours else ()
 
     def catch(number: int, frame: object) -> None:
-        del frame
         caught.append(number)
         if second_kills:
             for each in numbers:

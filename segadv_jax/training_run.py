@@ -110,6 +110,7 @@ class TrainingRun:
 def check(config: ConfigDict, workdir: Workdir) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
+    experiment.build(config, num_classes=2)
     check_init(_init(config, workdir))
     workdir.make()
     batch_size, count = config.train.batch_size, jax.device_count()

@@ -11,8 +11,10 @@ from small_runs import ROOT
 from test_imports import BLOCKER
 
 from segadv_jax import cli
-from segadv_jax.benchmark import contenders, measure, table
+from segadv_jax.alternation import PLAYERS
+from segadv_jax.benchmark import contenders, measure
 from segadv_jax.errors import InputError
+from tools import benchmark
 
 # No data set, configuration or weights are read, and so these are not needed.
 NOT_NEEDED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "h5py")
@@ -62,7 +64,7 @@ def test_programs_whose_losses_differ_are_not_compared():
 
 def test_a_pytorch_program_that_fails_is_reported():
     with pytest.raises(InputError, match="--peer=torch: its process ended"):
-        contenders.Peer({"unknown": 1}, {}, {}, compiled=False)
+        contenders.Peer({}, {}, compiled=False)
 
 
 def test_the_table_has_a_dash_for_what_is_not_known():
@@ -77,7 +79,7 @@ def test_the_table_has_a_dash_for_what_is_not_known():
     figures = {"rows": rows, "peak_mib": {"ours": 512.3, "eager": 99.0}}
     figures |= {"peers": {"eager": {"both": fast}}, "ratios": {"eager": {"both": fast}}}
     result = {"networks": {"multiscale": figures}, "pipeline": {"arrays": fast, "tf.data": fast}}
-    titles, both, slow, memory, empty, *pipelines = table.render(result).splitlines()
+    titles, both, slow, memory, empty, *pipelines = benchmark.render(result).splitlines()
     assert titles.split()[0] == "multiscale" and "torch eager" in titles
     assert both.split() == "both 12.00 10.00 14.00 9.5 - 20.0 12.00 12.00 10.00 14.00".split()
     assert slow.split() == ["slow", "13.00", *"-" * 9]
@@ -120,26 +122,19 @@ def test_it_runs_without_what_reads_data_and_weights(tmp_path):
 @pytest.mark.parametrize("network", contenders.NETWORKS)
 def test_the_pytorch_program_does_the_same(network):
     """Losses over some steps of every turn, and the confusion matrix, at odd sizes of the maps."""
-    torch = pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
-    from segadv_jax.benchmark import torch_networks, torch_peer
+    pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
+    from segadv_jax.benchmark.torch_peer import Training
 
     fields = contenders.NETWORKS[network] | {"widths": (4, 6, 8), "hidden": 16}
     batch = contenders.noise(4, 48, 80)
-    ours = contenders.Ours(fields, {"train": batch, "evaluate": batch})
-    for kind in (*contenders.TURNS, "evaluate"):
+    batches = dict.fromkeys((*PLAYERS, "evaluate"), batch)
+    ours = contenders.Ours(fields, batches)
+    theirs = Training(batches, ours.params, compiled=False)
+    for kind in batches:
         ours.compile(kind)
-    adversary = torch_networks.TwoBranch(contenders.CLASSES)
-    segmenter = torch_networks.MultiScale(contenders.CLASSES, **fields)
-    torch_networks.load(segmenter, ours.params["segmenter"])
-    torch_networks.load(adversary, ours.params["adversary"])
-    theirs = torch_peer.Training(
-        segmenter, adversary, contenders.LAM, contenders.RATES, contenders.MOMENTUM, compiled=False
-    )
-    image, label = (torch.from_numpy(batch[key]) for key in ("image", "label"))
-    for kind in contenders.TURNS * 2:
-        contenders.check_same(kind, ours.run(kind, 1)[1], theirs.train(image, label, kind))
-    confusion, mce = theirs.evaluate(image, label)
-    contenders.check_same("evaluate", ours.run("evaluate", 1)[1], {"mce": mce})
-    got = np.asarray(ours.step("evaluate")["confusion"])
+    for kind in [*PLAYERS, *PLAYERS, "evaluate"]:
+        contenders.check_same(kind, ours.run(kind, 1)[1], theirs.run(kind, 1)[1])
+    confusion, _ = theirs.evaluate()
+    got = np.asarray(ours.compiled["evaluate"](*ours.arguments("evaluate"))["confusion"])
     assert got.sum() == confusion.sum() == np.sum(batch["label"] != 255)
     assert np.abs(got - confusion).sum() <= 20  # Of 15,360 pixels: ties between classes.

@@ -104,6 +104,11 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
         (["train", *ARGUMENTS, "--config.sead=3"], "--config.sead: the configuration has no such"),
         (["train", *ARGUMENTS, "--config.seed=one"], "--config.seed=one: "),
         (["train", *ARGUMENTS, "--config.seed"], "--config.seed: "),
+        (
+            ["campaign", "--workdir=W", "--seeds=", "--arm=a"],
+            "--seeds=: give numbers from 0 on, as",
+        ),
+        (["grid_search", *ARGUMENTS, "--seeds=0", "--lam=x"], "--lam=x: give numbers from 0 on"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(called, capsys, argv, message):

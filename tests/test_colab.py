@@ -7,21 +7,24 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
+from small_runs import ROOT, SMALL
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "colab" / "segadv_jax_demo.ipynb"
-# The demo's networks with fewer maps, which halves the time of the test.
-NARROW = """
+# The demo with the networks and the data of other small runs. Its length and batches are its own.
+ITS_OWN = {"train.updates", "train.batch_size", "train.log_every"}
+ITS_OWN |= {"evaluate.every", "evaluate.batch_size"}
+FIELDS = {name: value for name, value in SMALL.items() if name not in ITS_OWN}
+SMALLER = f"""
 for config in arms.values():
-    config.segmenter.widths, config.segmenter.hidden = (4, 6, 8), 8
-    config.adversary.fused_features = (4, 5, 6)
+    config.segmenter.unlock()
+    config.segmenter.levels = 1
+    config.update_from_flattened_dict({FIELDS})
 """
 FIGURES = ("scenes", "patches", "predictions", "histories", "players")
 
@@ -89,7 +92,7 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # The arms share much.
     notebook = read()
-    next(cell for cell in notebook.cells if cell.id == "settings").source += NARROW
+    next(cell for cell in notebook.cells if cell.id == "settings").source += SMALLER
     NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
     ).execute()

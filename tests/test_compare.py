@@ -2,7 +2,7 @@
 
 import pytest
 from PIL import Image
-from small_runs import SMALL
+from small_runs import ROOT
 
 from segadv_jax import cli
 from segadv_jax.errors import InputError
@@ -22,9 +22,10 @@ def test_a_configuration_is_given_without_variant(tmp_path):
 
 
 def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
-    settings = SMALL | {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
+    settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
     fields = [f"--config.{name}={value}" for name, value in settings.items()]
-    assert not compare("--config=synthetic", f"--workdir={tmp_path}", *fields)
+    config = f"--config={ROOT / 'tests' / 'small_synthetic.py'}"
+    assert not compare(config, f"--workdir={tmp_path}", *fields)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for arm, schedule in (("standard", "standard"), ("adversarial", "simultaneous")):
         run = Workdir(tmp_path / arm)

@@ -14,32 +14,39 @@ def row(arm, seed, value, split="test"):
     return {"arm": arm, "seed": seed, "split": split} | dict.fromkeys(PAPER_MEASURES, value)
 
 
-def test_t_interval():
+def test_t_interval(monkeypatch):
     # By hand: mean 2, standard deviation 1, 2 degrees of freedom: t = 4.302653.
-    low, high = comparison.t_interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    interval = comparison.intervals([1.0, 2.0, 3.0])["t_interval"]
+    assert interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     values = [0.3, -0.1, 0.4, 0.15, 0.8]
+    monkeypatch.setattr(comparison, "CONFIDENCE", 0.9)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert comparison.t_interval(values, 0.9) == pytest.approx(expected)
+    assert comparison.intervals(values)["t_interval"] == pytest.approx(expected)
 
 
-def test_bootstrap_interval():
+def test_bootstrap_interval(monkeypatch):
+    def interval_of(*values):
+        return comparison.intervals(values)["bootstrap_interval"]
+
     values = np.array([0.3, -0.1, 0.4, 0.15, 0.8, 0.2, 0.5])
     # By the definition: the means of as many draws with replacement, and their percentiles.
     means = np.random.default_rng(5).choice(values, size=(20_000, 7)).mean(axis=1)
-    interval = comparison.bootstrap_interval(list(values))
+    interval = interval_of(*values)
     assert interval == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.01)
-    assert interval == comparison.bootstrap_interval(list(values))
-    assert interval != comparison.bootstrap_interval(list(values), seed=1)
+    assert interval == interval_of(*values)
     # Two values: the mean of both in half of the resamples, each of them in a quarter.
-    assert comparison.bootstrap_interval([1.0, 3.0]) == (1, 3)
-    assert comparison.bootstrap_interval([1.0, 3.0], confidence=0.4) == (2, 2)
+    assert interval_of(1.0, 3.0) == (1, 3)
+    monkeypatch.setattr(comparison, "RESAMPLING_SEED", 1)
+    assert interval != interval_of(*values)
+    monkeypatch.setattr(comparison, "CONFIDENCE", 0.4)
+    assert interval_of(1.0, 3.0) == (2, 2)
 
 
-@pytest.mark.parametrize("interval", [comparison.t_interval, comparison.bootstrap_interval])
-def test_intervals_of_too_few_and_of_equal_values(interval):
-    assert interval([]) is None and interval([0.1]) is None
-    assert interval([0.1] * 3) == (0.1, 0.1)
+@pytest.mark.parametrize(
+    ("values", "interval"), [([], None), ([0.1], None), ([0.1] * 3, (0.1, 0.1))]
+)
+def test_intervals_of_too_few_and_of_equal_values(values, interval):
+    assert set(comparison.intervals(values).values()) == {interval}
 
 
 def test_spread_of_an_arm():

@@ -77,7 +77,7 @@ def test_points_with_all_seeds_come_first_by_mean_iou():
     assert not grid.rank(points, rows[2:3], [0, 1])[0]["best"]
 
 
-def test_the_configuration_without_adversary_has_a_learning_rate(tmp_path, monkeypatch):
+def test_the_configuration_without_adversary_has_a_learning_rate(monkeypatch):
     monkeypatch.chdir(ROOT)
     arms, _ = grid.arms("configs/voc_baseline.py", grid.points({"slr": [1e-7]}), [])
     assert load_config(arms["slr1e-07"]).optimizer.segmenter.learning_rate == 1e-7
@@ -86,9 +86,10 @@ def test_the_configuration_without_adversary_has_a_learning_rate(tmp_path, monke
 def test_the_best_point_of_a_file(tmp_path):
     points = grid.points({"lam": [1.0, 2.0]})
     rows = [row("lam1", 0, 0.3), row("lam2", 0, 0.4)]
-    path = grid.write(tmp_path, grid.rank(points, rows, [0]))
+    path = tmp_path / grid.GRID
+    files.write_csv(path, grid.COLUMNS, grid.rank(points, rows, [0]))
     assert grid.best_of(tmp_path) == ("lam2", 2)
-    grid.write(tmp_path, grid.rank(points, rows, [0, 1]))
+    files.write_csv(path, grid.COLUMNS, grid.rank(points, rows, [0, 1]))
     with pytest.raises(InputError, match="no point is done with all seeds; resume"):
         grid.best_of(tmp_path)
     files.write_csv(path, ("point",), [{"point": "lam1"}])

@@ -20,6 +20,11 @@ from segadv_jax.errors import InputError
 PROGRAM = str(ROOT / "tests" / "stand_in.py")
 
 
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch):
+    monkeypatch.setattr(pool, "POLL", 0.02)
+
+
 def make_run(tmp_path, arm="arm", seed=0, *arguments):
     return runs.Run(arm, seed, str(tmp_path / "w" / arm / f"seed_{seed}"), arguments)
 
@@ -47,14 +52,14 @@ def start_pool(*everything):
 
 def on_saying(monkeypatch, words, action):
     """Calls `action()` whenever the display says something with these words."""
-    say = display.Display.say
+    say = display.Line.say
 
-    def say_and_act(self, run, text):
-        say(self, run, text)
+    def say_and_act(self, text):
+        say(self, text)
         if words in text:
             action()
 
-    monkeypatch.setattr(display.Display, "say", say_and_act)
+    monkeypatch.setattr(display.Line, "say", say_and_act)
 
 
 def test_an_evaluation_on_the_way_does_not_make_a_run_done(tmp_path):
@@ -122,8 +127,7 @@ def test_a_file_in_place_of_a_run_is_named(tmp_path):
         runs.results([run])
 
 
-def test_failures_are_reported_and_the_others_continue(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pool, "POLL", 0.02)
+def test_failures_are_reported_and_the_others_continue(tmp_path, capsys):
     failing = make_run(tmp_path, "failing", 0, "--config.fail=-1")
     dying = make_run(tmp_path, "dying", 0, "--config.die=1", "--config.train.updates=4")
     good = make_run(tmp_path, "good", 0)
@@ -164,7 +168,6 @@ def test_a_run_that_ends_without_a_result_has_failed(tmp_path):
 
 
 def test_processes_share_the_cores_and_leave_memory_to_each_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "POLL", 0.02)
     cores = len(os.sched_getaffinity(0))
     everything = [make_run(tmp_path, "arm", seed) for seed in range(3)]
     pool.run_all(everything[:2], processes=2, program=PROGRAM)
@@ -184,7 +187,6 @@ def test_cores_of_the_slots(monkeypatch):
 
 
 def test_progress_is_said_where_there_is_no_terminal(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pool, "POLL", 0.01)
     for name in ("LOOK", "SAY"):
         monkeypatch.setattr(display, name, 0.0)
     run = make_run(tmp_path, "arm", 0, "--config.wait=1")
@@ -195,7 +197,6 @@ def test_progress_is_said_where_there_is_no_terminal(tmp_path, monkeypatch, caps
 
 
 def test_a_folder_in_which_a_process_works_is_waited_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pool, "POLL", 0.02)
     before, taken = make_run(tmp_path, "before"), make_run(tmp_path, "taken")
 
     def work_and_release():
@@ -221,8 +222,7 @@ def test_a_folder_in_which_a_process_works_is_waited_for(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_campaign_is_resumed(number, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "POLL", 0.02)
+def test_a_stopped_campaign_is_resumed(number, tmp_path):
     waiting, later = (
         make_run(tmp_path, "waiting", 0, "--config.wait=1"),
         make_run(tmp_path, "later"),

@@ -19,31 +19,30 @@ On a GPU or TPU it measures that device, with all of its kind on this host toget
 import argparse
 import importlib.util
 import os
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from segadv_jax import cli, files
-from segadv_jax.benchmark import measure, pipelines, table
+from segadv_jax.benchmark import measure
 from segadv_jax.benchmark.contenders import IMAGE, KINDS, NETWORKS, noise
+from segadv_jax.campaign import text
 from segadv_jax.errors import InputError
 
 PROGRAM = "tools.benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add, work = parser.add_argument, (*KINDS, "pipeline")
+    add, work, size = parser.add_argument, (*KINDS, "pipeline"), "HEIGHTxWIDTH in pixels"
     add("--networks", type=_names(NETWORKS), default=["multiscale"], help=", ".join(NETWORKS))
     add("--only", type=_names(work), default=list(work), help=f"some of {', '.join(work)}")
     add("--batch_size", type=_positive, default=4, help="images per step, over all devices")
-    add(
-        "--train_size",
-        type=_size,
-        default=(160, 160),
-        help="of patches, HEIGHTxWIDTH in pixels; augmented: 160x160",
-    )
-    add("--evaluate_size", type=_size, default=IMAGE, help="of images, HEIGHTxWIDTH in pixels")
+    help = f"of patches, {size}; augmented: 160x160"
+    add("--train_size", type=_size, default=(160, 160), help=help)
+    add("--evaluate_size", type=_size, default=IMAGE, help=f"of images, {size}")
     add("--rounds", type=_positive, default=10, help="rounds of each program, A B A B ...")
     add("--steps", type=_positive, default=3, help="steps in each round")
     add("--peer", choices=["torch"], help="compare with this")
@@ -53,34 +52,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     _check(options)
+    n, rounds, steps = options.batch_size, options.rounds, options.steps
+    sizes = {"augmented": IMAGE, "evaluate": options.evaluate_size}
+    kinds = [kind for kind in KINDS if kind in options.only]
+    batches = {kind: noise(n, *sizes.get(kind, options.train_size)) for kind in kinds}
+    peers = ["eager", "compiled"][: 1 + options.compiled] if options.peer else []
     given = {name: value for name, value in vars(options).items() if name != "overrides"}
     result: dict[str, Any] = {"machine": measure.machine(), "options": given}
     result |= {"networks": {}, "pipeline": {}, "ratio_train": {}, "ratio_evaluate": {}}
-    kinds = [kind for kind in KINDS if kind in options.only]
     for network in options.networks if kinds else ():
-        figures = result["networks"][network] = _measure(network, kinds, options)
+        figures = measure.measure(network, batches, rounds, steps, peers)
+        result["networks"][network] = figures
         for key, kind in (("ratio_train", "both"), ("ratio_evaluate", "evaluate")):
             if kind in figures["ratios"].get("eager", {}):
                 result[key][network] = figures["ratios"]["eager"][kind]
     if "pipeline" in options.only:
-        count = 4 * options.steps
-        result["pipeline"] = pipelines.measure(options.batch_size, count, options.rounds)
+        result["pipeline"] = measure.measure_pipelines(n, 4 * steps, rounds)
     print(", ".join(f"{name} {value}" for name, value in result["machine"].items()), end="\n\n")
-    print(table.render(result))
+    print(render(result))
     if options.json:
         files.write_json(options.json, result)
 
 
-def _measure(network: str, kinds: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one network."""
-    n = options.batch_size
-    batches = {
-        "train": noise(n, *options.train_size),
-        "augmented": noise(n, *IMAGE),
-        "evaluate": noise(n, *options.evaluate_size),
-    }
-    peers = ["eager", "compiled"][: 1 + options.compiled] if options.peer else []
-    return measure.measure(network, kinds, batches, options.rounds, options.steps, peers)
+def render(result: Mapping[str, Any]) -> str:
+    """The table of each network's figures, and the rates of the input pipelines, as text."""
+    blocks = [_table(*item) for item in result["networks"].items()]
+    speeds = result["pipeline"].items()
+    lines = [f"input pipeline alone, {name}: {s['median']:.0f} images/s" for name, s in speeds]
+    return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
+
+
+def _table(network, figures):
+    spread, cost = ("median", "min", "max"), ("compile_seconds", "gflop", "temporary_mib")
+    titles = [network, "images/s", "min", "max", "compile s", "GFLOP/step", "temporary MiB"]
+    for peer in figures["peers"]:
+        titles += [f"torch {peer}", "ratio", "min", "max"]
+    rows = [titles]
+    for kind, row in figures["rows"].items():
+        cells = [kind, *_numbers(row["images_per_second"], spread, ".2f")]
+        cells += _numbers(row, cost, ".1f")
+        for peer, speeds in figures["peers"].items():
+            cells += _numbers(speeds.get(kind, {}), ["median"], ".2f")
+            cells += _numbers(figures["ratios"][peer].get(kind, {}), spread, ".2f")
+        rows.append(cells)
+    memory = ", ".join(f"{name} {mib:.0f}" for name, mib in figures["peak_mib"].items())
+    return text.table([*rows, [f"peak memory in MiB: {memory}"]])
+
+
+def _numbers(values, names, form):
+    """The values of `names`, a dash where there is none."""
+    return ["-" if values.get(name) is None else format(values[name], form) for name in names]
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -107,12 +128,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _size(text):
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 16):
-        raise argparse.ArgumentTypeError(f"{text!r}: give HEIGHTxWIDTH, 16x16 or more")
-    if int(height) % 16 or int(width) % 16:
-        raise argparse.ArgumentTypeError(f"{text!r}: give multiples of 16")
-    return int(height), int(width)
+    sides = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
+    if not sides or any(int(side) % 16 for side in sides.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r}: give HEIGHTxWIDTH, both multiples of 16")
+    return int(sides[1]), int(sides[2])
 
 
 def _positive(text):

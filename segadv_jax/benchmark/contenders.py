@@ -6,9 +6,13 @@ turn, "augmented" (both players, on patches that are cut, flipped, rotated and s
 images) or "evaluate".
 """
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
+import os
+import resource
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segadv_jax import VOID, devices, encodings, optimizers
-from segadv_jax.alternation import PLAYERS, SEGMENTER
+from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.augment import Augmentation
 from segadv_jax.data import Batch
 from segadv_jax.errors import InputError
@@ -30,17 +34,15 @@ from segadv_jax.train_step import Setup, train_step
 
 CLASSES = 8
 NETWORKS = {"multiscale": {"sparse": True}, "multiscale_dense": {"sparse": False}}
-TURNS = tuple(PLAYERS)
-KINDS = (*TURNS, "augmented", "evaluate")
+KINDS = (*PLAYERS, "augmented", "evaluate")
 IMAGE = (240, 320)  # Height and width of most images of Stanford Background.
 # Those of configs/stanford.py.
 RATES, MOMENTUM, LAM = (0.02, 1e-3), 0.9, 2 / 16
 AUGMENTATION = Augmentation(crop=160, flip=True, rotation=8.0, scale=(0.9, 1.1))
-NO_UPDATES = np.int32(0)  # Lambda does not change.
 TOLERANCE = 1e-4  # The most by which the two programs' losses may differ.
 
-Fields = Mapping[str, Any]
-Batches = Mapping[str, Batch]
+Fields = Mapping[str, Any]  # Of the segmenter, as in `NETWORKS`.
+Batches = Mapping[str, Batch]  # By kind of work.
 Losses = dict[str, float]
 
 
@@ -58,44 +60,45 @@ def noise(batch_size: int, height: int, width: int) -> Batch:
 
 
 class Ours:
-    """The steps of this package, as the loops call them.
-
-    Args:
-        fields: of the segmenter, as in `NETWORKS`.
-        batches: {"train", "augmented", "evaluate": what these kinds of work are given}; those that
-            are not run may be missing.
-    """
+    """The steps of this package, as the loops call them."""
 
     def __init__(self, fields: Fields, batches: Batches):
-        self.setup = Setup(
-            MultiScale(CLASSES, **fields),
-            TwoBranch(),
-            encodings.basic,
-            optimizers.alternate(*(optimizers.sgd(rate, MOMENTUM) for rate in RATES)),
-            Objective(lam=LAM),
-        )
-        self.params = _initial_params(self.setup)
+        segmenter, adversary = MultiScale(CLASSES, **fields), TwoBranch()
+        optimizer = optimizers.alternate(*(optimizers.sgd(rate, MOMENTUM) for rate in RATES))
+        self._setup = Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=LAM))
+        self._key, self.compiled = jax.random.key(0), dict[str, Any]()
         self._batches = {kind: devices.shard(batch) for kind, batch in batches.items()}
-        self._key, self._compiled = jax.random.key(0), dict[str, Any]()
+        image, size = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
+        label_map = jnp.zeros((1, 16, 16, CLASSES))
+        params = {
+            SEGMENTER: jax.jit(segmenter.init)(self._key, image, size)["params"],
+            ADVERSARY: jax.jit(adversary.init)(self._key, label_map, image, size)["params"],
+        }
+        self.params = jax.tree.map(np.asarray, params)
         self.reset()
 
     def reset(self) -> None:
-        step, opt_state = jnp.zeros((), jnp.int32), self.setup.optimizer.init(self.params)
-        self.state = devices.replicate(TrainState(step, self.params, opt_state))
+        step, opt_state = jnp.zeros((), jnp.int32), self._setup.optimizer.init(self.params)
+        self._state = devices.replicate(TrainState(step, self.params, opt_state))
 
-    def compile(self, kind: str) -> dict[str, float | None]:
+    def compile(self, kind: str) -> dict[str, Any]:
         """Compiles the step of a kind of work, which has to come before it is run.
 
         Returns:
             {"compile_seconds", "gflop": of one step, "temporary_mib"}; None where JAX cannot say.
         """
-        arguments = list(self._arguments(kind))
-        if kind != "evaluate":
-            arguments.insert(3, "both" if kind == "augmented" else kind)
+        arguments = self.arguments(kind)
+        if kind == "evaluate":
+            step = functools.partial(eval_step, segmenter=self._setup.segmenter)
+            mapped: Any = devices.map_eval_step(step)
+        else:
+            augmentation, turn = (AUGMENTATION, "both") if kind == "augmented" else (None, kind)
+            setup = dataclasses.replace(self._setup, augmentation=augmentation)
+            mapped = devices.map_train_step(functools.partial(train_step, setup=setup))
+            arguments = (*arguments[:3], turn, *arguments[3:])
         begin = time.perf_counter()
-        compiled = self._mapped(kind).lower(*arguments).compile()
+        compiled = self.compiled[kind] = mapped.lower(*arguments).compile()
         seconds = time.perf_counter() - begin
-        self._compiled[kind] = compiled
         cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
         return {
             "compile_seconds": seconds,
@@ -103,79 +106,43 @@ class Ours:
             "temporary_mib": memory.temp_size_in_bytes / 2**20 if memory else None,
         }
 
-    def step(self, kind: str) -> dict[str, jax.Array]:
-        """Makes one step; returns its metrics or, of an evaluation, its totals, still on a device.
-
-        Raises:
-            KeyError: the kind is not compiled.
-        """
-        result = self._compiled[kind](*self._arguments(kind))
-        if kind != "evaluate":
-            self.state, result = result
-        return result
-
     def run(self, kind: str, count: int) -> tuple[float, Losses]:
         begin = time.perf_counter()
         for _ in range(count):
-            result = self.step(kind)
+            result = self.compiled[kind](*self.arguments(kind))
+            if kind != "evaluate":
+                self._state, result = result
         result = jax.device_get(result)
-        jax.block_until_ready(self.state)
+        jax.block_until_ready(self._state)
         seconds = time.perf_counter() - begin
         if kind == "evaluate":
-            return seconds, {"mce": float(result["mce"] / result["cells"])}
+            result = {"mce": result["mce"] / result["cells"]}
         return seconds, {name: float(value) for name, value in result.items()}
 
-    def _mapped(self, kind: str) -> Any:
-        """The step of a kind of work over all devices."""
+    def arguments(self, kind: str) -> tuple:
+        """What a compiled step is called with, without its static turn."""
+        batch = self._batches[kind]
         if kind == "evaluate":
-            step = functools.partial(eval_step, segmenter=self.setup.segmenter)
-            return devices.map_eval_step(step)
-        augmentation = AUGMENTATION if kind == "augmented" else None
-        setup = dataclasses.replace(self.setup, augmentation=augmentation)
-        return devices.map_train_step(functools.partial(train_step, setup=setup))
-
-    def _arguments(self, kind: str) -> tuple:
-        """What a compiled step is called with: its static turn is left out."""
-        batch = self._batches["train" if kind in TURNS else kind]
-        if kind == "evaluate":
-            return self.state.params[SEGMENTER], devices.replicate(zero_totals(CLASSES)), batch
-        return self.state, batch, self._key, NO_UPDATES
-
-
-def _initial_params(setup):
-    """Both players' first parameters, as NumPy arrays."""
-    key, image, size = jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
-    label_map = jnp.zeros((1, 16, 16, CLASSES))
-    params = {
-        "segmenter": jax.jit(setup.segmenter.init)(key, image, size)["params"],
-        "adversary": jax.jit(setup.adversary.init)(key, label_map, image, size)["params"],
-    }
-    return jax.tree.map(np.asarray, params)
+            return self._state.params[SEGMENTER], devices.replicate(zero_totals(CLASSES)), batch
+        return self._state, batch, self._key, np.int32(0)  # Lambda does not change.
 
 
 class Peer:
-    """The PyTorch program, in a process of its own.
-
-    Args:
-        fields, batches: as of `Ours`.
-        params: {"segmenter", "adversary": initial parameters}.
-        compiled: with torch.compile.
+    """The PyTorch program, in a process of its own; `params` are those of `Ours`.
 
     Raises:
         InputError: the process has ended, here or in a method.
     """
 
-    def __init__(self, fields: Fields, batches: Batches, params: dict[str, Any], compiled: bool):
+    def __init__(self, batches: Batches, params: dict[str, Any], compiled: bool):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        settings = {"fields": fields, "rates": RATES, "momentum": MOMENTUM, "lam": LAM}
-        settings |= {"batches": batches, "params": params, "compiled": compiled}
-        # The settings follow over the pipe: `start` would wait for ever for a process that ends
-        # before it has read them.
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
-        self.version: str = self._ask(settings)
+        # The settings follow over the pipe: `start` would wait for ever for a process that ends
+        # before it has read them.
+        self.version: str = self._ask(batches, params, compiled)
 
     def reset(self) -> None:
         self._ask("reset")
@@ -185,7 +152,8 @@ class Peer:
 
     def close(self) -> float:
         """Ends the process; returns its peak memory in MiB."""
-        peak = self._ask("end")
+        peak = self._ask("peak")
+        self._connection.close()
         self._process.join()
         return peak
 
@@ -198,9 +166,26 @@ class Peer:
 
 
 def _serve(connection):
-    from segadv_jax.benchmark import torch_peer
+    """Carries out what a `Peer` asks for, until it closes the connection."""
+    import torch
 
-    torch_peer.serve(connection)
+    from segadv_jax.benchmark.torch_peer import Training
+
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    training = Training(*connection.recv())
+    answers = {"reset": training.reset, "run": training.run, "peak": peak_resident_mib}
+    connection.send(str(torch.__version__))  # As it is, it would import PyTorch where it arrives.
+    with contextlib.suppress(EOFError):
+        while True:
+            name, *arguments = connection.recv()
+            connection.send(answers[name](*arguments))
+
+
+def peak_resident_mib() -> float:
+    """The most main memory that this process has had."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def check_same(kind: str, ours: Losses, theirs: Losses) -> None:

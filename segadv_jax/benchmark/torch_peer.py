@@ -1,170 +1,236 @@
-"""Training and evaluation in PyTorch, to time ours against.
+"""The networks of this package in PyTorch, their training and evaluation, to time ours against.
 
-As one would write them in PyTorch for speed: the image branch of the adversary and its verdict on
-the synthetic map are computed once, and all parameters are updated in one call. `serve` runs in a
-process of its own, so that threads and memory of the two libraries do not get in each other's way.
+They are written for speed, as one would in PyTorch: tensors are channels-last, no gradient is taken
+that nobody uses, the adversary's image branch and its verdict on the synthetic map are computed
+once, and all parameters are updated in one call. Images fill their canvas, so no masks are needed.
 """
 
-import os
 import time
-from multiprocessing.connection import Connection
+from typing import Any
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from segadv_jax import VOID
-from segadv_jax.benchmark.measure import peak_resident_mib
-from segadv_jax.benchmark.torch_networks import MultiScale, TwoBranch, channels_last, load
+from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
+from segadv_jax.benchmark.contenders import CLASSES, LAM, MOMENTUM, RATES, Batches, Losses
+from segadv_jax.models.layers import random_table
+from segadv_jax.models.preprocessing import BINOMIAL, LEAST_CONTRAST, RGB_TO_YUV, WINDOW
+
+Params = dict[str, Any]  # A tree of tensors, by the names of the Flax modules.
+Maps = Float[Tensor, "n _ _ _"]  # Channels, height, width.
+Images = Float[Tensor, "n 3 H W"]
+Verdicts = Float[Tensor, "n p q"]
+YUV = torch.from_numpy(RGB_TO_YUV)
 
 
-def mean_bce(
-    logits: Float[Tensor, "n p q"], is_real: bool, weights: Float[Tensor, "n p q"]
-) -> Float[Tensor, ""]:
+def as_tensors(params: Params) -> Params:
+    """Copies a tree of Flax's parameters, the dimensions of its kernels in PyTorch's order."""
+
+    def copy(array):
+        if array.ndim == 1:
+            return torch.from_numpy(array.copy()).requires_grad_()
+        kernel = array.reshape((1, 1, *array.shape)[-4:]).transpose(3, 2, 0, 1)
+        return channels_last(torch.from_numpy(kernel.copy())).requires_grad_()
+
+    return jax.tree.map(copy, params)
+
+
+def connections(trunk: Params) -> list[Tensor | None]:
+    """The connection tables of the trunk's second and third layer; None where it is dense."""
+    tables: list[Tensor | None] = []
+    for layer in (2, 3):
+        inputs, kernel = len(trunk[f"conv{layer - 1}"]["bias"]), trunk[f"conv{layer}"]["kernel"]
+        table = random_table(inputs, kernel.shape[1], len(kernel), seed=layer)
+        tables.append(None if len(table) == inputs else torch.from_numpy(table.T.copy()))
+    return tables
+
+
+def channels_last(x: Maps) -> Maps:
+    """The same tensor with its channels last in memory."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _conv(x, layer, table=None):
+    """Convolution, zero-padded to the same size; with a `table` its kernels are sparse."""
+    kernel = layer["kernel"]
+    if table is not None:
+        dense = kernel.new_zeros(len(kernel), x.shape[1], *kernel.shape[2:])
+        rows = torch.arange(len(kernel))[:, None]
+        kernel = channels_last(dense.index_put((rows, table), kernel))
+    return F.conv2d(x, kernel, layer["bias"], padding=kernel.shape[-1] // 2)
+
+
+def _pool(x):
+    return F.max_pool2d(x, 2, ceil_mode=True)
+
+
+def _filter(x, taps, offsets):
+    """Weighted means along both axes, by the offset of each input from each output's middle."""
+    radius, matrices = len(taps) // 2, []
+    for offset in offsets:
+        near = taps[np.clip(offset + radius, 0, 2 * radius)]
+        weights = np.where(np.abs(offset) <= radius, near, 0)
+        weights = weights / weights.sum(1, keepdims=True)  # Renormalised at the border.
+        matrices.append(torch.from_numpy(weights.astype(np.float32)))
+    return matrices[0] @ x.contiguous() @ matrices[1].T
+
+
+def _smooth(x, taps, step=1):
+    """Smooths [n,c,H,W] and keeps every `step`-th pixel."""
+    return _filter(x, taps, [np.arange(s) - np.arange(0, s, step)[:, None] for s in x.shape[2:]])
+
+
+def local_contrast_normalize(x: Maps) -> Maps:
+    """Each channel less its local mean, divided by its local standard deviation."""
+    centred = x - _smooth(x, WINDOW)
+    deviation = _smooth(centred.square(), WINDOW).sqrt()
+    mean = deviation.mean((2, 3), keepdim=True)
+    return channels_last(centred / torch.maximum(deviation, mean).clamp(min=LEAST_CONTRAST))
+
+
+@torch.no_grad()
+def pyramid(image: Images) -> list[Maps]:
+    """The three levels of the YUV image's pyramid, normalised, the finest first."""
+    image = torch.einsum("nchw,yc->nyhw", image / 255, YUV)
+    levels = []
+    for _ in range(2):
+        smaller = _smooth(image, BINOMIAL, 2)
+        sides = zip(smaller.shape[2:], image.shape[2:], strict=True)
+        offsets = [2 * np.arange(side) - np.arange(finer)[:, None] for side, finer in sides]
+        levels.append(image - _filter(smaller, BINOMIAL, offsets))
+        image = smaller
+    return [local_contrast_normalize(x) for x in [*levels, image]]
+
+
+def segment(params: Params, tables: list[Tensor | None], image: Images) -> Maps:
+    """The class logits of `models.MultiScale` at the label cells, of stride 4."""
+    trunk, features = params["trunk"], []
+    luma, chroma, bias = (trunk["conv1"][name] for name in ("luma", "chroma", "bias"))
+    for level, x in enumerate(pyramid(image)):
+        by_luma = F.conv2d(x[:, :1], luma, bias[: len(luma)], padding=3)
+        by_chroma = F.conv2d(x[:, 1:], chroma, bias[len(luma) :], padding=3)
+        x = torch.tanh(_pool(channels_last(torch.cat([by_luma, by_chroma], 1))))
+        x = torch.tanh(_pool(_conv(x, trunk["conv2"], tables[0])))
+        x = torch.tanh(_conv(x, trunk["conv3"], tables[1]))
+        features.append(F.interpolate(x, scale_factor=2**level, mode="nearest"))
+    height, width = features[0].shape[2:]
+    x = torch.cat([x[..., :height, :width] for x in features], 1)
+    return _conv(torch.tanh(_conv(x, params["hidden"])), params["classifier"])
+
+
+def embed_image(params: Params, image: Images) -> Maps:
+    """The image branch of `models.TwoBranch`."""
+    with torch.no_grad():
+        x = local_contrast_normalize(image / 255)
+    for name in ("image1", "image2"):
+        x = _pool(F.relu(_conv(x, params[name])))
+    return x
+
+
+def judge(params: Params, label_map: Maps, embedded: Maps) -> Verdicts:
+    """The logits of `models.TwoBranch` that blocks of the label map are ground truth."""
+    x = torch.cat([F.relu(_conv(label_map, params["label"])), embedded], 1)
+    for name in ("fused1", "fused2"):
+        x = _pool(F.relu(_conv(x, params[name])))
+    return _conv(F.relu(_conv(x, params["fused3"])), params["prediction"])[:, 0]
+
+
+def mean_bce(logits: Verdicts, is_real: bool, weights: Verdicts) -> Float[Tensor, ""]:
     """The mean of Eq. 1's binary cross-entropy over the weighted predictions."""
     losses = F.softplus(-logits if is_real else logits)
     return (losses * weights).sum() / weights.sum().clamp(min=1)
 
 
 class Training:
-    """Both networks, their optimizers, and the steps of this package on tensors.
+    """Both networks, their optimizers, and the steps of this package; as `contenders.Peer`."""
 
-    Args:
-        segmenter, adversary: the networks, initialised.
-        lam: lambda of Eq. 1.
-        rates: each player's learning rate.
-        momentum: of both.
-        compiled: with torch.compile.
-    """
-
-    def __init__(
-        self,
-        segmenter: MultiScale,
-        adversary: TwoBranch,
-        lam: float,
-        rates: tuple[float, float],
-        momentum: float,
-        compiled: bool,
-    ):
-        self.lam = lam
-        self.networks: list[nn.Module] = [segmenter, adversary]
-        self.optimizers = [
-            torch.optim.SGD(network.parameters(), rate, momentum=momentum, foreach=True)
-            for network, rate in zip(self.networks, rates, strict=True)
-        ]
-        functions = (segmenter, adversary, adversary.embed_image)
+    def __init__(self, batches: Batches, params: Params, compiled: bool):
+        self._initial = params
+        self._batches = {
+            kind: [torch.from_numpy(batch[name]) for name in ("image", "label")]
+            for kind, batch in batches.items()
+        }
+        functions = segment, judge, embed_image
         if compiled:
             # The gradient passes through the verdict on the synthetic map twice.
             torch._functorch.config.donated_buffer = False
             functions = tuple(map(torch.compile, functions))
-        self.segment, self.judge, self.embed_image = functions
+        self._segment, self._judge, self._embed_image = functions
+        self.reset()
 
-    def train(
-        self, image: UInt8[Tensor, "n H W 3"], label: UInt8[Tensor, "n H W"], turn: str
-    ) -> dict[str, float]:
+    def reset(self) -> None:
+        self._params = as_tensors(self._initial)
+        self._tables = connections(self._params[SEGMENTER]["trunk"])
+        self._leaves = {player: jax.tree.leaves(self._params[player]) for player in self._params}
+        self._optimizers = {
+            player: torch.optim.SGD(self._leaves[player], rate, momentum=MOMENTUM, foreach=True)
+            for player, rate in zip((SEGMENTER, ADVERSARY), RATES, strict=True)
+        }
+
+    def run(self, kind: str, count: int) -> tuple[float, Losses]:
+        begin = time.perf_counter()
+        for _ in range(count):
+            losses = {"mce": self.evaluate()[1]} if kind == "evaluate" else self.train(kind)
+        return time.perf_counter() - begin, losses
+
+    def train(self, turn: str) -> Losses:
         """Plays one turn; returns its losses."""
-        image = channels_last(image.permute(0, 3, 1, 2).float())
-        label = label[:, 2::4, 2::4].long()
-        segmenter, adversary = (list(network.parameters()) for network in self.networks)
-        for parameter in adversary:  # What takes no gradient costs no backward pass.
+        image, label = self._batches[turn]
+        label, theta, gradients = label[:, 2::4, 2::4].long(), self._params[ADVERSARY], {}
+        for parameter in self._leaves[ADVERSARY]:  # What takes no gradient costs no backward pass.
             parameter.requires_grad_(turn != "segmenter")
         with torch.set_grad_enabled(turn != "adversary"):
-            logits = self.segment(image)
+            image, logits = self._logits(image)
             mce = F.cross_entropy(logits, label, ignore_index=VOID)
         losses, objective = {"mce": mce}, mce
         if turn != "standard":
             weights = F.max_pool2d((label != VOID).float(), 4, ceil_mode=True)
             real, synthetic = _encode(logits, label)
-            embedded = self.embed_image(image)
-            on_synthetic = self.judge(synthetic, embedded)
+            embedded = self._embed_image(theta, image)
+            on_synthetic = self._judge(theta, synthetic, embedded)
         if turn in ("segmenter", "both"):
             term = losses["adversarial_term"] = mean_bce(on_synthetic, True, weights)
-            objective = mce + self.lam * term
+            objective = mce + LAM * term
         if turn in ("adversary", "both"):
-            losses["bce_real"] = mean_bce(self.judge(real, embedded), True, weights)
+            on_real = self._judge(theta, real, embedded)
+            losses["bce_real"] = mean_bce(on_real, True, weights)
             losses["bce_synthetic"] = mean_bce(on_synthetic, False, weights)
             loss = losses["bce_real"] + losses["bce_synthetic"]
-            gradients = torch.autograd.grad(loss, adversary, retain_graph=turn == "both")
+            leaves = self._leaves[ADVERSARY]
+            gradients[ADVERSARY] = torch.autograd.grad(loss, leaves, retain_graph=turn == "both")
         if turn != "adversary":
-            self._update(0, torch.autograd.grad(objective, segmenter))
-        if turn in ("adversary", "both"):
-            self._update(1, gradients)
+            gradients[SEGMENTER] = torch.autograd.grad(objective, self._leaves[SEGMENTER])
+        for player in PLAYERS[turn]:
+            for leaf, gradient in zip(self._leaves[player], gradients[player], strict=True):
+                leaf.grad = gradient
+            self._optimizers[player].step()
         return {name: value.item() for name, value in losses.items()}
 
-    def _update(self, player, gradients):
-        for parameter, gradient in zip(self.networks[player].parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizers[player].step()
-
     @torch.no_grad()  # Not inference mode, in which torch.compile refuses its own constants.
-    def evaluate(
-        self, image: UInt8[Tensor, "n H W 3"], label: UInt8[Tensor, "n H W"]
-    ) -> tuple[Int64[np.ndarray, "C C"], float]:
-        """Evaluates one batch: (confusion matrix, cross-entropy)."""
-        image = channels_last(image.permute(0, 3, 1, 2).float())
-        logits = self.segment(image)
+    def evaluate(self) -> tuple[Int64[np.ndarray, "C C"], float]:
+        """Evaluates the batch: (confusion matrix, cross-entropy)."""
+        image, label = self._batches["evaluate"]
+        _, logits = self._logits(image)
         mce = F.cross_entropy(logits, label[:, 2::4, 2::4].long(), ignore_index=VOID)
         probabilities = F.interpolate(torch.softmax(logits, 1), label.shape[1:], mode="bilinear")
-        predicted, classes = probabilities.argmax(1), logits.shape[1]
-        labelled = label != VOID
-        index = label[labelled].long() * classes + predicted[labelled]
-        confusion = torch.bincount(index, minlength=classes**2).reshape(classes, classes)
+        predicted, labelled = probabilities.argmax(1), label != VOID
+        index = label[labelled].long() * CLASSES + predicted[labelled]
+        confusion = torch.bincount(index, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
         return confusion.numpy(), mce.item()
+
+    def _logits(self, image):
+        """(The image as the networks take it, the segmenter's logits.)"""
+        image = channels_last(image.permute(0, 3, 1, 2).float())
+        return image, self._segment(self._params[SEGMENTER], self._tables, image)
 
 
 def _encode(logits, label):
     """The *basic* encoding: (real, synthetic), void zeroed in both."""
     labelled = label != VOID
-    real = F.one_hot(torch.where(labelled, label, 0), logits.shape[1]) * labelled[..., None]
+    real = F.one_hot(torch.where(labelled, label, 0), CLASSES) * labelled[..., None]
     return real.permute(0, 3, 1, 2).float(), torch.softmax(logits, 1) * labelled[:, None]
-
-
-def serve(connection: Connection) -> None:
-    """Answers the requests of `contenders.Peer`, after its settings, until it says "end"."""
-    if hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    (settings,) = connection.recv()
-    batches = {
-        name: [torch.from_numpy(batch[key]) for key in ("image", "label")]
-        for name, batch in settings["batches"].items()
-    }
-    training = _start(settings)
-    connection.send(torch.__version__)
-    while True:
-        try:
-            request, *arguments = connection.recv()
-        except EOFError:  # The benchmark has ended early.
-            return
-        if request == "end":
-            connection.send(peak_resident_mib())
-            return
-        if request == "reset":
-            training = _start(settings)
-            connection.send(None)
-        else:
-            connection.send(_run(training, batches, *arguments))
-
-
-def _start(settings):
-    """The training before its first step."""
-    params = settings["params"]
-    classes = len(params["segmenter"]["classifier"]["bias"])
-    networks = MultiScale(classes, **settings["fields"]), TwoBranch(classes)
-    for network, player in zip(networks, ("segmenter", "adversary"), strict=True):
-        load(network, params[player])
-        network.to(memory_format=torch.channels_last)
-    names = ("lam", "rates", "momentum", "compiled")
-    return Training(*networks, **{name: settings[name] for name in names})
-
-
-def _run(training, batches, kind, count):
-    """`count` steps: (seconds, the last step's losses)."""
-    begin = time.perf_counter()
-    for _ in range(count):
-        if kind == "evaluate":
-            losses = {"mce": training.evaluate(*batches["evaluate"])[1]}
-        else:
-            losses = training.train(*batches["train"], kind)
-    return time.perf_counter() - begin, losses

@@ -4,16 +4,18 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from segadv_jax import files
-from segadv_jax.campaign import pool, runs
-from segadv_jax.campaign.arms import RESULTS, SUMMARY
-from segadv_jax.campaign.pool import Failures
-from segadv_jax.campaign.runs import Run
+from segadv_jax.campaign import comparison, pool, runs
+from segadv_jax.campaign.arms import RESULTS, SUMMARY, Arms, plan
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import PAPER_MEASURES
+
+COLUMNS: tuple[str, ...] = ("arm", "seed", "split", *PAPER_MEASURES, "mce", "step")
+COLUMNS += ("segmenter_updates", "validation_mean_iou", "images", "path")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,40 +39,39 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def train(options: argparse.Namespace, planned: Sequence[Run]) -> Failures:
+def train(options: argparse.Namespace, planned: Sequence[runs.Run]) -> pool.Failures:
     """`pool.run_all` as the command line says; the runs of a workdir share compiled programs."""
     # By machine: what is compiled for one processor need not run on another.
     cache = os.path.join(options.workdir, ".compiled", platform.node())
     return pool.run_all(planned, options.processes, options.program, cache)
 
 
-def carry_out(options: argparse.Namespace, planned: Sequence[Run]) -> Failures:
-    """`train`, or nothing with --table_only.
+def carry_out(
+    options: argparse.Namespace,
+    arms: Arms,
+    seeds: Iterable[int],
+    pairs: Iterable[tuple[str, str]] = (),
+) -> tuple[list[dict[str, Any]], dict[str, Any], pool.Failures]:
+    """Trains what is not done, or nothing with --table_only, and writes what there is.
 
-    Raises:
-        InputError: the workdir cannot be used, or holds runs that were made with other arguments.
+    Returns the rows, which are also in `results.csv`, their summary, in `summary.json`, and the
+    failures. Raises an InputError if the workdir cannot be used, or holds other runs.
     """
     if options.table_only and not os.path.isdir(options.workdir):
         raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
     files.writable_folder(options.workdir, "--workdir")
-    if not options.table_only:
-        return train(options, planned)
+    planned = plan(options.workdir, arms, seeds)
     for run in planned:
         runs.check_arguments(run)
-    return []
+    failures = [] if options.table_only else train(options, planned)
+    rows = runs.results(planned)
+    summary = comparison.summarize(rows, arms, pairs)
+    files.write_csv(Path(options.workdir, RESULTS), COLUMNS, rows)
+    files.write_json(Path(options.workdir, SUMMARY), summary)
+    return rows, summary, failures
 
 
-def write_results(
-    workdir: files.PathLike, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]
-) -> tuple[Path, Path]:
-    """Writes `results.csv`, with the columns `runs.COLUMNS`, and `summary.json`; their paths."""
-    results_path, summary_path = Path(workdir, RESULTS), Path(workdir, SUMMARY)
-    files.write_csv(results_path, runs.COLUMNS, rows)
-    files.write_json(summary_path, summary)
-    return results_path, summary_path
-
-
-def report_failures(failures: Failures) -> int:
+def report_failures(failures: pool.Failures) -> int:
     """Says on stderr which runs failed, why, and what to do; returns the exit status."""
     for run, why in failures:
         print(f"failed: {run.name}, {why}; see {run.log}", file=sys.stderr)

@@ -4,7 +4,7 @@ Runs of two arms with the same seed start from the same segmenter and see the sa
 difference is a pair: what the seed does to both cancels in it, and fewer seeds tell more.
 
 A row is a dict with `arm`, `seed`, `split` and the fractions of `PAPER_MEASURES`, None where a
-measure is not defined; `runs.results` makes them.
+measure is not defined; `runs.results` makes them. What too few seeds leave open is None.
 """
 
 import statistics
@@ -22,66 +22,43 @@ RESAMPLES = 10_000
 RESAMPLING_SEED = 0
 
 Row = Mapping[str, Any]
-Interval = tuple[float, float] | None
 
 
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval for the mean of normally distributed values: (low, high).
+def intervals(values: Sequence[float]) -> dict[str, tuple[float, ...] | None]:
+    """Two intervals for the mean, (low, high), that hold the true one in `CONFIDENCE` of cases.
 
-    Args:
-        values: of any number; the mean of fewer than two has no interval, and the result is None.
-        confidence: probability, 0 to 1, with which such an interval holds the true mean.
+    "t_interval" is Student's, of normally distributed values. "bootstrap_interval", of percentiles,
+    is for any distribution; it takes the sample for the population, and so is too narrow for few
+    values: for fewer than about five, trust the other.
     """
-    if len(set(values)) < 2:
-        return _without_spread(values)
-    low, high = stats.t.interval(
-        confidence, len(values) - 1, loc=statistics.mean(values), scale=stats.sem(values)
-    )
-    return float(low), float(high)
-
-
-def bootstrap_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, seed: int = RESAMPLING_SEED
-) -> Interval:
-    """Percentile bootstrap interval for the mean of values of any distribution: (low, high).
-
-    It takes the sample for the population, and so is too narrow for few values: for fewer than
-    about five, trust `t_interval`.
-
-    Args:
-        values, confidence: as in `t_interval`.
-        seed: of the `RESAMPLES` draws of as many values, with replacement.
-    """
-    if len(set(values)) < 2:
-        return _without_spread(values)
-    low, high = stats.bootstrap(
+    if len(set(values)) < 2:  # SciPy has none for equal values.
+        equal = (values[0], values[0]) if len(values) > 1 else None
+        return {"t_interval": equal, "bootstrap_interval": equal}
+    mean, error = statistics.mean(values), stats.sem(values)
+    student = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
+    bootstrap = stats.bootstrap(
         (values,),
         np.mean,
-        confidence_level=confidence,
+        confidence_level=CONFIDENCE,
         method="percentile",
         n_resamples=RESAMPLES,
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(RESAMPLING_SEED),
     ).confidence_interval
-    return float(low), float(high)
-
-
-def _without_spread(values: Sequence[float]) -> Interval:
-    """The interval of equal values, for which SciPy has none; None if there are too few."""
-    return (values[0], values[0]) if len(values) > 1 else None
+    both = {"t_interval": student, "bootstrap_interval": bootstrap}
+    return {name: (float(low), float(high)) for name, (low, high) in both.items()}
 
 
 def spread(rows: Iterable[Row], measures: Iterable[str] = PAPER_MEASURES) -> dict[str, Any]:
     """Mean and standard deviation (n - 1 in the denominator) of one arm over its seeds.
 
     Returns:
-        {"split": names joined by ", ", "seeds": [int], measure: {"mean", "std": fraction or None
-        where there are too few values}}.
+        {"split": names joined by ", ", "seeds": [int], measure: {"mean", "std": fraction}}.
     """
     rows = list(rows)
     result: dict[str, Any] = {"split": ", ".join(sorted({row["split"] for row in rows}))}
     result["seeds"] = sorted(row["seed"] for row in rows)
     for measure in measures:
-        values = [row[measure] for row in rows if row[measure] is not None]
+        values = [row[measure] for row in rows if row.get(measure) is not None]
         result[measure] = {
             "mean": statistics.mean(values) if values else None,
             "std": statistics.stdev(values) if len(values) > 1 else None,
@@ -90,16 +67,11 @@ def spread(rows: Iterable[Row], measures: Iterable[str] = PAPER_MEASURES) -> dic
 
 
 def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
-    """The paired difference `arm` - `other` over the seeds that both have finished.
-
-    Args:
-        rows: of any arms; a pair is of one seed and one split.
-        arm, other: names.
+    """The paired difference `arm` - `other` over the seeds that both have finished on one split.
 
     Returns:
         {"arms": [arm, other], "seeds": [int], measure: {"differences": {seed: fraction}, "mean":
-        fraction, "t_interval", "bootstrap_interval": (low, high)}}, None for what too few seeds
-        leave open.
+        fraction, "t_interval", "bootstrap_interval": (low, high)}}.
     """
     rows = list(rows)
     ours, theirs = (
@@ -115,8 +87,7 @@ def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
         result[measure] = {
             "differences": differences,
             "mean": statistics.mean(values) if values else None,
-            "t_interval": t_interval(values),
-            "bootstrap_interval": bootstrap_interval(values),
+            **intervals(values),
         }
     return result
 
@@ -124,23 +95,13 @@ def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
 def summarize(
     rows: Iterable[Row], arms: Iterable[str], pairs: Iterable[tuple[str, str]] = ()
 ) -> dict[str, Any]:
-    """All of the above, ready for JSON.
-
-    Args:
-        rows: of all arms.
-        arms: names, in the order in which they are shown.
-        pairs: of names, as (arm, other), to be compared.
-    """
+    """All of the above, ready for JSON: of the arms in the order given, and of the pairs."""
     rows = list(rows)
     return {
         "arms": {arm: spread(row for row in rows if row["arm"] == arm) for arm in arms},
         "comparisons": [compare(rows, *pair) for pair in pairs],
         "confidence": CONFIDENCE,
-        "bootstrap": {
-            "method": "percentile",
-            "resamples": RESAMPLES,
-            "seed": RESAMPLING_SEED,
-        },
+        "bootstrap": {"method": "percentile", "resamples": RESAMPLES, "seed": RESAMPLING_SEED},
     }
 
 
@@ -149,7 +110,7 @@ def table(summary: Mapping[str, Any]) -> str:
     titles = [title(measure) for measure in PAPER_MEASURES]
     lines: list[Sequence[str]] = [("in %, mean +- std", "split", "seeds", *titles)]
     for name, arm in summary["arms"].items():
-        cells = [mean_and_std(arm[measure]) for measure in PAPER_MEASURES]
+        cells = [mean_and_std(**arm[measure]) for measure in PAPER_MEASURES]
         lines.append((name, arm["split"] or "-", str(len(arm["seeds"])), *cells))
     for pair in summary["comparisons"]:
         measures = [pair[measure] for measure in PAPER_MEASURES]
@@ -164,12 +125,11 @@ def table(summary: Mapping[str, Any]) -> str:
         by_seed = ", ".join(f"{seed}: {percent(value, '+.2f')}" for seed, value in differences)
         lines.append((f"mean IoU by seed: {by_seed or '-'}",))
     if summary["comparisons"]:
-        how = summary["bootstrap"]
-        how = f"{how['method']}s of {how['resamples']:,} resamples, seed {how['seed']}"
-        lines += [(), (f"bootstrap: {how}",)]
+        how = f"bootstrap: percentiles of {RESAMPLES:,} resamples, seed {RESAMPLING_SEED}"
+        lines += [(), (how,)]
     return text.table(lines, left=2)
 
 
-def mean_and_std(measure: Mapping[str, float | None]) -> str:
-    """A measure of `spread` in a cell of a table, in percent."""
-    return f"{percent(measure['mean'], '.2f')} +- {percent(measure['std'], '.2f')}"
+def mean_and_std(mean: float | None, std: float | None) -> str:
+    """A cell of a table, in percent."""
+    return f"{percent(mean, '.2f')} +- {percent(std, '.2f')}"

@@ -1,22 +1,26 @@
 """Several runs at a time, each in a process of its own."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 
-from segadv_jax.campaign import runs
-from segadv_jax.campaign.display import Display
+from segadv_jax.campaign import display, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe
 from segadv_jax.signals import stop_signals
 
 POLL = 0.2  # Seconds between two looks at the processes.
+ENVIRONMENT = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # They share the GPU's memory.
+    # Large pages for the arrays of a step: a tenth faster on a CPU (docs/benchmarks.md).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 Failures = list[tuple[Run, str]]
 
@@ -33,14 +37,8 @@ def run_all(
     SIGTERM and Ctrl-C are passed on: the runs save a checkpoint and end. A second one ends them at
     once. Signals are caught in the main thread only.
 
-    Args:
-        todo: runs, each with a folder of its own, in the order in which to start them.
-        processes: how many at a time.
-        program: path of a program to run instead of `segadv_jax train`; empty: none.
-        cache: folder through which the runs share compiled programs; empty: they do not.
-
-    Returns:
-        [(run, why it failed)]; the other runs are done.
+    `program` is the path of one to run instead of `segadv_jax train`, if not empty; `cache` is a
+    folder through which the runs share compiled programs. Returns [(run, why it failed)].
 
     Raises:
         InputError: a folder was made with other arguments, or a file in it is damaged. Then nothing
@@ -51,18 +49,28 @@ def run_all(
         runs.check_arguments(run)
     todo = [run for run in todo if run.workdir.result() is None]
     # Those that a process works on come first: it uses its share of the machine already.
-    todo = sorted(todo, key=lambda run: runs.worker(run.folder) is None)
+    todo.sort(key=lambda run: runs.worker(run.folder) is None)
+    environment = ENVIRONMENT | os.environ
+    if cache:
+        environment.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(cache))
+    waiting = collections.deque(todo)
+    jobs: dict[int, Iterator[None]] = {}  # By slot.
     passed_on = 0
-    with (
-        stop_signals() as caught,
-        Display() as display,
-        closing(_Pool(todo, processes, program, _environment(cache), display)) as pool,
-    ):
-        while pool.advance(stopping=bool(caught)):
+    with contextlib.ExitStack() as stack:
+        caught = stack.enter_context(stop_signals())
+        pool = _Pool(processes, program, environment, caught)
+        stack.callback(pool.end)
+        while jobs or (waiting and not caught):
+            for slot in range(processes):
+                if slot not in jobs and waiting and not caught:
+                    jobs[slot] = pool.carry_out(waiting.popleft(), slot)
+                if slot in jobs and next(jobs[slot], True):
+                    del jobs[slot]
             for _ in caught[passed_on:]:
                 passed_on += 1
                 pool.terminate()
-            time.sleep(POLL)
+            if jobs:
+                time.sleep(POLL)
     if caught:
         alive = [f"{run.name}, process {pid}" for run in todo if (pid := runs.worker(run.folder))]
         at_work = f" (still at work: {'; '.join(alive)})" if alive else ""
@@ -71,132 +79,70 @@ def run_all(
     return pool.failures
 
 
-def _environment(cache: str) -> dict[str, str]:
-    ours = {
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # They share the GPU's memory.
-        # Large pages for the arrays of a step: a tenth faster on a CPU (docs/benchmarks.md).
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    }
-    if cache:
-        ours["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(cache)
-    return ours | os.environ
-
-
-@dataclasses.dataclass(eq=False)
-class _Job:
-    """A run that has its turn.
-
-    Attributes:
-        run: the run.
-        slot: 0 .. processes - 1; no two jobs at a time have the same.
-        process: None while it waits for another process to leave the run's folder.
-        log_begin: where the process's part of the log begins, in bytes.
-    """
-
-    run: Run
-    slot: int
-    process: subprocess.Popen | None = None
-    log_begin: int = 0
-
-
+@dataclasses.dataclass
 class _Pool:
-    """The runs that wait and those that have their turn.
+    """What the runs that have their turn share, their processes, and those that failed."""
 
-    Attributes:
-        failures: [(run, why)] of the runs that ended without being done.
-    """
+    processes: int
+    program: str
+    environment: dict[str, str]
+    caught: list[int]  # Signals.
+    started: list[subprocess.Popen] = dataclasses.field(default_factory=list)
+    failures: Failures = dataclasses.field(default_factory=list)
 
-    def __init__(
-        self,
-        todo: Sequence[Run],
-        processes: int,
-        program: str,
-        environment: dict[str, str],
-        display: Display,
-    ):
-        self.failures: Failures = []
-        self._waiting = collections.deque(todo)
-        self._jobs: list[_Job] = []
-        self._processes = processes
-        self._program = program
-        self._environment = environment
-        self._display = display
+    def carry_out(self, run: Run, slot: int) -> Iterator[None]:
+        """Starts a run's process and looks after it; yields when it is the others' turn."""
+        with contextlib.closing(display.Line(run, slot)) as line:
+            process: subprocess.Popen | None = None
+            try:
+                while process is None:
+                    with runs.locked(run.folder) as lock:
+                        if lock is None:
+                            line.wait()
+                        elif run.workdir.result() is not None:
+                            break
+                        else:
+                            process = self._start(run, slot, line, lock)
+                    yield
+                    if process is None and self.caught:
+                        return
+                while process and process.poll() is None:
+                    line.look()
+                    yield
+                why = runs.why_failed(run, process.returncode) if process else ""
+            except (InputError, OSError) as error:
+                why = str(error)
+            result = None if why else run.workdir.result()
+            if result:
+                line.say(f"done, {result['split']} in %: {describe(result)}")
+            elif self.caught:
+                line.say("stopped")
+            else:
+                line.say(f"failed, {why}; see {run.log}")
+                self.failures.append((run, why))
 
-    def advance(self, stopping: bool) -> bool:
-        """Starts what can start and looks after what is at work; whether there is more to do."""
-        if not stopping:
-            free = sorted(set(range(self._processes)) - {job.slot for job in self._jobs})
-            for slot in free[: len(self._waiting)]:
-                self._jobs.append(_Job(self._waiting.popleft(), slot))
-        for job in list(self._jobs):
-            if stopping and job.process is None:
-                self._jobs.remove(job)
-                continue
-            outcome = self._look_after(job)
-            if outcome is not None:
-                self._jobs.remove(job)
-                self._display.remove(job.slot)
-                self._report(job.run, outcome, stopping)
-        return bool(self._jobs or (self._waiting and not stopping))
+    def _start(self, run, slot, line, lock):
+        runs.check_arguments(run)  # Another campaign may have made the folder meanwhile.
+        line.start()
+        cores = _cores(slot, self.processes)
+        process = runs.start(run, lock, self.program, self.environment, cores)
+        self.started.append(process)
+        return process
 
     def terminate(self) -> None:
         """Asks all processes to stop; asked again, they end at once."""
-        for job in self._jobs:
-            if job.process is not None:
-                job.process.terminate()
+        for process in self.started:
+            process.terminate()
 
-    def close(self) -> None:
-        """Leaves no process behind."""
+    def end(self) -> None:
         self.terminate()
-        for job in self._jobs:
-            if job.process is not None:
-                job.process.wait()
-
-    def _look_after(self, job: _Job) -> str | None:
-        """None if there is more to do, "" if the run is done, else why it failed."""
-        try:
-            if job.process is None:
-                return self._start(job)
-            if job.process.poll() is None:
-                self._display.look(job.run, job.slot)
-                return None
-            return runs.why_failed(job.run, job.process.returncode, job.log_begin)
-        except (InputError, OSError) as error:
-            return str(error)
-
-    def _start(self, job: _Job) -> str | None:
-        """Starts the job's process, unless another one works in the folder or the run is done."""
-        run = job.run
-        with runs.locked(run.folder) as lock:
-            if lock is None:
-                self._display.wait(run)
-                return None
-            if run.workdir.result() is not None:
-                return ""
-            runs.check_arguments(run)  # Another campaign may have made the folder meanwhile.
-            self._display.start(run)
-            cores = _cores(job.slot, self._processes)
-            started = runs.start(run, lock, self._program, self._environment, cores)
-            job.process, job.log_begin = started
-        return None
-
-    def _report(self, run: Run, outcome: str, stopping: bool) -> None:
-        if not outcome:
-            result = run.workdir.result()
-            assert result is not None
-            self._display.say(run, f"done, {result['split']} in %: {describe(result)}")
-        elif stopping:
-            self._display.say(run, "stopped")
-        else:
-            self._display.say(run, f"failed, {outcome}; see {run.log}")
-            self.failures.append((run, outcome))
+        for process in self.started:
+            process.wait()
 
 
 def _cores(slot: int, processes: int) -> list[int]:
     """The CPU cores of a slot, equally many for each; shared if there are fewer than processes."""
-    if not hasattr(os, "sched_getaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(runs.free_cores())
     count = max(1, len(cores) // processes)
-    first = slot * count % len(cores)
+    first = slot * count % max(1, len(cores))
     return cores[first : first + count]

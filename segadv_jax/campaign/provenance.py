@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segadv_jax import files
+from segadv_jax.campaign import runs
 from segadv_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,36 +19,22 @@ ROOT = Path(__file__).resolve().parents[2]
 def record(path: files.PathLike, program: str, processes: int, **settings: Any) -> None:
     """Adds to a JSON file how runs are made: commits, commands, machine, and the settings.
 
-    Args:
-        path: of the file, which is made if it is not there.
-        program: the module that was started.
-        processes: runs at a time.
-        **settings: what else to record, as it is now.
-
-    Raises:
-        InputError: this is not a git checkout, or the file is damaged.
+    `program` is the module that was started, `processes` are the runs at a time. Raises an
+    InputError if this is not a git checkout, or if the file is damaged.
     """
-    try:
-        recorded = files.read_json(path, "restore it")
-    except FileNotFoundError:
-        recorded = {}
-    recorded = {"commits": [], "commands": []} | recorded | settings
+    before = files.read_json(path, "restore it") if os.path.exists(path) else {}
+    recorded: dict[str, Any] = {"commits": [], "commands": []} | before | settings
     for name, value in (("commits", commit()), ("commands", command(program))):
         if value not in recorded[name]:
             recorded[name].append(value)
-    recorded["machine"] = machine() | {"processes": processes}
-    files.write_json(path, recorded)
-
-
-def machine() -> dict[str, Any]:
-    """The processor, the CPU cores that this process may use, and the versions."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
+    recorded["machine"] = {
         "processor": _processor(),
-        "cores": cores,
+        "cores": len(runs.free_cores()) or os.cpu_count(),
         "python": platform.python_version(),
         "jax": importlib.metadata.version("jax"),
+        "processes": processes,
     }
+    files.write_json(path, recorded)
 
 
 def commit() -> str:

@@ -14,33 +14,24 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.workdir import Workdir
 
-COLUMNS: tuple[str, ...] = ("arm", "seed", "split", *PAPER_MEASURES, "mce", "step")
-COLUMNS += ("segmenter_updates", "validation_mean_iou", "images", "path")
+ARGUMENTS = "arguments.json"
 
 
 class Run(NamedTuple):
-    """One training of one arm.
+    """One training of one arm."""
 
-    Attributes:
-        arm: name of its configuration, by which results are put together.
-        seed: `config.seed`.
-        folder: its `--workdir`.
-        arguments: the other arguments of `segadv_jax train`, each as "--name=value" or "--name".
-    """
-
-    arm: str
-    seed: int
-    folder: str
-    arguments: tuple[str, ...]
+    arm: str  # By which results are put together.
+    seed: int  # Its `config.seed`.
+    folder: str  # Its `--workdir`.
+    arguments: tuple[str, ...]  # The other ones, each "--name=value" or "--name".
 
     @property
     def name(self) -> str:
@@ -55,23 +46,13 @@ class Run(NamedTuple):
         return Workdir(self.folder)
 
 
-def results(runs: Iterable[Run], columns: Sequence[str] = COLUMNS) -> list[dict[str, Any]]:
-    """A row for each run that is done: a dict with the keys `columns`, None where it has no value.
-
-    `split` is the test split, `step` and `segmenter_updates` are those of the checkpoint that
-    the validation selected, `validation_mean_iou` is what it was selected by; other columns are
-    of the evaluation.
-
-    Raises:
-        InputError: a file of a run is damaged.
-    """
-    rows = []
-    for run in runs:
-        result = run.workdir.result()
-        if result is not None:
-            result |= {"arm": run.arm, "seed": run.seed, "path": run.folder}
-            rows.append({name: result.get(name) for name in columns})
-    return rows
+def results(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """For each run that is done, its `workdir.result()` with its "arm", "seed" and "path"."""
+    return [
+        result | {"arm": run.arm, "seed": run.seed, "path": run.folder}
+        for run in runs
+        if (result := run.workdir.result()) is not None
+    ]
 
 
 def check_arguments(run: Run) -> None:
@@ -83,27 +64,20 @@ def check_arguments(run: Run) -> None:
     if not (run.workdir.config_path.exists() or run.workdir.checkpoints_path.exists()):
         return
     remedy = f"choose another --workdir, or delete {run.folder} to make the run again"
-    path = _arguments_path(run)
-    try:
-        before = _by_name(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{run.folder} holds a run without {path.name}, so that nobody knows what it was "
-            f"made with; {remedy}"
-        ) from error
-    except (AttributeError, OSError, TypeError, ValueError) as error:
-        raise files.damaged(path, error, remedy) from error
-    now = _by_name(_arguments(run))
+    path = Path(run.folder, ARGUMENTS)
+    if not path.exists():
+        what = f"holds a run without {path.name}, so that nobody knows what it was made with"
+        raise InputError(f"{run.folder} {what}; {remedy}")
+    with files.reading(path, remedy):
+        recorded = json.loads(path.read_text())
+        if not isinstance(recorded, list):
+            raise ValueError("it is no JSON list")
+    before, now = _by_name(map(str, recorded)), _by_name(_arguments(run))
     for name in before | now:
-        if before.get(name) != now.get(name):
-            raise InputError(
-                f"{run.folder} was made with other arguments: {before.get(name, f'no {name}')} "
-                f"there, {now.get(name, f'no {name}')} here; {remedy}"
-            )
-
-
-def _arguments_path(run: Run) -> Path:
-    return Path(run.folder, "arguments.json")
+        there, here = (each.get(name, f"no {name}") for each in (before, now))
+        if there != here:
+            what = f"was made with other arguments: {there} there, {here} here"
+            raise InputError(f"{run.folder} {what}; {remedy}")
 
 
 def _arguments(run: Run) -> list[str]:
@@ -118,67 +92,47 @@ def _by_name(arguments: Iterable[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def locked(folder: files.PathLike) -> Iterator[int | None]:
-    """Locks a run's folder, which is made if needed.
+    """Locks a run's folder, which is made if needed; yields None if a process works in it.
 
-    Yields:
-        A file descriptor, or None if a process works in the folder. The lock lasts until this
-        process and the one that `start` gave the descriptor to have closed it.
+    Otherwise a file descriptor: the lock lasts until this process and the one that `start` gave it
+    to have closed it.
     """
     os.makedirs(folder, exist_ok=True)
-    descriptor = os.open(_lock_path(folder), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        yield descriptor if free else None
-    finally:
-        os.close(descriptor)
+    with open(Path(folder, "lock"), "a") as file:
+        lock = None
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = file.fileno()
+        yield lock
 
 
 def worker(folder: files.PathLike) -> str | None:
     """The id of the process that works in a run's folder; None if there is none."""
-    if not _lock_path(folder).exists():
+    path = Path(folder, "lock")
+    if not path.exists():
         return None
     with locked(folder) as lock:
-        if lock is not None:
-            return None
-    return _lock_path(folder).read_text().strip()
-
-
-def _lock_path(folder: files.PathLike) -> Path:
-    return Path(folder, "lock")
+        return path.read_text().strip() if lock is None else None
 
 
 def start(
-    run: Run,
-    lock: int,
-    program: str,
-    environment: Mapping[str, str],
-    cores: Collection[int] = (),
-) -> tuple[subprocess.Popen, int]:
+    run: Run, lock: int, program: str, environment: Mapping[str, str], cores: Collection[int]
+) -> subprocess.Popen:
     """Starts the run's process, which begins the run or resumes it.
 
     The process inherits the lock: it is held for as long as the process lives, even if this one is
     killed. The process has a session of its own: Ctrl-C on the terminal does not reach it.
 
-    Args:
-        run: the run.
-        lock: of `locked`.
-        program: path of a program to run instead of `segadv_jax train`; empty: none.
-        environment: of the process.
-        cores: numbers of the CPU cores that it may use; none: those of this process.
-
-    Returns:
-        (process, length of the log in bytes before it).
+    `program` is as in `pool.run_all`; `cores` are those that it may use, or none for all of them.
     """
-    with files.replacing(_arguments_path(run)) as file:
+    with files.replacing(Path(run.folder, ARGUMENTS)) as file:
         json.dump(_arguments(run), file, indent=2)
     train = [program] if program else ["-m", "segadv_jax", "train"]
     command = [sys.executable, *train, *_arguments(run), f"--workdir={run.folder}"]
-    with open(run.log, "ab") as log, _on(cores):
-        begin = log.tell()
+    with open(run.log, "ab") as log, contextlib.ExitStack() as stack:
+        if cores:  # Those of this thread, and so of the process that it starts.
+            stack.callback(os.sched_setaffinity, 0, free_cores())
+            os.sched_setaffinity(0, cores)
         log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
@@ -191,50 +145,26 @@ def start(
             start_new_session=True,
         )
     os.ftruncate(lock, 0)
-    os.pwrite(lock, str(process.pid).encode(), 0)
-    return process, begin
+    os.write(lock, str(process.pid).encode())
+    return process
 
 
-@contextlib.contextmanager
-def _on(cores: Collection[int]) -> Iterator[None]:
-    """Keeps this thread, and so the processes that it starts, on some of the CPU cores."""
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def free_cores() -> set[int]:
+    """The CPU cores that this process may use; none where they cannot be chosen."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
-def why_failed(run: Run, status: int, begin: int) -> str:
-    """Why a run is not done though its process has ended, with the last error in its log.
+def why_failed(run: Run, status: int) -> str:
+    """Why a run is not done though its process has ended; "" if it is done.
 
-    Args:
-        run: the run.
-        status: the process's `returncode`.
-        begin: where the process's part of the log begins, in bytes.
-
-    Returns:
-        The reason; "" if the run is done.
-
-    Raises:
-        InputError: a file of the run is damaged.
+    The reason comes with the last error that the process wrote to the log, if there is one.
     """
     if run.workdir.result() is not None:
         return ""
+    why = f"exit status {status}" if status else "ended without an evaluation on its test split"
     if status < 0:
         why = f"killed by {signal.Signals(-status).name}"
-    elif status > 0:
-        why = f"exit status {status}"
-    else:
-        why = "ended without an evaluation on its test split"
-    with open(run.log, "rb") as file:
-        file.seek(begin)
-        lines = re.split(r"[\r\n]+", file.read().decode(errors="replace"))
-    errors = [
-        line.strip() for line in lines if re.match(r"(error:|[\w.]+(Error|Exception)\b)", line)
-    ]
-    return ": ".join([why, *errors[-1:]])
+    # The last process's part of the log, which begins with its command line.
+    log = run.log.read_text("utf-8", "replace").rpartition(f"$ {shlex.quote(sys.executable)} ")[2]
+    errors = re.findall(r"^(?:error:|[\w.]+(?:Error|Exception)\b).*", log, re.MULTILINE)
+    return ": ".join([why, *errors[-1:]]).strip()

@@ -17,9 +17,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of a command that works on one run."""
     parser.add_argument("--config", required=True, metavar="NAME[:VARIANT]", help="file or name")
     parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument(
-        "--multihost", action="store_true", help="this is one of several hosts, as of a TPU pod"
-    )
+    multihost = "this is one of several hosts, as of a TPU pod"
+    parser.add_argument("--multihost", action="store_true", help=multihost)
 
 
 def begin_run(options: argparse.Namespace) -> ConfigDict:
@@ -32,5 +31,4 @@ def begin_run(options: argparse.Namespace) -> ConfigDict:
 
 
 def say_devices() -> None:
-    """Says what the program runs on."""
     logging.info("devices: %s", ", ".join(map(str, jax.devices())))

@@ -21,36 +21,29 @@ nothing was started), or 128 + signal.
 """
 
 import argparse
+from pathlib import Path
 
-from segadv_jax.campaign import command_line, comparison, runs
-from segadv_jax.campaign.arms import check_pairs, load_config, parse_arms, parse_seeds, plan
+from segadv_jax.campaign import arms, command_line, comparison
 from segadv_jax.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     command_line.add_arguments(parser)
-    parser.add_argument(
-        "--arm", action="append", required=True, metavar="NAME=ARGUMENTS", help="for each arm"
-    )
-    parser.add_argument(
-        "--compare", action="append", default=[], metavar="ARM,OTHER", help="for each comparison"
-    )
+    add = parser.add_argument
+    add("--arm", action="append", required=True, metavar="NAME=ARGUMENTS", help="for each arm")
+    add("--compare", action="append", default=[], metavar="ARM,OTHER", help="for each comparison")
 
 
 def main(options: argparse.Namespace) -> int:
-    seeds = parse_seeds(options.seeds)
-    arms = parse_arms(options.arm, options.overrides)
-    configs = {arm: load_config(arguments) for arm, arguments in arms.items()}
+    seeds = arms.parse_seeds(options.seeds)
+    parsed = arms.parse_arms(options.arm, options.overrides)
+    configs = {arm: arms.load_config(arguments) for arm, arguments in parsed.items()}
     for arm, config in configs.items():
         if not config.data.test:
-            raise InputError(
-                f"--arm={arm}=...: config.data.test is empty; name a split to evaluate"
-            )
-    pairs = check_pairs(options.compare, configs)
-    planned = plan(options.workdir, arms, seeds)
-    failures = command_line.carry_out(options, planned)
-    rows = runs.results(planned)
-    summary = comparison.summarize(rows, arms, pairs)
-    paths = command_line.write_results(options.workdir, rows, summary)
-    print(f"\n{comparison.table(summary)}\n\nRuns:    {paths[0]}\nSummary: {paths[1]}", flush=True)
+            raise InputError(f"--arm={arm}=...: config.data.test is empty; name a split")
+    pairs = arms.check_pairs(options.compare, configs)
+    _, summary, failures = command_line.carry_out(options, parsed, seeds, pairs)
+    folder = Path(options.workdir)
+    print(f"\n{comparison.table(summary)}\n\nRuns:    {folder / arms.RESULTS}")
+    print(f"Summary: {folder / arms.SUMMARY}", flush=True)
     return command_line.report_failures(failures)

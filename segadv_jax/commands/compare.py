@@ -9,11 +9,7 @@ takes many.
 """
 
 import argparse
-import os
 from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
 
 from segadv_jax import configuration, visualize
 from segadv_jax.campaign import text
@@ -25,9 +21,6 @@ from segadv_jax.report import pictures
 from segadv_jax.train import train
 from segadv_jax.workdir import Workdir
 
-ARMS = ("standard", "adversarial")
-PICTURES = 6
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="NAME", help="file or name")
@@ -35,39 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    if ":" in options.config:
-        raise InputError(
-            f"--config={options.config}: give it without a variant; both arms are trained"
-        )
-    configs = {
-        arm: configuration.load(f"{options.config}:{arm}", options.overrides) for arm in ARMS
+    name, workdir = options.config, Path(options.workdir)
+    if ":" in name:
+        raise InputError(f"--config={name}: give it without a variant; both arms are trained")
+    runs = {
+        arm: (configuration.load(f"{name}:{arm}", options.overrides), str(workdir / arm))
+        for arm in ("standard", "adversarial")
     }
     say_devices()
-    results = {}
-    for arm, config in configs.items():
-        folder = os.path.join(options.workdir, arm)
+    rows = [["", *map(title, PAPER_MEASURES)]]
+    for arm, (config, folder) in runs.items():
         print(f"\n{arm}: {folder}", flush=True)
         train(config, folder)
-        results[arm] = evaluate(config, folder, config.data.test)
-    drawn = draw(configs, options.workdir)
-    images = results[ARMS[0]]["images"]
-    print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
-    print(table(results))
-    print(f"\nPredictions: {drawn[0]}\nCurves:      {drawn[1]}")
-
-
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """The test measures {arm: {name: fraction}} in percent."""
-    rows = [[arm, *(percent(r[name]) for name in PAPER_MEASURES)] for arm, r in results.items()]
-    return text.table([["", *map(title, PAPER_MEASURES)], *rows])
-
-
-def draw(configs: dict[str, ConfigDict], workdir: str) -> tuple[Path, Path]:
-    """Draws test images with both arms' predictions, and both histories; returns the two paths."""
-    paths = Path(workdir, "comparison.png"), Path(workdir, "curves.png")
-    runs = {arm: (config, os.path.join(workdir, arm)) for arm, config in configs.items()}
-    pictures.draw_labels(paths[0], *pictures.predict(runs, PICTURES))
+        result = evaluate(config, folder, config.data.test)
+        rows.append([arm, *(percent(result[measure]) for measure in PAPER_MEASURES)])
+    pictures.draw_labels(workdir / "comparison.png", *pictures.predict(runs, 6))
     histories = {arm: Workdir(folder).history() for arm, (_, folder) in runs.items()}
     keys = ("train_class_accuracy", "validation_class_accuracy", "validation_mean_iou")
-    visualize.curves(histories, paths[1], keys)
-    return paths
+    visualize.curves(histories, workdir / "curves.png", keys)
+    images = result["images"]
+    print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
+    print(text.table(rows))
+    print(f"\nPredictions: {workdir / 'comparison.png'}\nCurves:      {workdir / 'curves.png'}")

@@ -9,12 +9,11 @@ The last evaluates published or exported weights without training.
 
 import argparse
 
-from segadv_jax.commands import add_run_arguments as add_arguments
-from segadv_jax.commands import begin_run
+from segadv_jax import commands
 from segadv_jax.evaluate import evaluate
 
-__all__ = ["add_arguments", "main"]
+add_arguments = commands.add_run_arguments
 
 
 def main(options: argparse.Namespace) -> None:
-    evaluate(begin_run(options), options.workdir)
+    evaluate(commands.begin_run(options), options.workdir)

@@ -14,18 +14,17 @@ A grid chooses hyper-parameters, so it never reads the test split: its runs are 
 with config.data.test set to config.data.validation. What follows "--" holds for all points.
 
 A point is an arm of `segadv_jax campaign`, in a folder such as slr1e-06_alr0.1_lam1, and all that
-is said there holds: the same command resumes a grid that was stopped or killed, and with
---table_only it shows what there is so far. At the end: all points on the terminal, those that have
-all seeds first, by mean IoU; the same in WORKDIR/grid.csv; WORKDIR/results.csv with a row per run;
-and the best point with the command to train it. The exit status is 0, 1 if a run failed, 2 if the
-command is wrong, or 128 + signal.
+is said there holds: how a grid is resumed, --table_only, the files and the exit status. At the end
+there are also all points on the terminal, those that have all seeds first, by mean IoU; the same in
+WORKDIR/grid.csv; and the best point with the command to train it.
 """
 
 import argparse
 import shlex
+from pathlib import Path
 
-from segadv_jax.campaign import command_line, comparison, grid, runs
-from segadv_jax.campaign.arms import parse_seeds, plan
+from segadv_jax import files
+from segadv_jax.campaign import arms, command_line, grid
 from segadv_jax.errors import InputError
 
 
@@ -37,23 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    seeds = parse_seeds(options.seeds)
+    seeds = arms.parse_seeds(options.seeds)
     given = {axis: getattr(options, axis) for axis in grid.FIELDS}
-    axes = {a: grid.parse_values(text, f"--{a}") for a, text in given.items() if text is not None}
+    axes = {
+        axis: arms.parse_numbers(text, f"--{axis}", float, "0.1,1")
+        for axis, text in given.items()
+        if text is not None
+    }
     if not axes:
         raise InputError("there is no grid; give --slr, --alr or --lam, as --lam=0.1,1")
     points = grid.points(axes)
-    arms, split = grid.arms(options.config, points, options.overrides)
-    planned = plan(options.workdir, arms, seeds)
-    failures = command_line.carry_out(options, planned)
-    rows = runs.results(planned, (*runs.COLUMNS, "mean_bf"))
-    command_line.write_results(options.workdir, rows, comparison.summarize(rows, points))
-    ranked = grid.rank(points, rows, seeds)
-    path = grid.write(options.workdir, ranked)
+    parsed, split = grid.arms(options.config, points, options.overrides)
+    rows, _, failures = command_line.carry_out(options, parsed, seeds)
+    ranked, path = grid.rank(points, rows, seeds), Path(options.workdir, grid.GRID)
+    files.write_csv(path, grid.COLUMNS, ranked)
     print(f"\n{grid.table(ranked, split)}\n\nGrid: {path}")
     if ranked[0]["best"]:
         best = ranked[0]["point"]
-        kept = [a for a in arms[best] if not a.startswith("--config.data.test=")]
+        kept = [a for a in parsed[best] if not a.startswith("--config.data.test=")]
         command = shlex.join(["segadv_jax", "train", *kept])
         print(f"Best: {best}, to be trained with\n  {command} --workdir=FOLDER", flush=True)
     else:

@@ -10,16 +10,15 @@ as in --config.train.batch_size=8.
 
 import argparse
 
-from segadv_jax.commands import add_run_arguments as add_arguments
-from segadv_jax.commands import begin_run
+from segadv_jax import commands
 from segadv_jax.evaluate import evaluate
 from segadv_jax.train import train
 
-__all__ = ["add_arguments", "main"]
+add_arguments = commands.add_run_arguments
 
 
 def main(options: argparse.Namespace) -> None:
-    config = begin_run(options)
+    config = commands.begin_run(options)
     train(config, options.workdir)
     # The test split is read here, once, and nowhere before.
     evaluate(config, options.workdir, config.data.test)
