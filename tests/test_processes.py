@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from processes import end_of
-from small_runs import SMALL, start_process
+from small_runs import start_process
 
 from segadv_jax.workdir import Workdir
 
@@ -24,14 +24,12 @@ train_until({call}, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path):
-    settings = SMALL | {"data.data_dir": data_dir, "alternation.schedule": "slow"}
+    settings = {"data.data_dir": data_dir, "alternation.schedule": "slow"}
     settings |= {"alternation.period": 3, "evaluate.every": 5, "optimizer.adversary.decay": "poly"}
-    flags = ["--config=configs/synthetic.py:adversarial"]
+    flags = ["--config=tests/small_synthetic.py:adversarial"]
     flags += [f"--config.{name}={value}" for name, value in settings.items()]
 
-    whole = ["main.py", *flags, f"--workdir={tmp_path / 'whole'}"]
-    status, _, errors = end_of(start_process(whole))
-    assert status == 0, errors
+    whole = start_process(["main.py", *flags, f"--workdir={tmp_path / 'whole'}"])
     # Rounds of three: the eleventh step is the adversary's fifth turn, in the second of its rounds;
     # by then the segmenter has had 6 updates, one into its second epoch of 5. The fifth update was
     # validated on the way, which takes 4 batches.
@@ -44,6 +42,8 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(data_dir, tmp_path)
     status, _, errors = end_of(start_process(["main.py", *command]))
     assert status == 0, errors
     assert f"resuming {tmp_path / 'stopped'} at step 11 of 21" in errors
+    status, _, errors = end_of(whole)
+    assert status == 0, errors
 
     for name in ("history.csv", "eval/test[:7].json"):
         files = [(tmp_path / run / name).read_bytes() for run in ("whole", "stopped")]
@@ -68,8 +68,8 @@ runpy.run_path("main.py", run_name="__main__")
 
 
 def test_two_hosts_train_as_one(data_dir, tmp_path):
-    settings = SMALL | {"data.data_dir": data_dir, "train.updates": 4, "evaluate.every": 2}
-    flags = ["--config=configs/synthetic.py:adversarial"]
+    settings = {"data.data_dir": data_dir, "train.updates": 4, "evaluate.every": 2}
+    flags = ["--config=tests/small_synthetic.py:adversarial"]
     flags += [f"--config.{name}={value}" for name, value in settings.items()]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
