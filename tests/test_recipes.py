@@ -55,7 +55,7 @@ def test_each_recipe_is_one_new_file_and_one_registration():
     registrations = [code for path, code in recipes() if (ROOT / path).exists()]
     assert len(new) == 5 and len(registrations) == 4
     for code in registrations:
-        lines = [line for line in code.splitlines() if not line.startswith("from ")]
+        lines = [x for x in code.splitlines() if x and not x.startswith("from ")]
         assert len(lines) == 1 and re.match(r"[A-Z_]+\[", lines[0])
 
 
