@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
