@@ -74,7 +74,8 @@ def set_field(config: ConfigDict, override: str) -> None:
         field = override.partition("=")[0].removeprefix("--").removeprefix("no")
         raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
     except (flags.Error, TypeError, ValueError) as error:
-        what = _line(error).removeprefix(f"flag {override}: ")
+        # The flag's own error holds the reason as Python would print it.
+        what = _line(error.__context__ or error)
         raise InputError(f"{override}: {what}") from error
     if rest:
         raise InputError(f"{rest[0]}: a field is set as in --config.train.batch_size=8")
@@ -85,7 +86,7 @@ def _hint(error: Exception) -> str:
     return f"; did you mean {similar[1]}?" if similar else ""
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(" ".join(map(str, error.args)).split()) or type(error).__name__
 
 
