@@ -17,6 +17,9 @@ from segadv_jax.errors import InputError
 from segadv_jax.models import ADVERSARIES, SEGMENTERS
 from segadv_jax.workdir import Workdir
 
+# Of the files in configs/, those that are no experiments.
+_PARTS = ("common", "hyperparameters")
+
 # Without these fields a checkpoint has no meaning: which parameters it has, whose turn its step is.
 IDENTITY = (
     "data.name",
@@ -44,6 +47,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     path, *variant = name.split(":", 1)
     ours = {file.stem: file for file in sorted((Path(__file__).parent / "configs").glob("*.py"))}
+    ours = {stem: file for stem, file in ours.items() if stem not in _PARTS}
     file = ours.get(path, Path(path))
     if not file.is_file():
         raise InputError(
@@ -57,11 +61,25 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         module = importlib.util.module_from_spec(spec)
         loader.exec_module(module)
         config = module.get_config(*variant)
-    except Exception as error:  # It is the user's program, and may raise anything.
+    except (Exception, SystemExit) as error:  # It is the user's program, and may raise anything.
         raise InputError(f"--config={name}: {_line(error)}") from error
+    missing = sorted(_names(common.get_config()) - _names(config))
+    if missing:
+        raise InputError(
+            f"--config={name}: its get_config() returns no configuration with the field "
+            f"{missing[0]}: begin with segadv_jax.configs.common.get_config()"
+        )
     for override in overrides:  # One by one, to know which of them is wrong.
         set_field(config, override)
     return config
+
+
+def _names(config: Any) -> set[str]:
+    """The fields of a configuration, but for the networks', which are their own."""
+    if not isinstance(config, ConfigDict):
+        return set()
+    flat = flatten_dict(config.to_dict(), sep=".")
+    return {name for name in flat if not name.startswith(("segmenter.", "adversary."))}
 
 
 def set_field(config: ConfigDict, override: str) -> None:

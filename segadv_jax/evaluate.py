@@ -49,7 +49,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     """
     split = split or config.evaluate.split
     trained = predictor.load(config, workdir)
+    Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
+    logging.info("evaluating %s, %d images", split, len(examples.ids))
     result = _measure(config, trained, examples, split)
     result |= adversary_accuracies(config, workdir, trained, examples)
     result |= {"step": trained.step, "images": len(examples.ids)}

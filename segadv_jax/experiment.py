@@ -81,7 +81,7 @@ def views_of(config: ConfigDict) -> Views:
         InputError: a scale is out of range.
     """
     scales = tuple(config.evaluate.scales)
-    if not scales or not all(0 < scale <= 8 for scale in scales):
+    if not scales or not all(isinstance(x, int | float) and 0 < x <= 8 for x in scales):
         raise InputError(f"config.evaluate.scales is {scales}: set it to numbers above 0, up to 8")
     return Views(bool(config.evaluate.flip), scales)
 

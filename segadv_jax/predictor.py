@@ -69,8 +69,8 @@ def _restore(config, workdir, num_classes):
     fresh = not workdir.has_checkpoints()
     if fresh and not is_path:
         raise InputError(
-            f"--workdir={workdir} holds no checkpoint; train first, with --mode=train, or set "
-            "config.init to the path of a whole network's weights"
+            f"--workdir={workdir} holds no checkpoint; train first, or set config.init to the "
+            "path of a whole network's weights"
         )
     if fresh:
         padding = getattr(segmenter, "padding", None)

@@ -22,7 +22,7 @@ from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import Metrics, train_step
 from segadv_jax.validation import Validator, shared_canvas
-from segadv_jax.workdir import GAME, End, Workdir
+from segadv_jax.workdir import GAME, PATIENCE, UPDATES, End, Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,8 @@ class TrainingRun:
         step, best = self.checkpoints.latest_step(), self.checkpoints.best_step()
         if jax.process_index() == 0:
             self.workdir.mark_ended(End(reason, step or 0, best))
-        logging.info("training ended (%s) after %d updates", reason, self.updates(step or 0))
+        why = {UPDATES: "all are done", PATIENCE: "the validation no longer improves"}[reason]
+        logging.info("training ended after %d updates: %s", self.updates(step or 0), why)
 
 
 def check(config: ConfigDict, workdir: Workdir) -> None:

@@ -48,6 +48,8 @@ class Workdir:
     """The folder of a run. What reads a file raises an InputError if the file is damaged."""
 
     def __init__(self, folder: files.PathLike):
+        if not str(folder):  # An unset variable of the shell, say.
+            raise InputError("--workdir is empty: name a folder")
         self.folder = Path(folder)
         self.config_path = self.folder / "config.json"
         self.parameters_path = self.folder / "parameters.txt"
@@ -105,9 +107,14 @@ class Workdir:
 
     def _history_rows(self) -> list[dict[str, str]]:
         try:
-            return files.read_csv(self.history_path, _MEND_HISTORY)
+            rows = files.read_csv(self.history_path, _MEND_HISTORY)
+            header = self.history_path.read_text().partition("\n")[0].strip()
         except FileNotFoundError:
             return []
+        if header and "step" not in header.split(","):
+            reason = "a row has no number in the column step"
+            raise files.damaged(self.history_path, reason, _MEND_HISTORY)
+        return rows
 
     def picture_path(self, updates: int) -> Path:
         """Where the predictions after so many updates of the segmenter are drawn."""

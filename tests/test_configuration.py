@@ -70,7 +70,7 @@ def test_any_field_can_be_set():
             "nowhere.py",
             [],
             "--config=nowhere.py: there is no file nowhere.py; give the path of one, or the name of"
-            " one that comes with the package: ablations, common, .*, synthetic, voc_baseline",
+            " one that comes with the package: ablations, stanford, synthetic, voc_baseline",
         ),
         ("stanford:half", [], "--config=stanford:half: configs/stanford.py:half: the arm is"),
         ("synthetic:a:b", [], "--config=synthetic:a:b: configs/synthetic.py:a:b: the arm is"),
@@ -197,3 +197,21 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is damaged .*; delete it to have it written"):
         configuration.recorded(Workdir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(): pass", "its get_config.. returns no configuration with the field "),
+        ("def get_config(): raise SystemExit(3)", "mine.py: 3"),
+        (
+            "from segadv_jax.configs import common\ndef get_config():\n"
+            "    config = common.get_config()\n    del config.train.crop\n    return config",
+            "returns no configuration with the field train.crop: begin with",
+        ),
+    ],
+)
+def test_what_a_file_returns_must_be_a_whole_configuration(tmp_path, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=message):
+        configuration.load(str(tmp_path / "mine.py"))

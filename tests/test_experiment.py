@@ -45,6 +45,7 @@ CLASSES = 8
         ("seed", 2**32, r"config.seed is 4294967296: set it below 2\*\*32"),
         ("segmenter.shrink", 16, "config.train.crop is 80, but a label cell takes 64 pixels"),
         ("loss.r1", -0.5, "config.loss: r1 is -0.5: set it to 0 or more"),
+        ("evaluate.scales", ("a",), r"config.evaluate.scales is \('a',\): set it to numbers above"),
         ("train.ema", 1.0, "config.train.ema is 1.0: set it from 0 to below 1"),
         ("train.patience", -1, "config.train.patience is -1: set it to 0 or more"),
         ("segmenter.shrink", 0, "config.segmenter: shrink is 0: set it to 1 or more"),

@@ -55,6 +55,7 @@ def test_a_resumed_run_writes_the_rows_after_its_step_again(workdir):
     ("damage", "reason"),
     [
         ("foo,bar\n1,2\n", "a row has no number in the column step"),
+        ("garbage,1\n", "a row has no number in the column step"),
         ("step,epoch\nmany,2\n", "a row has no number in the column step"),
         ("step,epoch\n1,2,3\n", "a row has too many or too few fields"),
         ("step,epoch\n1\n", "a row has too many or too few fields"),
@@ -175,3 +176,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--workdir=.*file is not a folder that can be written"):
         Workdir(tmp_path / "file").make()
+
+
+def test_an_empty_name_is_no_folder():
+    """As an unset variable of the shell is: the run would lie in the current folder."""
+    with pytest.raises(InputError, match="--workdir is empty: name a folder"):
+        Workdir("")

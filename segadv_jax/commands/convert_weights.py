@@ -99,6 +99,8 @@ def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[
         if step is None:
             raise none
         params = checkpoints.restore_player(player, step)
+    if not params:
+        raise InputError(f"{workdir} was trained without an adversary; leave --player out")
     metadata = {"source": str(workdir), "player": player, "step": str(step)}
     config = workdir.recorded_config()
     if config is not None:
