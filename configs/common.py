@@ -35,7 +35,9 @@ def get_config():
     config.adversary.name = "two_branch"
     config.adversary.label_features = 64
     config.adversary.image_features = (16, 64)
+    config.adversary.image_branch = "pixels"  # Or the segmenter's "features", if it offers any.
     config.adversary.fused_features = (128, 256, 512)
+    config.adversary.leak = 0.0  # Slope of its ReLU below 0.
     config.adversary.spectral_norm = False  # Miyato et al., ICLR 2018.
     config.encoding = "basic"  # "basic", "product", "scaling" (Section 3.2) or "basic_rgb".
 
@@ -43,6 +45,10 @@ def get_config():
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
     config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
     config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
+    # Classes count in the cross-entropy by their share of the labels to the power of 1 - balance:
+    # with 0 as they are, with 1 all alike. The mean weight is 1.
+    config.loss.balance = 0.0
+    config.loss.largest_weight = 10.0  # That a class can have.
     # Ways to keep the game alive, none of them the paper's; losses.Objective cites the sources.
     config.loss.start = 0  # Updates of the segmenter before the adversarial term begins.
     config.loss.ramp = 0  # Further updates over which lambda then rises.
@@ -58,7 +64,8 @@ def get_config():
 
     config.train = ml_collections.ConfigDict()
     config.train.updates = 0  # Of the segmenter; the adversary's own turns come on top.
-    config.train.patience = 0  # End after so many validations without a rise of mean IoU; 0: never.
+    # End after so many validations without a rise of what selects the checkpoint; 0: never.
+    config.train.patience = 0
     config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0: none is kept.
     config.train.batch_size = 4
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
@@ -66,6 +73,14 @@ def get_config():
     config.train.flip = True
     config.train.rotation = 8.0  # Degrees either way.
     config.train.scale = (0.9, 1.1)
+    # Instead of a scale, (1.0, 1.0) then: the smallest and largest share of the image's area that a
+    # patch shows, as (0.25, 1.0), and the smallest and largest width / height of that part.
+    config.train.area = ()
+    config.train.aspect = (3 / 4, 4 / 3)
+    # Each is multiplied by a factor of 1 - j to 1 + j; j from 0 to below 1.
+    config.train.brightness = 0.0
+    config.train.contrast = 0.0
+    config.train.saturation = 0.0
     config.train.log_every = 50  # Steps of either player.
     config.train.profile = 0  # Steps to profile for TensorBoard, from the tenth on.
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
@@ -73,14 +88,23 @@ def get_config():
     config.optimizer = ml_collections.ConfigDict()
     for player in ("segmenter", "adversary"):
         config.optimizer[player] = ml_collections.ConfigDict()
+        config.optimizer[player].name = "sgd"  # "sgd", "adam" or "adamw".
         config.optimizer[player].learning_rate = 0.0
-        config.optimizer[player].momentum = 0.9
+        config.optimizer[player].momentum = 0.9  # Of "sgd" only: nothing to the others.
+        # Of "adam" and "adamw"; the adversary's first is that of DCGAN (Radford et al., ICLR 2016).
+        config.optimizer[player].betas = (0.9, 0.999) if player == "segmenter" else (0.5, 0.99)
         config.optimizer[player].decay = "constant"  # "constant", "cosine" or "poly".
         config.optimizer[player].clip = 0.0  # Largest norm of this player's gradient; 0: no limit.
+        # Coefficient of the L2 penalty's gradient; of "adamw" decoupled from Adam's means.
         config.optimizer[player].weight_decay = 0.0
+    # Factor on the learning rate of the segmenter's pretrained parts, if it has any.
+    config.optimizer.segmenter.backbone_factor = 1.0
 
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.every = 500  # Updates of the segmenter.
+    # The measure on the validation split that selects the checkpoint: "mean_iou" or
+    # "class_accuracy".
+    config.evaluate.select = "mean_iou"
     config.evaluate.batch_size = 4
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.

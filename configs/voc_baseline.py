@@ -39,12 +39,7 @@ def get_config(variant=""):
     config.segmenter.remat = False  # Compute activations again instead of keeping them.
     config.segmenter.sampled_colours = False  # "product" shows a pixel, not the cell's mean.
 
-    config.adversary = ml_collections.ConfigDict()
-    config.adversary.name = "largefov"
-    config.adversary.padding = "same"  # Or "valid".
-    config.adversary.width = 1.0
-    config.adversary.spectral_norm = False
-    config.adversary.dtype = "float32"
+    config.adversary = field_of_view()
 
     # Ours: the paper states none of these. Dilated-8 was trained with momentum 0.9, this weight
     # decay and mirror images only; patches of 320 pixels are 40 label cells wide, more than the
@@ -67,6 +62,18 @@ def get_config(variant=""):
 
     config.optimizer.segmenter.learning_rate = hyperparameters.BASELINE.slr
     return config
+
+
+def field_of_view():
+    """The fields of the paper's adversaries for VOC: LargeFOV, unless it is given another name."""
+    adversary = ml_collections.ConfigDict()
+    adversary.name = "largefov"
+    adversary.padding = "same"  # Or "valid".
+    adversary.width = 1.0
+    adversary.leak = 0.0
+    adversary.spectral_norm = False
+    adversary.dtype = "float32"
+    return adversary
 
 
 def adversarial(adversary, encoding):

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from segadv_jax.errors import InputError
-from segadv_jax.train_state import TrainState, evaluated
+from segadv_jax.train_state import TrainState, evaluated, split_frozen
 from segadv_jax.workdir import Workdir
 
 # The items of a checkpoint: the segmenter as it is evaluated, and all else.
@@ -16,7 +16,7 @@ SEGMENTER, TRAINING = "segmenter", "training"
 
 
 class Checkpoints:
-    """The checkpoints of a run: the latest, and the best by mean IoU on the validation split.
+    """The checkpoints of a run: the latest, and the best on the validation split.
 
     A context manager: on leaving it waits until all is written. What reads a checkpoint raises an
     InputError if it cannot be read or has other shapes.
@@ -24,7 +24,8 @@ class Checkpoints:
 
     def __init__(self, workdir: Workdir):
         def score(metrics):
-            return metrics["mean_iou"]
+            (value,) = metrics.values()  # Of whatever measure.
+            return value
 
         # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor be
         # deleted while it is the latest, which `max_to_keep` with `best_fn` alone does.
@@ -60,6 +61,11 @@ class Checkpoints:
         """The step of the best checkpoint; None if none was validated."""
         return self._manager.best_step()
 
+    def selected_by(self) -> str | None:
+        """The measure by which the best checkpoint is the best; None if none was validated."""
+        best = self.best_step()
+        return None if best is None else next(iter(self._manager.metrics(best)))
+
     def wait(self) -> None:
         """Waits until all is written."""
         self._manager.wait_until_finished()
@@ -68,11 +74,13 @@ class Checkpoints:
         """Whether the hosts have agreed to stop after `step`."""
         return self._manager.reached_preemption(step)
 
-    def save(self, state: TrainState, step: int, mean_iou: float | None = None) -> None:
+    def save(
+        self, state: TrainState, step: int, score: float | None = None, measure: str = "mean_iou"
+    ) -> None:
         """Saves a state in the background, as NumPy arrays: any number of devices can resume it.
 
-        The best is chosen by `mean_iou` on the validation split. A checkpoint that is there already
-        is left alone.
+        The best has the highest `score`, which is of the same `measure` of the validation split in
+        all checkpoints of a run. A checkpoint that is there already is left alone.
         """
         if step in self._manager.all_steps():
             return
@@ -80,7 +88,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             segmenter=ocp.args.StandardSave(segmenter), training=ocp.args.StandardSave(training)
         )
-        metrics = None if mean_iou is None else {"mean_iou": mean_iou}
+        metrics = None if score is None else {measure: score}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, state: TrainState, step: int) -> TrainState:
@@ -92,11 +100,11 @@ class Checkpoints:
         )
         restored = self._read(step, items)
         training, average = restored[TRAINING], None
-        segmenter = restored[SEGMENTER]
+        segmenter, frozen = split_frozen(restored[SEGMENTER], state.frozen)
         if state.average is not None:
             segmenter, average = training["segmenter"], segmenter
         params = {"segmenter": segmenter, "adversary": training["adversary"]}
-        return TrainState(training["step"], params, training["opt_state"], average)
+        return TrainState(training["step"], params, training["opt_state"], average, frozen)
 
     def restore_segmenter(self, params: Any, step: int) -> Any:
         """The segmenter as it is evaluated, with the shapes of `params`, however it was trained."""

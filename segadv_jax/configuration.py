@@ -28,6 +28,8 @@ IDENTITY = (
     "encoding",
     "alternation",
     "train.ema",
+    "optimizer.segmenter.name",
+    "optimizer.adversary.name",
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )

@@ -93,12 +93,15 @@ def adversary_step(
     logits = _without_filling(logits, cell_label)
     image, size = batch["image"].astype(jnp.float32), batch["size"]
     colours = segmenter.apply({}, image, size, method="colours")
+    seen = image
+    if adversary.sees == "features":
+        seen = prediction.features(params[SEGMENTER], image, size, segmenter)
     maps = encode(jax.nn.softmax(logits), cell_label, colours)
     judged = adversary.apply({}, cell_label, size, method="block_labels")
     weights = losses.prediction_weights(judged, adversary.block)
     part = {"predictions": jnp.sum(weights)}
     for name, label_map in zip(("real", "synthetic"), maps, strict=True):
-        verdicts = adversary.apply({"params": params[ADVERSARY]}, label_map, image, size)
+        verdicts = adversary.apply({"params": params[ADVERSARY]}, label_map, seen, size)
         part[name], _ = losses.correct_predictions(verdicts, name == "real", weights)
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(part))
 

@@ -3,8 +3,9 @@
 A wrong value is reported by the name of its field.
 """
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ml_collections import ConfigDict
@@ -37,11 +38,16 @@ AT_LEAST = {
     "evaluate.train_images": 0,
     "evaluate.pictures": 1,
     "evaluate.tile": 0,
+    "loss.largest_weight": 1,
     "optimizer.segmenter.learning_rate": 0,
     "optimizer.adversary.learning_rate": 0,
 }
+# The measures on the validation split that can select the checkpoint.
+SELECTING = ("mean_iou", "class_accuracy")
 # Of config.data, what is not the data set's own option.
 _SPLITS = ("name", "fraction", "train", "validation", "test")
+# Of config.loss, what class weights are made of.
+_BALANCE = ("balance", "largest_weight")
 
 
 class Experiment(NamedTuple):
@@ -87,7 +93,10 @@ def views_of(config: ConfigDict) -> Views:
 
 
 def check_numbers(config: ConfigDict) -> None:
-    """Raises an InputError that names the first field whose number is out of range."""
+    """Raises an InputError that names the first field whose number is out of range.
+
+    So does a measure that cannot select the checkpoint.
+    """
     for field, least in AT_LEAST.items():
         value = operator.attrgetter(field)(config)
         if not value >= least:  # NaN is no good either.
@@ -102,17 +111,29 @@ def check_numbers(config: ConfigDict) -> None:
     fraction = config.data.fraction
     if not 0 < fraction <= 1:
         raise InputError(f"config.data.fraction is {fraction}: set it above 0 and up to 1")
+    if not 0 <= config.loss.balance <= 1:
+        raise InputError(f"config.loss.balance is {config.loss.balance}: set it from 0 to 1")
+    if math.isinf(config.loss.largest_weight):
+        raise InputError("config.loss.largest_weight is inf: set it to a finite number")
     start, updates = config.loss.start, config.train.updates
     if config.alternation.schedule != "standard" and start >= updates:
         raise InputError(
             f"config.loss.start is {start}, but config.train.updates {updates}: the adversarial "
             "term would never begin; set it lower"
         )
+    _choice("evaluate.select", SELECTING, config.evaluate.select)
     views_of(config)
 
 
-def build(config: ConfigDict, num_classes: int) -> Experiment:
+def build(
+    config: ConfigDict, num_classes: int, class_weights: tuple[float, ...] = ()
+) -> Experiment:
     """Builds an experiment.
+
+    Args:
+        config: the configuration.
+        num_classes: of the data set.
+        class_weights: of the cross-entropy in training, for `config.loss.balance`; () for none.
 
     Raises:
         InputError: a field holds what it cannot.
@@ -130,17 +151,22 @@ def build(config: ConfigDict, num_classes: int) -> Experiment:
     for player in (SEGMENTER, ADVERSARY):
         fields = dict(config.optimizer[player])
         chosen = {"learning_rate": fields.pop("learning_rate"), "decay": fields.pop("decay")}
+        factor = fields.pop("backbone_factor") if player == SEGMENTER else 1
         where = f"optimizer.{player}"
         rate = _checked(where, optimizers.schedule, chosen, updates=updates[player])
-        players[player] = _checked(where, optimizers.sgd, fields, learning_rate=rate)
+        players[player] = _checked(where, optimizers.player, fields, learning_rate=rate)
+        if factor != 1:
+            parts = {"backbone_factor": factor, "pretrained": segmenter.pretrained}
+            players[player] = _checked(where, optimizers.slow_down, parts, inner=players[player])
         if player == SEGMENTER or not standard:
             learning_rates[player] = rate
+    losses = {name: value for name, value in config.loss.items() if name not in _BALANCE}
     setup = Setup(
         segmenter,
         adversary,
         encode=encodings.ENCODINGS[_choice("encoding", encodings.ENCODINGS, config.encoding)],
         optimizer=optimizers.alternate(**players),
-        objective=_checked("loss", Objective, config.loss),
+        objective=_checked("loss", Objective, losses, class_weights=class_weights),
         augmentation=_augmentation(config.train),
         ema=config.train.ema,
     )
@@ -170,8 +196,9 @@ def _check_crop(crop: int, segmenter: Segmenter, adversary: Adversary | None) ->
 
 def _augmentation(train: ConfigDict) -> Augmentation | None:
     """What is drawn for each training image, or None for the images as they are."""
-    fields = {name: train[name] for name in ("crop", "flip", "rotation")}
-    drawn = _checked("train", Augmentation, fields | {"scale": tuple(train.scale)})
+    values = {field.name: train[field.name] for field in fields_of(Augmentation)}
+    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+    drawn = _checked("train", Augmentation, fields)
     if train.augment:
         return drawn
     return (
@@ -179,7 +206,7 @@ def _augmentation(train: ConfigDict) -> Augmentation | None:
     )
 
 
-def _choice(field: str, choices: Mapping[str, Any], value: str) -> str:
+def _choice(field: str, choices: Collection[str], value: str) -> str:
     if value not in choices:
         raise InputError(f"config.{field} is {value!r}; known: {', '.join(choices)}")
     return value

@@ -1,25 +1,35 @@
 """The state before the first step: drawn by the seed, or from the weights that `init` names."""
 
 import json
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import logging
+from flax import traverse_util
 
 from segadv_jax import VOID, weights
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
+from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.models import Segmenter
 from segadv_jax.models.geometry import count_cells
-from segadv_jax.train_state import TrainState
+from segadv_jax.train_state import TrainState, split_frozen
 from segadv_jax.train_step import Setup
+from segadv_jax.workdir import Workdir
+
+# Classifiers whose weights are a part of a segmenter's, by how `config.init` begins.
+_VGG, _EFFICIENTNET_LITE = "vgg", "efficientnet_lite0"
 
 
 def initialize(
     setup: Setup, seed: int, canvas: tuple[int, int], num_classes: int, init: str = "scratch"
 ) -> TrainState:
     """The state before the first step, the same segmenter for every arm with the same seed.
+
+    It begins with the weights that `init` names, but for the layers that depend on the number of
+    classes: they start anew if that is another one.
 
     Parameters are initialised with an image of the `canvas` (height, width): any will do.
 
@@ -31,13 +41,16 @@ def initialize(
     init_segmenter = jax.jit(setup.segmenter.init)
     arguments = _example(setup.segmenter, canvas)
     segmenter = init_segmenter(jax.random.fold_in(key, 0), *arguments)["params"]
-    segmenter = pretrained(init, segmenter, getattr(setup.segmenter, "padding", None))
+    segmenter = pretrained(init, segmenter, setup.segmenter, strict=False)
     adversary: Any = {}
     if setup.adversary is not None:
         adversary = _adversary(setup, jax.random.fold_in(key, 1), canvas, num_classes)
+    segmenter, frozen = split_frozen(segmenter, setup.segmenter.frozen)
     params = {SEGMENTER: segmenter, ADVERSARY: adversary}
     average = segmenter if setup.ema else None
-    return TrainState(jnp.zeros((), jnp.int32), params, setup.optimizer.init(params), average)
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, setup.optimizer.init(params), average, frozen
+    )
 
 
 def _adversary(setup, key, canvas, num_classes):
@@ -53,8 +66,28 @@ def _adversary(setup, key, canvas, num_classes):
             f"adversary, which sees {least} label cells at once: set config.adversary.padding "
             "to 'same'"
         )
-    arguments = label_map, jnp.zeros((1, *canvas, 3)), jnp.array([canvas], jnp.int32)
+    seen = jnp.zeros((1, *canvas, 3))
+    if setup.adversary.sees == "features":
+        seen = jnp.zeros(_features_shape(setup.segmenter, canvas))
+    arguments = label_map, seen, jnp.array([canvas], jnp.int32)
     return jax.jit(setup.adversary.init)(key, *arguments).get("params", {})
+
+
+def _features_shape(segmenter, canvas):
+    """The shape of what the segmenter lets an adversary see of one image."""
+    arguments = _example(segmenter, canvas)
+
+    def features(key):
+        variables = segmenter.init(key, *arguments)
+        return segmenter.apply(variables, *arguments, method="features")
+
+    try:
+        return jax.eval_shape(features, jax.random.key(0)).shape
+    except ValueError as error:
+        raise InputError(
+            f"config.adversary: it is to see the segmenter's features, but {error}; let it see "
+            "pixels, or choose another segmenter"
+        ) from error
 
 
 def shapes(segmenter: Segmenter) -> Any:
@@ -69,58 +102,129 @@ def _example(segmenter, canvas):
     return jnp.zeros((1, *sides, 3)), jnp.array([canvas], jnp.int32)
 
 
+def _split(init: str) -> tuple[str, str]:
+    """(the kind of classifier, its path) that `config.init` names; ("", a network's path)."""
+    if init == _EFFICIENTNET_LITE:
+        return _EFFICIENTNET_LITE, weights.installed_efficientnet_lite()
+    kind, colon, path = init.partition(":")
+    return (kind, path) if colon and kind in (_VGG, _EFFICIENTNET_LITE) else ("", init)
+
+
 def check_init(init: str) -> None:
-    """Raises an InputError, before anything long is done, if `config.init` names no file."""
+    """Raises an InputError, before anything long is done, if `config.init` names no weights."""
     if not init:
         raise InputError(
-            "config.init is not set: this network is fine-tuned. Set it to the path of pretrained "
-            "weights, as they were published (dilation8_pascal_voc.caffemodel) or converted by "
-            "'segadv_jax convert_weights dilation8_pascal_voc.caffemodel dilated8.safetensors'; "
-            "to vgg:PATH, those of a VGG-16 classifier; or to scratch"
+            "config.init is not set: this network is fine-tuned. Set it to the weights of a whole "
+            "network: the path of published ones (dilation8_pascal_voc.caffemodel), of those that "
+            "'segadv_jax convert_weights SOURCE TARGET.safetensors' wrote, or of a run's folder; "
+            "to those of a classifier: vgg:PATH for dilated8, efficientnet_lite0 (installed) or "
+            "efficientnet_lite0:PATH for efficientnet_lite0; or to scratch"
         )
-    if init != "scratch":
-        try:
-            weights.check(init.removeprefix("vgg:"))
-        except InputError as error:
-            raise InputError(
-                f"config.init is {init!r}: {error}; it is a path, vgg:PATH or scratch"
-            ) from error
+    if init == "scratch":
+        return
+    kind, path = _split(init)
+    if not kind and Workdir(path).has_checkpoints():
+        return
+    try:
+        weights.check(path)
+    except InputError as error:
+        raise InputError(
+            f"config.init is {init!r}: {error}; it is a path, of weights or of the folder of a run "
+            "that saved checkpoints, vgg:PATH, efficientnet_lite0[:PATH] or scratch"
+        ) from error
 
 
 def names_a_network(init: str) -> bool:
     """Whether `config.init` is the path of weights of a whole network."""
-    return init not in ("", "scratch") and not init.startswith("vgg:")
+    return init not in ("", "scratch", _EFFICIENTNET_LITE) and not _split(init)[0]
 
 
-def pretrained(init: str, params: Any, padding: str | None = None) -> Any:
+def pretrained(init: str, params: Any, segmenter: Segmenter, strict: bool = True) -> Any:
     """The segmenter's parameters that `config.init` names.
 
     Args:
-        init: "scratch"; the path of weights for the whole network, converted or original; or
-            "vgg:" and the path of those of a VGG-16 classifier, for Dilated-8's front end.
+        init: "scratch"; the path of weights for the whole network, converted or original, or of the
+            folder of a run, whose selected checkpoint is meant; or "vgg:" and the path of a VGG-16
+            classifier, for Dilated-8's front end; or "efficientnet_lite0", for that segmenter's
+            backbone, with a colon and a path if the classifier's package is not installed.
         params: freshly initialised, or their shapes.
-        padding: the segmenter's; a warning says if the weights were trained with another.
+        segmenter: whose they are; a warning says if the weights were trained with another padding.
+        strict: whether a whole network must have the same number of classes. Otherwise the layers
+            that depend on it keep `params`.
     """
     check_init(init)
     if init == "scratch":
         return params
-    if init.startswith("vgg:"):
+    kind, path = _split(init)
+    if kind == _EFFICIENTNET_LITE:
+        return weights.load_efficientnet_lite(path, params)
+    if kind == _VGG:
         if "conv1_1" not in params:
             raise InputError(
                 f"config.init is {init!r}, but only the segmenter 'dilated8' has a front end that "
                 "a VGG-16 fits"
             )
-        return weights.load_vgg(init.removeprefix("vgg:"), params)
-    said = weights.metadata(init)
-    if said.get("player", "segmenter") != "segmenter":
-        raise InputError(f"config.init: {init} is an adversary; export the segmenter")
-    loaded = weights.load(init, params)
-    trained_as = json.loads(said.get("segmenter", "{}")).get("padding", padding)
-    if trained_as != padding:
+        return weights.load_vgg(path, params)
+    flat, trained_as = _read_run(path) if os.path.isdir(path) else _read_file(path)
+    kept = {} if strict else _kept(path, flat, params, segmenter)
+    rest = {name: leaf for name, leaf in _flatten(params).items() if name not in kept}
+    found = {name: array for name, array in flat.items() if name not in kept}
+    loaded = weights.fit(path, found, traverse_util.unflatten_dict(rest, sep="/"))
+    padding = getattr(segmenter, "padding", None)
+    if trained_as.get("padding", padding) != padding:
         logging.warning(
             "config.init: these weights were trained with config.segmenter.padding=%s, this "
             "segmenter pads with %r",
-            trained_as,
+            trained_as["padding"],
             padding,
         )
-    return loaded
+    return traverse_util.unflatten_dict(_flatten(loaded) | kept, sep="/")
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _read_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters in a file, and the fields of the segmenter that they were trained as."""
+    said = weights.metadata(path)
+    if said.get("player", "segmenter") != "segmenter":
+        raise InputError(f"config.init: {path} is an adversary; export the segmenter")
+    return weights.read_network(path), json.loads(said.get("segmenter", "{}"))
+
+
+def _read_run(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same of a run's selected checkpoint."""
+    workdir, params = Workdir(folder), None
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.best_step()
+        if step is not None:
+            params = checkpoints.restore_player("segmenter", step)
+    # Raised within, it would leave the manager's thread behind.
+    if params is None:
+        raise InputError(
+            f"config.init is {folder!r}, a run without a validated checkpoint: train it up to a "
+            "validation, or export its latest with 'segadv_jax convert_weights'"
+        )
+    return _flatten(params), (workdir.recorded_config() or {}).get("segmenter", {})
+
+
+def _kept(source: str, flat: Any, params: Any, segmenter: Segmenter) -> dict[str, Any]:
+    """The parameters that start anew because `flat` is of another number of classes.
+
+    These are all whose shapes depend on that number, if one of them has another shape there.
+    """
+    more = _flatten(shapes(segmenter.clone(num_classes=segmenter.num_classes + 1)))
+    ours = _flatten(params)
+    kept = {name: leaf for name, leaf in ours.items() if leaf.shape != more[name].shape}
+    if all(name not in flat or flat[name].shape == leaf.shape for name, leaf in kept.items()):
+        logging.info("config.init: all layers are taken from %s", source)
+        return {}
+    layers = dict.fromkeys(name.rpartition("/")[0] for name in kept)
+    logging.info(
+        "config.init: all layers are taken from %s but those whose shapes depend on the number of "
+        "classes, which is another one there; these start anew: %s",
+        source,
+        ", ".join(layers),
+    )
+    return kept

@@ -46,6 +46,7 @@ class Objective:
         r1: gamma of the R1 penalty on the adversary, gamma / 2 times the squared norm of its
             gradient at the real map (Mescheder et al., Which training methods for GANs do actually
             converge?, ICML 2018, Eq. 9), here of the sum of a map's logits and reduced as they are.
+        class_weights: of `mce`, one for each class, of `class_balance.weights`; () for none.
     """
 
     lam: float = 0.0
@@ -57,6 +58,7 @@ class Objective:
     smoothing: float = 0.0
     noise: float = 0.0
     r1: float = 0.0
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self):
         for field in ("lam", "start", "ramp", "noise", "r1"):
@@ -112,11 +114,17 @@ class Objective:
         return _weighted(losses, weights)
 
 
-def mce(logits: CellMaps, label: CellLabels) -> SumAndCount:
-    """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells."""
+def mce(logits: CellMaps, label: CellLabels, class_weights: tuple[float, ...] = ()) -> SumAndCount:
+    """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells.
+
+    With `class_weights` a cell's part is times the weight of its class. The count stays that of the
+    cells, as the mean weight of the training images' cells is 1.
+    """
     labelled = label != VOID
     safe = jnp.where(labelled, label, 0).astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe)
+    if class_weights:
+        losses *= jnp.take(jnp.asarray(class_weights, jnp.float32), safe)
     return jnp.sum(jnp.where(labelled, losses, 0)), jnp.sum(labelled, dtype=jnp.float32)
 
 

@@ -1,8 +1,11 @@
 """Alternating updates as one optax transformation over both players."""
 
+import math
+from collections.abc import Collection, Sequence
+
 import optax
 
-from segadv_jax.alternation import PLAYERS
+from segadv_jax.alternation import PLAYERS, SEGMENTER
 
 
 def alternate(
@@ -43,19 +46,68 @@ def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) ->
     return known[decay]
 
 
-def sgd(
+def player(
+    name: str,
     learning_rate: optax.ScalarOrSchedule,
     momentum: float = 0.0,
+    *,
+    betas: Sequence[float] = (0.9, 0.999),
     clip: float = 0.0,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent for one player, with heavy-ball momentum.
+    """The optimizer of one player.
 
-    `clip` is the largest global norm of this player's gradient; 0 for no limit. `weight_decay` is
-    the coefficient of the L2 penalty's gradient, which is added after clipping.
+    Args:
+        name: "sgd", stochastic gradient descent with heavy-ball momentum; "adam" (Kingma and Ba,
+            Adam: A method for stochastic optimization, ICLR 2015); or "adamw" (Loshchilov and
+            Hutter, Decoupled weight decay regularization, ICLR 2019).
+        learning_rate: a number, or a `schedule`.
+        momentum: of "sgd"; the others have none.
+        betas: of "adam" and "adamw", decays of the means of the gradient and of its square.
+        clip: the largest global norm of this player's gradient; 0 for no limit.
+        weight_decay: the coefficient of the L2 penalty's gradient, which is added after clipping.
+            Of "adamw" it is what is taken from the weights beside Adam's step, both times the
+            learning rate.
+
+    Raises:
+        ValueError: the name is not known, or a beta is out of range.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
-        optax.sgd(learning_rate, momentum=momentum or None),
-    )
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas is {betas}: set two numbers from 0 to below 1")
+    penalty = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    known = {
+        "sgd": (penalty, optax.sgd(learning_rate, momentum=momentum or None)),
+        "adam": (penalty, optax.adam(learning_rate, *betas)),
+        "adamw": (optax.adamw(learning_rate, *betas, weight_decay=weight_decay),),
+    }
+    if name not in known:
+        raise ValueError(f"name is {name!r}; known: {', '.join(known)}")
+    return optax.chain(optax.clip_by_global_norm(clip) if clip else optax.identity(), *known[name])
+
+
+def slow_down(
+    inner: optax.GradientTransformation, pretrained: Collection[str], backbone_factor: float
+) -> optax.GradientTransformation:
+    """The segmenter's optimizer `inner` with another learning rate for the `pretrained` parts.
+
+    It is `backbone_factor` times that of the others; decoupled weight decay goes with it. The state
+    is that of the optimizer alone: runs can be resumed with another factor.
+
+    Raises:
+        ValueError: the factor is out of range, or there is no such part.
+    """
+    if not 0 <= backbone_factor < math.inf:
+        raise ValueError(f"backbone_factor is {backbone_factor}: set it to a number, 0 or more")
+    if not pretrained:
+        raise ValueError(
+            f"backbone_factor is {backbone_factor}, but this segmenter has no pretrained part: "
+            "set it to 1"
+        )
+
+    def update(gradients, state, params=None):
+        changes, state = inner.update(gradients, state, params)
+        parts = changes[SEGMENTER]
+        slowed = {k: optax.tree.scale(backbone_factor, parts[k]) for k in parts if k in pretrained}
+        return changes | {SEGMENTER: parts | slowed}, state
+
+    return optax.GradientTransformation(inner.init, update)

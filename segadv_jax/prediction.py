@@ -50,6 +50,16 @@ def segment(
     return segmenter.apply({"params": params}, with_margin(image, size, segmenter), size)
 
 
+def features(params: Any, image: Pictures, size: Sizes, segmenter: Segmenter) -> CellMaps:
+    """What the segmenter lets an adversary see of whole images, at the label cells.
+
+    Raises:
+        ValueError: it offers no features.
+    """
+    image = with_margin(image, size, segmenter)
+    return segmenter.apply({"params": params}, image, size, method="features")
+
+
 def at_pixels(
     logits: CellMaps,
     shape: Sequence[int],

@@ -43,8 +43,8 @@ class Predictor:
 def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
     """The segmenter of the checkpoint that the validation selected.
 
-    Without any checkpoint it is the one whose weights `config.init` is the path of: published
-    weights are evaluated without training.
+    Without any checkpoint it is the one whose weights `config.init` is the path of, a file's or
+    another run's: published weights are evaluated without training.
 
     With `views` it predicts on the tiles, flips and scales of `config.evaluate`, otherwise on whole
     images as they are.
@@ -70,11 +70,10 @@ def _restore(config, workdir, num_classes):
     if fresh and not is_path:
         raise InputError(
             f"--workdir={workdir} holds no checkpoint; train first, or set config.init to the "
-            "path of a whole network's weights"
+            "path of a whole network's weights or of another run's folder"
         )
     if fresh:
-        padding = getattr(segmenter, "padding", None)
-        params = initialize.pretrained(config.init, shapes, padding)
+        params = initialize.pretrained(config.init, shapes, segmenter)
         workdir.make()
     changed = configuration.record(workdir, config)
     if fresh:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Integer, Shaped, UInt8
 from segadv_jax import VOID
 from segadv_jax.shapes import AnyArray, Sizes
 
-Places = Float[AnyArray, "h w"]  # Rows or columns in the source, between pixels.
+# Rows or columns in the source, between pixels; one column of rows and one row of columns will do.
+Places = Float[AnyArray, "#h #w"]
 Size = Integer[AnyArray, "2"]  # The true (height, width) of one image.
 
 

@@ -16,8 +16,9 @@ def train(config: ConfigDict, folder: str) -> None:
     """Trains a segmenter, against an adversary or not, or resumes a run that was stopped.
 
     Leaves in the folder what `workdir.py` lists. All axes count the segmenter's updates. The test
-    split is not read. Training ends after `config.train.updates`, or when the mean IoU on the
-    validation split has not risen for `config.train.patience` validations.
+    split is not read. Training ends after `config.train.updates`, or when the measure on the
+    validation split that selects the checkpoint, `config.evaluate.select`, has not risen for
+    `config.train.patience` validations.
 
     SIGTERM or Ctrl-C saves a checkpoint and ends the process; the same command resumes the run and,
     on a CPU, arrives at the same state bit for bit.

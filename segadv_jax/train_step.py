@@ -5,7 +5,8 @@ Both losses come out of one forward pass. `jax.vjp` cuts the chain image -> logi
 loss alone, so that neither leaks into the other. Which of them are computed is decided by the
 static `turn`: XLA drops the backward passes that nobody asks for.
 
-The metrics of a step are f32[] over the whole batch. Always: `mce` and `accuracy`, of label cells.
+The metrics of a step are f32[] over the whole batch. Always: `mce`, weighted by class if the
+objective has class weights, and `accuracy`, of label cells.
 In the segmenter's turns: `grad_norm_mce`, the norm of the cross-entropy's gradient at the logits.
 With an adversary: `accuracy_synthetic`; in the segmenter's turns also `lam`, `adversarial_term` and
 `grad_norm_adversarial`, times lambda, as it enters Eq. 3; in the adversary's turns `accuracy_real`,
@@ -29,6 +30,7 @@ from segadv_jax.devices import Shards
 from segadv_jax.encodings import zero_void
 from segadv_jax.losses import Objective
 from segadv_jax.models import Adversary, Segmenter
+from segadv_jax.models.contracts import Seen
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.shapes import AnyArray, Batch, CellLabels, CellMaps, Images, Sizes
 from segadv_jax.train_state import TrainState
@@ -77,11 +79,11 @@ def train_step(
         (state after the turn, metrics as above).
     """
     players, shards, objective = PLAYERS[turn], Shards(axis_name), setup.objective
-    scene, segment = _prepare(batch, key, setup, shards)
+    scene, segment = _prepare(state, batch, key, setup, shards)
     logits, pull_segment = jax.vjp(segment, state.params[SEGMENTER])
 
     def mean_mce(logits):
-        total, count = losses.mce(logits, scene.cell_label)
+        total, count = losses.mce(logits, scene.cell_label, objective.class_weights)
         return objective.reduce(total, shards.sum(count))
 
     mce, d_logits = jax.value_and_grad(mean_mce)(logits)
@@ -115,10 +117,11 @@ class Scene(NamedTuple):
     size: Sizes
     cell_label: CellLabels
     noise_keys: Key[Array, " n"]  # One per row.
+    seen: Seen  # What the adversary is shown as the image.
 
 
-def _prepare(batch, key, setup, shards):
-    """Augments a batch: (Scene, the segmenter on it as a function of its parameters)."""
+def _prepare(state, batch, key, setup, shards):
+    """Augments a batch: (Scene, the segmenter on it as a function of its trained parameters)."""
     image, label, size = batch["image"], batch["label"], batch["size"]
     segmenter, rows = setup.segmenter, len(label)
     if setup.augmentation is None:
@@ -129,12 +132,16 @@ def _prepare(batch, key, setup, shards):
     dropout_keys = shards.row_keys(jax.random.fold_in(key, _DROPOUT), rows)
 
     def segment(params):
-        return segmenter.apply({"params": params}, image, size, dropout_keys)
+        return segmenter.apply({"params": params | state.frozen}, image, size, dropout_keys)
 
     cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
     noise_keys = shards.row_keys(jax.random.fold_in(key, _NOISE), rows)
-    window = prediction.without_margin(image, segmenter.margin)
-    return Scene(window, size, cell_label, noise_keys), segment
+    window = seen = prediction.without_margin(image, segmenter.margin)
+    if setup.adversary is not None and setup.adversary.sees == "features":
+        # Constants to both players. XLA computes them once, for the segmenter and for this.
+        variables = {"params": state.params[SEGMENTER] | state.frozen}
+        seen = segmenter.apply(variables, image, size, method="features")
+    return Scene(window, size, cell_label, noise_keys, seen), segment
 
 
 class Game(NamedTuple):
@@ -156,7 +163,7 @@ class Game(NamedTuple):
 def _show_both_maps(setup, theta, scene, logits):
     """Encodes both maps (Section 3.2) and takes the adversary's verdict on the synthetic one."""
     adversary, noise = setup.adversary, setup.objective.noise
-    image, size, cell_label, keys = scene
+    image, size, cell_label, keys, seen = scene
     judged = adversary.apply({}, cell_label, size, method="block_labels")
     weights = losses.prediction_weights(judged, adversary.block)
     colours = setup.segmenter.apply({}, image, size, method="colours")
@@ -166,7 +173,7 @@ def _show_both_maps(setup, theta, scene, logits):
         return setup.encode(jax.nn.softmax(x), cell_label, colours)[1]
 
     def embed(params):
-        return adversary.apply({"params": params}, image, size, method="embed_image")
+        return adversary.apply({"params": params}, seen, size, method="embed_image")
 
     def judge(params, label_map, embedded):
         return adversary.apply({"params": params}, label_map, embedded, size, method="judge")
@@ -263,4 +270,4 @@ def _update(state, grads, turn, updates, setup):
         decay = jnp.minimum(setup.ema, (1 + updates) / (10 + updates))
         # decay * average + (1 - decay) * params
         average = optax.incremental_update(average, params[SEGMENTER], decay)
-    return TrainState(state.step + 1, params, opt_state, average)
+    return TrainState(state.step + 1, params, opt_state, average, state.frozen)

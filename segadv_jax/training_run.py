@@ -10,7 +10,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import configuration, devices, experiment, visualize
+from segadv_jax import class_balance, configuration, devices, experiment, visualize
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Batch, DataSet, Split, order
@@ -84,7 +84,8 @@ class TrainingRun:
             self.workdir.add_validation(self.position(after) | measures | game)
             visualize.save_png(picture, self.workdir.picture_path(updates))
         self.journal.add_validation(measures, picture, updates)
-        self.checkpoints.save(state, after, measures["validation_mean_iou"])
+        measure = self.config.evaluate.select
+        self.checkpoints.save(state, after, measures[f"validation_{measure}"], measure)
 
     def has_waited_in_vain(self, step: int) -> bool:
         """Whether the best validation lies too far back; all processes know it alike."""
@@ -133,7 +134,8 @@ def prepare(
     data_set = experiment.load_data(config)
     training, validation = _read(config, data_set)
     canvas, num_classes = shared_canvas(training, validation), len(data_set.class_names)
-    parts = experiment.build(config, num_classes)
+    weights = _class_weights(config, data_set, training, canvas)
+    parts = experiment.build(config, num_classes, weights)
     turns, setup = parts.alternation, parts.setup
     total = turns.steps(config.train.updates)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
@@ -143,12 +145,13 @@ def prepare(
         logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
     checkpoints = stack.enter_context(Checkpoints(workdir))
     start = checkpoints.latest_step() or 0
+    _check_selection(config, workdir, checkpoints.selected_by())
     if start:
         state = checkpoints.restore(state, start)
         logging.info("resuming %s at step %d of %d", workdir, start, total)
     if jax.process_index() == 0:
         workdir.cut_history(start)
-        write_parameters(workdir, state.params)
+        write_parameters(workdir, state.params | {"segmenter, frozen": state.frozen})
     streams = _streams(config, training, canvas, turns.batches(start))
     stack.callback(streams.clear)  # TensorFlow complains of iterators that outlive Python.
     run = TrainingRun(
@@ -178,6 +181,16 @@ def _init(config: ConfigDict, workdir: Workdir) -> str:
     return "scratch" if workdir.has_checkpoints() else config.init
 
 
+def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -> None:
+    """Raises an InputError if checkpoints would be compared by two measures."""
+    if before not in (None, config.evaluate.select):
+        raise InputError(
+            f"config.evaluate.select is {config.evaluate.select!r}, but the checkpoint in "
+            f"--workdir={workdir} was selected by {before!r}: set it to that, or choose another "
+            "--workdir"
+        )
+
+
 def _read(config: ConfigDict, data_set: DataSet) -> tuple[Split, Split]:
     """The training images, or the part of them that is used, and the validation images."""
     for field in ("train", "validation", "test"):  # The last is only needed when all is done.
@@ -186,6 +199,25 @@ def _read(config: ConfigDict, data_set: DataSet) -> tuple[Split, Split]:
     training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
     order.check_batch_size(len(training.ids), config.train.batch_size)
     return training, data_set.read(config.data.validation)
+
+
+def _class_weights(
+    config: ConfigDict, data_set: DataSet, training: Split, canvas: tuple[int, int]
+) -> tuple[float, ...]:
+    """The weights that balance the classes of the training images; none unless that is wanted."""
+    if not config.loss.balance:
+        return ()
+    names = data_set.class_names
+    segmenter = experiment.build_segmenter(config, len(names))
+    cells = segmenter.stride, segmenter.offset
+    batch_size = config.evaluate.batch_size
+    counts = class_balance.count_cells(training, *cells, len(names), canvas, batch_size)
+    weights = class_balance.weights(counts, config.loss.balance, config.loss.largest_weight)
+    of_classes = zip(names, weights, strict=True)
+    logging.info(
+        "class weights: %s", ", ".join(f"{name} {weight:.2f}" for name, weight in of_classes)
+    )
+    return weights
 
 
 def _streams(

@@ -32,8 +32,10 @@ def maps(logits, cells):
     return y, jnp.where(labelled, jnp.exp(logits) / jnp.sum(jnp.exp(logits), -1, keepdims=True), 0)
 
 
-def mce(logits, cells, reduction="mean"):
+def mce(logits, cells, reduction="mean", weights=1.0):
+    """`weights` are f32[C], of classes."""
     y, s = maps(logits, cells)
+    y = y * weights
     total = -jnp.sum(y * jnp.log(jnp.where(y > 0, s, 1)))
     return total / (1 if reduction == "sum" else np.sum(cells != VOID))
 

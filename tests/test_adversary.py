@@ -1,5 +1,6 @@
 """The adversary for Stanford Background against the paper's figure and text."""
 
+import functools
 import math
 
 import jax
@@ -120,3 +121,106 @@ def test_image_is_contrast_normalised(example):
     tinted = image * np.array([0.9, 0.5, 0.3], np.float32)
     np.testing.assert_allclose(apply(label_map, tinted, size), logits, atol=1e-2)
     assert np.max(np.abs(apply(label_map, np.sqrt(image), size) - logits)) > 2e-2
+
+
+FEATURES = 5
+
+
+def shown(canvas=small.CANVAS, n=4, seed=2):
+    """Features f32[n,h,w,F] at the label cells of a canvas."""
+    shape = (n, *small.cells(canvas), FEATURES)
+    return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
+
+
+def test_features_take_one_convolution_to_the_label_branchs_channels():
+    """1x1 from as many maps as are shown; the rest is as it is on pixels."""
+    label_map, _, size = inputs((240, 320))
+    features = jax.ShapeDtypeStruct((1, *label_map.shape[1:3], 40), jnp.float32)
+    module = TwoBranch(image_branch="features")
+    params = jax.eval_shape(module.init, jax.random.key(0), label_map, features, size)["params"]
+    assert module.sees == "features" and TwoBranch().sees == "pixels"
+    assert params["image1"]["kernel"].shape == (1, 1, 40, 64) and "image2" not in params
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    # Of the 1,667,265 on pixels 5x5 from 3 to 16 and from 16 to 64, with biases, are not there.
+    assert count == 1_667_265 - (1_216 + 25_664) + (40 * 64 + 64)
+
+
+def test_features_are_fused_as_they_are_at_each_cell():
+    """No contrast normalisation and no pooling: a matrix, and the ReLU."""
+    module, features = small.adversary(image_branch="features", leak=0.1), shown()
+    params = small.parameters(module, *inputs_of(features))
+    embedded = module.apply({"params": params}, features, small.SIZES, method="embed_image")
+    layer = params["image1"]
+    expected = features @ np.asarray(layer["kernel"][0, 0]) + np.asarray(layer["bias"])
+    expected = np.where(expected > 0, expected, 0.1 * expected)
+    for row, size in enumerate(small.SIZES.tolist()):
+        h, w = small.cells(size)
+        np.testing.assert_allclose(embedded[row, :h, :w], expected[row, :h, :w], atol=1e-5)
+
+
+def inputs_of(features):
+    """(label map, features, sizes) of small networks."""
+    shape = (*features.shape[:3], small.CLASSES)
+    label_map = np.random.RandomState(1).uniform(size=shape).astype(np.float32)
+    return label_map, features, small.SIZES[: len(features)]
+
+
+@pytest.mark.parametrize("image_branch", ["pixels", "features"])
+def test_with_a_leak_and_with_features_nothing_depends_on_the_canvas(image_branch):
+    """Each image alone and in a batch on a canvas whose padding holds garbage."""
+    module = small.adversary(image_branch=image_branch, leak=0.2)
+    label_map, seen, size = inputs_of(shown())
+    scale = 1
+    if image_branch == "pixels":
+        scale, seen = 4, np.float32(small.on_canvas(small.batch(), small.CANVAS)["image"])
+    params = small.parameters(module, label_map, seen, size)
+    apply = jax.jit(functools.partial(module.apply, {"params": params}))
+    logits = apply(label_map, seen, size)
+    for row in (1, 2):
+        h, w = small.cells(size[row].tolist())
+        part = slice(row, row + 1), slice(h), slice(w)
+        its = slice(row, row + 1), slice(scale * h), slice(scale * w)
+        alone = apply(label_map[part], seen[its], size[part[0]])[0]
+        assert np.std(alone) > 0.01
+        high, wide = alone.shape[:2]
+        np.testing.assert_allclose(logits[row, :high, :wide], alone, atol=1e-5)
+        other = seen.copy()
+        other[row, : scale * h // 2] = 0
+        assert np.max(np.abs(apply(label_map, other, size)[row] - logits[row])) > 1e-3
+
+
+def test_features_may_have_any_stride_and_must_lie_at_the_label_cells():
+    with pytest.raises(ValueError, match="multiple of 4, not 6, unless image_branch is 'features'"):
+        TwoBranch(stride=6)
+    module = small.adversary(image_branch="features", stride=6)
+    label_map, _, size = inputs((64, 64))
+    with pytest.raises(ValueError, match=r"stride 6: \(8, 8\) cells for these features, not \(16"):
+        output_shape(module, (label_map, jax.ShapeDtypeStruct((1, 8, 8, 5), jnp.float32), size))
+    features = jax.ShapeDtypeStruct((1, 16, 16, 5), jnp.float32)
+    assert output_shape(module, (label_map, features, size)) == (1, 4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_branch": "edges"}, "image_branch is 'edges'; known: pixels, features"),
+        ({"leak": 1.0}, "leak is 1.0: set it from 0 to below 1"),
+        ({"leak": -0.1}, "leak is -0.1: set it from 0 to below 1"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TwoBranch(**fields)
+
+
+def test_a_leak_is_the_slope_below_0_of_every_rectifier(example):
+    """Of maps far below 0 a ReLU leaves nothing, however far below they are."""
+    _, label_map, image, size = example
+    params = small.adversary_parameters(small.adversary())
+    for leak in (0.0, 0.01):
+        apply = jax.jit(small.adversary(leak=leak).apply)
+        for layer in ("label", "image1", "image2", "fused1", "fused2", "fused3"):
+            kernel, bias = params[layer]["kernel"], params[layer]["bias"]
+            sunk = [params | {layer: {"kernel": kernel, "bias": bias - x}} for x in (1e3, 2e3)]
+            low, lower = (apply({"params": each}, label_map, image, size) for each in sunk)
+            assert np.any(low != lower) == (leak > 0)

@@ -12,7 +12,10 @@ from segadv_jax.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 # Fields that runs of some time ago could not have.
-LATER = ("init", "segmenter.shrink", "adversary.spectral_norm", "train.ema", "train.profile")
+LATER = ("loss.balance", "loss.largest_weight", "evaluate.select")
+LATER += ("optimizer.segmenter.name", "optimizer.adversary.name", "optimizer.adversary.betas")
+LATER += ("optimizer.segmenter.backbone_factor", "adversary.leak", "adversary.image_branch")
+LATER += ("init", "segmenter.shrink", "adversary.spectral_norm", "train.ema", "train.profile")
 
 
 def recorded_before(workdir, config, fields=LATER):
@@ -139,6 +142,11 @@ def test_config_is_recorded_and_compared(tmp_path):
             0.5,
             "config.optimizer.adversary.momentum is 0.9, this one's 0.5",
         ),
+        (
+            "optimizer.segmenter.name",
+            "adam",
+            "config.optimizer.segmenter.name is 'sgd', this one's 'adam'",
+        ),
     ):
         other = synthetic.get_config()
         other.update_from_flattened_dict({field: value})
@@ -156,6 +164,8 @@ def test_a_run_recorded_before_a_field_existed_meant_its_default(tmp_path):
         ("segmenter.shrink", 2, "config.segmenter.shrink is 1, this one's 2"),
         ("adversary.spectral_norm", True, "adversary.spectral_norm is False, this one's True"),
         ("train.ema", 0.5, "config.train.ema is 0.0, this one's 0.5"),
+        ("adversary.image_branch", "features", "image_branch is 'pixels', this one's 'features'"),
+        ("optimizer.adversary.name", "adam", "adversary.name is 'sgd', this one's 'adam'"),
     ):
         other = synthetic.get_config()
         other.update_from_flattened_dict({field: value})

@@ -11,11 +11,13 @@ from small_runs import start_process
 from weight_files import (
     DILATED8,
     FRONT_END,
+    efficientnet_classifier,
     ours,
     parts_of_a_net,
     random_layers,
     released,
     same,
+    torch_file,
     write_dilated8,
     write_vgg,
 )
@@ -68,6 +70,22 @@ def test_vgg(tmp_path, capsys):
     assert stored(target).keys() == set(FRONT_END)
     initial = ours(DILATED)
     same(weights.load_vgg(target, initial), weights.load_vgg(source, initial))
+
+
+def test_efficientnet_lite(tmp_path, capsys):
+    arrays = efficientnet_classifier()
+    source, target = tmp_path / "lite0.pth", tmp_path / "backbone.safetensors"
+    source.write_bytes(torch_file(arrays))
+    convert(source, target)
+    said = "EfficientNet-Lite0's backbone: 48 layers, 2,939,120 parameters\n"
+    assert capsys.readouterr().out == f"{target}: {said}"
+    initial = {"backbone": stored(target)["backbone"], "decoder": {"bias": np.ones(3, "f4")}}
+    same(weights.load_efficientnet_lite(target, initial), initial)
+    same(weights.load_efficientnet_lite(source, initial), initial)
+    del arrays["_blocks.15._project_conv.weight"]
+    source.write_bytes(torch_file(arrays))
+    with pytest.raises(InputError, match="not a complete EfficientNet-Lite0: missing .*block16"):
+        convert(source, target)
 
 
 def make_state(value, average=False):

@@ -136,6 +136,23 @@ def test_kernels_too_large_for_a_tile_take_the_convolution_of_xla():
     assert convolve(x, kernel).shape == x.shape
 
 
+@pytest.mark.parametrize("padding", ["VALID", ((3, 4), (2, 3))])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_a_stride_keeps_each_so_manieth_output(stride, padding):
+    x, kernel = layer(LARGE)
+    ours = functools.partial(convolve, stride=stride, padding=padding)
+
+    def kept(x, kernel):
+        return convolve(x, kernel, padding=padding)[:, ::stride, ::stride]
+
+    assert_close(with_gradients(ours, x, kernel), with_gradients(kept, x, kernel), 3e-6)
+
+
+def test_a_stride_needs_a_padding_that_does_not_depend_on_the_canvas():
+    with pytest.raises(ValueError, match="stride is 2: set the padding to numbers"):
+        convolve(*layer(SMALL), stride=2)
+
+
 @pytest.mark.parametrize("side", [3, 7])
 def test_a_tile_is_convolved_by_two_real_products_per_frequency(side):
     of_image, *parts = transforms(side, side)

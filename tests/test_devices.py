@@ -24,9 +24,10 @@ SETUP = Setup(
     SEGMENTER,
     ADVERSARY,
     encodings.basic,
-    optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9)),
+    optimizers.alternate(optimizers.player("sgd", 0.1, 0.9), optimizers.player("sgd", 0.1, 0.9)),
     # Noise is drawn by the row of the whole batch; a penalty is a sum over devices as losses are.
-    Objective(lam=0.5, noise=0.1, r1=0.5),
+    # The weights of a device's own labels do not average to 1.
+    Objective(lam=0.5, noise=0.1, r1=0.5, class_weights=(0.2, 1.0, 3.0)),
     Augmentation(crop=28),
     ema=0.5,
 )

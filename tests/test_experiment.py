@@ -1,5 +1,8 @@
 """Factories report a wrong value by the name of its field."""
 
+import jax
+import ml_collections
+import numpy as np
 import pytest
 import small
 
@@ -54,6 +57,17 @@ CLASSES = 8
         ("train.rotation", -1.0, "config.train: rotation is -1.0: set it to 0 or more"),
         ("train.crop", -1, "config.train: crop is -1: set it to 0 or more"),
         ("train.profile", -1, "config.train.profile is -1: set it to 0 or more"),
+        ("loss.balance", 1.5, "config.loss.balance is 1.5: set it from 0 to 1"),
+        ("loss.balance", float("nan"), "config.loss.balance is nan: set it from 0 to 1"),
+        ("loss.largest_weight", 0.9, "config.loss.largest_weight is 0.9: set it to 1 or more"),
+        ("loss.largest_weight", float("inf"), "config.loss.largest_weight is inf: set it to a fin"),
+        ("evaluate.select", "mce", "config.evaluate.select is 'mce'; known: mean_iou, class_acc"),
+        ("adversary.leak", 1.0, "config.adversary: leak is 1.0: set it from 0 to below 1"),
+        ("adversary.image_branch", "edges", "config.adversary: image_branch is 'edges'; known: pi"),
+        ("optimizer.segmenter.name", "lars", "config.optimizer.segmenter: name is 'lars'; known: "),
+        ("optimizer.adversary.betas", (0.5, 1.0), "config.optimizer.adversary: betas is"),
+        ("optimizer.segmenter.backbone_factor", -1.0, "optimizer.segmenter: backbone_factor is -1"),
+        ("optimizer.segmenter.backbone_factor", 0.1, "but this segmenter has no pretrained part"),
         ("evaluate.scales", (), r"config.evaluate.scales is \(\): set it to numbers above 0"),
     ],
 )
@@ -96,6 +110,24 @@ def test_schedules_decay_over_each_players_own_updates(schedule):
         assert learning_rate(0) == pytest.approx(config.optimizer[player].learning_rate)
         assert learning_rate(updates[player] - 1) > 0
         assert learning_rate(updates[player]) == pytest.approx(0, abs=1e-9)
+
+
+def test_players_are_trained_as_the_configuration_says():
+    """Adam's first step is the learning rate in the direction of the gradient's sign."""
+    config = synthetic_config.get_config()
+    config.segmenter = ml_collections.ConfigDict({"name": "efficientnet_lite0"})
+    config.optimizer.segmenter.update({"name": "adamw", "backbone_factor": 0.1, "clip": 1.0})
+    config.optimizer.segmenter.update({"weight_decay": 2.0, "decay": "constant"})
+    config.optimizer.adversary.update({"momentum": 0.0, "decay": "constant"})
+    optimizer = experiment.build(config, CLASSES).setup.optimizer
+    parts = {"backbone": np.ones(2, np.float32), "decoder": np.ones(2, np.float32)}
+    params = {"segmenter": parts, "adversary": {"backbone": parts["backbone"]}}
+    gradients = jax.tree.map(lambda x: np.float32([3, -4]), params)
+    changes, _ = optimizer.update(gradients, optimizer.init(params), params, turn="both")
+    rates = [config.optimizer[player].learning_rate for player in ("segmenter", "adversary")]
+    step = -rates[0] * (np.sign([3, -4]) + 2.0)
+    small.assert_close(changes["segmenter"], {"backbone": 0.1 * step, "decoder": step})
+    small.assert_close(changes["adversary"]["backbone"], -rates[1] * np.float32([3, -4]))
 
 
 def test_a_step_is_told_what_the_configuration_says():

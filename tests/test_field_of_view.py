@@ -208,6 +208,8 @@ def test_options_leave_the_network_as_it_is():
     rough = predict(few("largefov", dtype="bfloat16"), params, label_map, size)
     assert rough.dtype == jnp.float32
     assert 0 < np.max(np.abs(rough - logits)) < 0.1 * np.max(np.abs(logits))
+    leaky = predict(few("largefov", leak=0.2), params, label_map, size)
+    assert np.max(np.abs(leaky - logits)) > 1e-3
     normed = few("largefov", spectral_norm=True)
     its_params = small.parameters(normed, label_map, image, size)
     assert jax.tree.structure(its_params) == jax.tree.structure(params)
@@ -220,6 +222,7 @@ def test_options_leave_the_network_as_it_is():
         ({"padding": "reflect"}, "padding is 'reflect'; known: same, valid"),
         ({"dtype": "half"}, "dtype is 'half'; known: float32, bfloat16"),
         ({"width": -1.0}, "width is -1.0: set it above 0"),
+        ({"leak": 1.0}, "leak is 1.0: set it from 0 to below 1"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):

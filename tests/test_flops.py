@@ -59,7 +59,7 @@ def total(x):
 @pytest.fixture(scope="module")
 def turns():
     """Operations of each turn."""
-    optimizer = optimizers.alternate(optimizers.sgd(0.1), optimizers.sgd(0.1))
+    optimizer = optimizers.alternate(optimizers.player("sgd", 0.1), optimizers.player("sgd", 0.1))
     params = {"segmenter": THETA_S, "adversary": THETA_A}
     state = TrainState(shape(dtype=jnp.int32), params, jax.eval_shape(optimizer.init, params))
     batch = {"image": shape(*IMAGE.shape, dtype=jnp.uint8), "size": SIZE}

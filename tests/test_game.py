@@ -15,7 +15,9 @@ from segadv_jax.models.layers import spectral_norm
 from segadv_jax.train_step import Setup, _add_noise, train_step
 
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
-OPTIMIZER = optimizers.alternate(optimizers.sgd(0.1, 0.9), optimizers.sgd(0.1, 0.9))
+OPTIMIZER = optimizers.alternate(
+    optimizers.player("sgd", 0.1, 0.9), optimizers.player("sgd", 0.1, 0.9)
+)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ FOR_ALL = {"configs", "errors", "files", "shapes"}
 STEPS = {"alternation", "augment", "devices", "encodings", "eval_step", "losses", "metrics"}
 STEPS |= {"models", "optimizers", "prediction", "resampling", "train_state", "train_step"}
 PARTS = {"checkpoints", "configuration", "data", "experiment", "initialize", "weights"}
-PARTS |= {"visualize", "workdir"}
+PARTS |= {"class_balance", "visualize", "workdir"}
 LOOPS = (
     STEPS | PARTS | {"evaluate", "journal", "predictor", "signals", "training_run", "validation"}
 )
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "models": set(),
     "encodings": set(),
     "resampling": set(),
-    "augment": {"resampling"},
+    "colour": set(),
+    "augment": {"colour", "resampling"},
     "losses": set(),
     "alternation": set(),
     "optimizers": {"alternation"},
@@ -44,8 +45,9 @@ MAY_IMPORT = {
     "workdir": {"metrics"},
     "checkpoints": {"train_state", "workdir"},
     "configuration": {"models", "workdir"},
+    "class_balance": {"data", "models"},
     "experiment": STEPS | {"configuration", "data"},
-    "initialize": STEPS | {"weights"},
+    "initialize": STEPS | {"checkpoints", "weights", "workdir"},
     "predictor": STEPS | PARTS,
     "evaluate": STEPS | PARTS | {"predictor"},
     "validation": STEPS | PARTS | {"evaluate"},
@@ -69,7 +71,7 @@ ONLY_IN = {
 WITHOUT_TENSORFLOW = ("alternation", "augment", "devices", "encodings", "errors", "files")
 WITHOUT_TENSORFLOW += ("eval_step", "losses", "metrics", "models", "optimizers", "prediction")
 WITHOUT_TENSORFLOW += ("train_state", "train_step", "visualize", "weights", "workdir")
-WITHOUT_TENSORFLOW += ("data", "data.arrays", "data.order", "data.scenes")
+WITHOUT_TENSORFLOW += ("class_balance", "data", "data.arrays", "data.order", "data.scenes")
 WITHOUT_TENSORFLOW += ("benchmark", "benchmark.contenders", "benchmark.measure")
 # Below them: plain values.
 SEE_THE_CONFIG = {"train", "training_run", "validation", "evaluate", "predictor", "experiment"}

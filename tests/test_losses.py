@@ -32,13 +32,13 @@ def predictions():
     return logits, random.randint(0, 2, (3, 3, 2)).astype(np.float32)
 
 
-def eq1_mce(logits, label):
-    """-sum_i sum_c y_ic ln s_ic over labelled cells, in Python loops."""
+def eq1_mce(logits, label, weights=(1.0,) * CLASSES):
+    """-sum_i sum_c w_c y_ic ln s_ic over labelled cells, in Python loops."""
     total, count = 0.0, 0
     for z, y in zip(logits.reshape(-1, CLASSES).astype(np.float64), label.reshape(-1), strict=True):
         if y != VOID:
             s = np.exp(z) / np.exp(z).sum()
-            total, count = total - np.log(s[y]), count + 1
+            total, count = total - weights[y] * np.log(s[y]), count + 1
     return total, count
 
 
@@ -60,6 +60,25 @@ def test_mce_gradient_is_probabilities_minus_one_hot(cells):
     expected = (s - np.eye(256)[label][..., :CLASSES]) * (label != VOID)[..., None]
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
     assert np.all(np.asarray(gradient)[label == VOID] == 0)
+
+
+def test_mce_is_weighted_by_the_class_of_each_cell(cells):
+    """The count is that of the cells; void, which has no class, has no weight either."""
+    logits, label = cells
+    weights = (40.0, 0.25, 1.0, 3.0)
+    expected = eq1_mce(logits, label, weights)
+    np.testing.assert_allclose(losses.mce(logits, label, weights), expected, rtol=1e-5)
+    gradient = jax.grad(lambda x: losses.mce(x, label, weights)[0])(logits)
+    plain = jax.grad(lambda x: losses.mce(x, label)[0])(logits)
+    factor = np.append(weights, np.zeros(256 - CLASSES))[label][..., None]
+    np.testing.assert_allclose(gradient, factor * plain, rtol=1e-5, atol=1e-6)
+    # One weight too few is no weight at all.
+    assert np.isnan(losses.mce(logits, label, weights[:3])[0])
+
+
+def test_weights_of_1_change_no_bit(cells):
+    logits, label = cells
+    np.testing.assert_array_equal(losses.mce(*cells, (1.0,) * CLASSES), losses.mce(*cells))
 
 
 def test_mce_does_not_look_at_void_cells(cells):

@@ -1,12 +1,13 @@
-"""Alternating updates against each player's own SGD, written out in NumPy."""
+"""Alternating updates against each player's own optimizer, written out in NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from segadv_jax.alternation import PLAYERS
-from segadv_jax.optimizers import alternate, schedule, sgd
+from segadv_jax.optimizers import alternate, player, schedule, slow_down
 
 TURNS = ("both", "segmenter", "segmenter", "adversary", "standard", "both", "adversary", "both")
 
@@ -35,21 +36,37 @@ def play(optimizer, turns, params, gradients):
     return history
 
 
-def by_hand(params, gradients, rates, momentum, clip, weight_decay):
+def by_hand(params, gradients, rates, name="sgd", clip=0.0, weight_decay=0.0, **settings):
     """One player's parameters after each of its own updates, in float64."""
-    params = {name: value.astype(np.float64) for name, value in params.items()}
-    velocity = {name: np.zeros(value.shape) for name, value in params.items()}
-    history = []
-    for gradient, rate in zip(gradients, rates, strict=True):
+    params = {leaf: value.astype(np.float64) for leaf, value in params.items()}
+    memory = {leaf: (np.zeros(value.shape),) * 2 for leaf, value in params.items()}
+    step, history = {"sgd": sgd_by_hand}.get(name, adam_by_hand), []
+    for count, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
         norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradient.values()))
-        scale = min(1, clip / norm) if clip else 1
-        for name, value in params.items():
-            velocity[name] = (
-                momentum * velocity[name] + scale * gradient[name] + weight_decay * value
-            )
-        params = {name: value - rate * velocity[name] for name, value in params.items()}
+        scale, after = min(1, clip / norm) if clip else 1, {}
+        for leaf, value in params.items():
+            g = scale * gradient[leaf].astype(np.float64)
+            g = g if name == "adamw" else g + weight_decay * value
+            direction, memory[leaf] = step(g, memory[leaf], count, **settings)
+            if name == "adamw":
+                direction = direction + weight_decay * value
+            after[leaf] = value - rate * direction
+        params = after
         history.append(params)
     return history
+
+
+def sgd_by_hand(g, memory, count, momentum):
+    velocity = momentum * memory[0] + g
+    return velocity, (velocity,)
+
+
+def adam_by_hand(g, memory, count, betas, momentum=None):
+    """Kingma and Ba, Algorithm 1; it knows no momentum."""
+    m = betas[0] * memory[0] + (1 - betas[0]) * g
+    v = betas[1] * memory[1] + (1 - betas[1]) * g**2
+    unbiased = m / (1 - betas[0] ** count), v / (1 - betas[1] ** count)
+    return unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8), (m, v)
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "poly"])
@@ -63,47 +80,87 @@ def by_hand(params, gradients, rates, momentum, clip, weight_decay):
     ids=["plain", "momentum", "all"],
 )
 def test_each_player_makes_its_own_descent_and_waits_in_between(settings, decay):
+    check_descent(settings, decay)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "adam", "betas": (0.5, 0.99), "momentum": 0.9},
+        {"name": "adam", "betas": (0.9, 0.999), "clip": 1.0, "weight_decay": 0.1},
+        {"name": "adamw", "betas": (0.9, 0.999), "clip": 1.0, "weight_decay": 0.1},
+    ],
+    ids=["adam", "adam with all", "adamw"],
+)
+def test_so_it_does_with_adam(settings):
+    check_descent(settings, "poly")
+
+
+def check_descent(settings, decay):
     own = {p: [i for i, t in enumerate(TURNS) if p in PLAYERS[t]] for p in PLAYERS["both"]}
     rates = {"segmenter": 0.1, "adversary": 0.5}
     schedules = {p: schedule(rates[p], decay, len(own[p])) for p in own}
-    optimizer = alternate(**{p: sgd(schedules[p], **settings) for p in own})
+    fields = {"name": "sgd"} | settings
+    optimizer = alternate(**{p: player(learning_rate=schedules[p], **fields) for p in own})
     params = players(0)
     gradients = [players(1 + step) for step in range(len(TURNS))]
     # The adversary's are large: a norm over both would clip the segmenter's away.
     for gradient in gradients:
         gradient["adversary"] = jax.tree.map(lambda g: 100 * g, gradient["adversary"])
     history = play(optimizer, TURNS, params, gradients)
-    for player, updates in own.items():
+    for each, updates in own.items():
         expected = by_hand(
-            params[player],
-            [gradients[i][player] for i in updates],
-            [float(schedules[player](count)) for count in range(len(updates))],
+            params[each],
+            [gradients[i][each] for i in updates],
+            [float(schedules[each](count)) for count in range(len(updates))],
             **settings,
         )
         for step in range(len(TURNS)):
             made = sum(i <= step for i in updates)
-            want = expected[made - 1] if made else params[player]
+            want = expected[made - 1] if made else params[each]
             for name in SHAPES:
                 np.testing.assert_allclose(
-                    history[step][player][name], want[name], rtol=1e-4, atol=1e-5
+                    history[step][each][name], want[name], rtol=1e-4, atol=1e-5
                 )
 
 
+KINDS = {
+    "sgd": player("sgd", 0.1, 0.9, weight_decay=0.1),
+    "adam": player("adam", 0.1, weight_decay=0.1),
+    "adamw": player("adamw", 0.1, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("turn", ["standard", "segmenter", "adversary"])
-def test_a_waiting_player_stands_still_to_the_bit(turn):
-    optimizer = alternate(sgd(0.1, 0.9, weight_decay=0.1), sgd(0.1, 0.9, weight_decay=0.1))
-    before, after = play(optimizer, ("both", turn), players(0), [players(1), players(2)])
-    for player in before:
-        for name in SHAPES:
-            same = np.array_equal(before[player][name], after[player][name])
-            assert same == (player not in PLAYERS[turn])
+def test_a_waiting_player_stands_still_to_the_bit(kind, turn):
+    """Its weights, and what its optimizer keeps: momentum, or Adam's means and their count."""
+    optimizer = alternate(KINDS[kind], KINDS[kind])
+    update = jax.jit(optimizer.update, static_argnames="turn")
+    params = players(0)
+    _, state = update(players(1), optimizer.init(params), params, turn="both")
+    changes, after = update(players(2), state, params, turn=turn)
+    for each in params:
+        moves = each in PLAYERS[turn]
+        assert all(np.any(change != 0) == moves for change in changes[each].values())
+        old, new = kept_for(state, each), kept_for(after, each)
+        assert len(old) == {"sgd": 2}.get(kind, 5)
+        for before, now in zip(old, new, strict=True):
+            assert np.any(before != 0) and np.array_equal(before, now) != moves
+
+
+def kept_for(state, each):
+    """All that a player's optimizer keeps, without the count of all calls."""
+    leaves = jax.tree.leaves_with_path(state.inner_states[each])
+    return [leaf for path, leaf in leaves if "step" not in jax.tree_util.keystr(path)]
 
 
 def test_standard_training_has_no_adversary():
-    optimizer = alternate(sgd(0.1, 0.9), sgd(0.1, 0.9))
+    optimizer = alternate(KINDS["sgd"], KINDS["sgd"])
     params, gradient = ({"segmenter": tree(seed), "adversary": {}} for seed in (0, 1))
     (after,) = play(optimizer, ["standard"], params, [gradient])
-    expected = params["segmenter"]["bias"] - 0.1 * gradient["segmenter"]["bias"]
+    before, gradient = params["segmenter"]["bias"], gradient["segmenter"]["bias"]
+    expected = before - 0.1 * (gradient + 0.1 * before)
     np.testing.assert_allclose(after["segmenter"]["bias"], expected, rtol=1e-6)
 
 
@@ -129,3 +186,76 @@ def test_a_player_without_updates_has_a_schedule_too(decay):
 def test_an_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="'linear'.*constant, cosine, poly"):
         schedule(0.1, "linear", 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "rmsprop"}, "name is 'rmsprop'; known: sgd, adam, adamw"),
+        ({"betas": (0.9, 1.0)}, r"betas is \(0.9, 1.0\): set two numbers from 0 to below 1"),
+        ({"betas": (-0.1, 0.9)}, r"betas is \(-0.1, 0.9\): set two numbers"),
+        ({"betas": (0.9,)}, r"betas is \(0.9,\): set two numbers"),
+        ({"betas": (0.9, float("nan"))}, r"betas is \(0.9, nan\): set two numbers"),
+    ],
+)
+def test_what_no_optimizer_can_be_made_of_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        player(**{"name": "adam", "learning_rate": 0.1} | fields)
+
+
+def test_checkpoints_of_sgd_fit_as_they_always_did():
+    """The structure of its state is in every checkpoint of a run."""
+    then = optax.chain(optax.identity(), optax.identity(), optax.sgd(schedule(0.1), momentum=0.9))
+    now = player("sgd", schedule(0.1), 0.9)
+    for optimizer in (now, slow_down(now, ("kernel",), 0.5)):
+        states = (each.init(tree(0)) for each in (then, optimizer))
+        assert len(set(map(jax.tree.structure, states))) == 1
+
+
+def in_parts(seed):
+    """Both players' parameters or gradients; each has a backbone and another part."""
+    return {
+        each: {"backbone": tree(seed + i), "decoder": tree(seed + i + 500)}
+        for i, each in enumerate(("segmenter", "adversary"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"), [("sgd", 0.1), ("adam", 0.1), ("adamw", 0.1), ("adamw", 0.0)]
+)
+def test_a_pretrained_part_learns_at_a_rate_of_its_own(kind, factor):
+    """As if its learning rate, with which all three optimizers' steps scale, were another."""
+    inner = KINDS[kind]
+    params, gradients = in_parts(0), [in_parts(seed) for seed in (1, 2, 3)]
+    turns = ("both", "segmenter", "both")
+    slowed = slow_down(inner, ("backbone", "stem"), factor)
+    got = play(alternate(slowed, inner), turns, params, gradients)[-1]
+    plain = play(alternate(inner, inner), turns, params, gradients)[-1]
+    settings = {"name": kind, "learning_rate": factor * 0.1, "weight_decay": 0.1}
+    slow = player(**settings | ({"momentum": 0.9} if kind == "sgd" else {}))
+    expected = play(alternate(slow, inner), turns, params, gradients)[-1]["segmenter"]["backbone"]
+    for name in SHAPES:
+        for each, part in (
+            ("segmenter", "decoder"),
+            ("adversary", "decoder"),
+            ("adversary", "backbone"),
+        ):
+            np.testing.assert_array_equal(got[each][part][name], plain[each][part][name])
+        backbone = got["segmenter"]["backbone"][name]
+        np.testing.assert_allclose(backbone, expected[name], rtol=1e-5, atol=1e-6)
+        moved = np.abs(backbone - params["segmenter"]["backbone"][name])
+        assert np.all(moved > 0) if factor else np.all(moved == 0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "factor", "message"),
+    [
+        (("backbone",), -1.0, "backbone_factor is -1.0: set it to a number, 0 or more"),
+        (("backbone",), float("inf"), "backbone_factor is inf: set it to a number"),
+        (("backbone",), float("nan"), "backbone_factor is nan: set it to a number"),
+        ((), 0.1, "backbone_factor is 0.1, but this segmenter has no pretrained part"),
+    ],
+)
+def test_a_factor_without_a_meaning_is_refused(parts, factor, message):
+    with pytest.raises(ValueError, match=message):
+        slow_down(KINDS["sgd"], parts, factor)

@@ -20,8 +20,8 @@ from segadv_jax.train_step import Setup, train_step
 TURNS = tuple(PLAYERS)
 SEGMENTER, ADVERSARY = small.segmenter(levels=2), small.adversary()
 OPTIMIZER = optimizers.alternate(
-    optimizers.sgd(optimizers.schedule(0.1, "poly", 1000), 0.9),
-    optimizers.sgd(optimizers.schedule(0.02, "poly", 1000), 0.9),
+    optimizers.player("sgd", optimizers.schedule(0.1, "poly", 1000), 0.9),
+    optimizers.player("sgd", optimizers.schedule(0.02, "poly", 1000), 0.9),
 )
 PATCHES = Augmentation(crop=32)
 SETUP = Setup(SEGMENTER, ADVERSARY, encodings.basic, OPTIMIZER, augmentation=PATCHES)

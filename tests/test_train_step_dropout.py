@@ -19,7 +19,7 @@ SETUP = Setup(
     SEGMENTER,
     ADVERSARY,
     encodings.product,
-    optimizers.alternate(optimizers.sgd(1e-3, 0.9), optimizers.sgd(1e-3, 0.9)),
+    optimizers.alternate(optimizers.player("sgd", 1e-3, 0.9), optimizers.player("sgd", 1e-3, 0.9)),
     Objective(lam=0.5),
 )
 STEP = functools.partial(train_step, setup=SETUP)

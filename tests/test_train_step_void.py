@@ -31,7 +31,7 @@ class Logits(SegmenterModule):
     stride = 4
 
     def apply(self, variables, image, size, keys=None, method=None):
-        return None if method == "colours" else variables["params"]
+        return None if method == "colours" else variables["params"]["logits"]
 
     def __call__(self, image, size, keys=None):
         raise NotImplementedError
@@ -51,9 +51,11 @@ def compiled(turn, **settings):
     setup = Setup(Logits(), ADVERSARY, encodings.basic, GRADIENTS, objective)
 
     def play(params, batch):
+        params = params | {"segmenter": {"logits": params["segmenter"]}}
         state = TrainState(jnp.zeros((), jnp.int32), params, ())
         state, metrics = train_step(state, batch, jax.random.key(0), turn, setup=setup)
-        return state.opt_state, metrics
+        gradients = state.opt_state
+        return gradients | {"segmenter": gradients["segmenter"]["logits"]}, metrics
 
     return jax.jit(play)
 
@@ -144,6 +146,20 @@ def test_losses_and_gradients_are_those_of_the_equations(params, settings):
     assert set(metrics) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_cross_entropy_is_weighted_by_class(params, reduction):
+    weights, batch = (0.5, 1.0, 4.0), small.batch(void=0.5)
+    cells = equations.cell_labels(batch["label"])
+    mce, d_mce = jax.value_and_grad(equations.mce)(
+        params["segmenter"], cells, reduction, jnp.array([[[weights]]])
+    )
+    play = compiled("standard", reduction=reduction, class_weights=weights)
+    gradients, metrics = play(params, batch)
+    small.assert_close(gradients["segmenter"], d_mce, 1e-4)
+    np.testing.assert_allclose(metrics["mce"], mce, rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm_mce"], np.linalg.norm(d_mce), rtol=1e-4)
 
 
 @pytest.mark.parametrize("turn", PLAYERS)

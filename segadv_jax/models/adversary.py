@@ -9,15 +9,20 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from segadv_jax import VOID
-from segadv_jax.models.contracts import AdversaryModule, Verdicts
+from segadv_jax.models.contracts import AdversaryModule, Seen, Verdicts
 from segadv_jax.models.geometry import Pixels, count_cells, inside, shrink
-from segadv_jax.models.layers import DTYPES, Conv, check_fields, max_pool
+from segadv_jax.models.layers import (
+    DTYPES,
+    Conv,
+    check_fields,
+    max_pool,
+    rectify,
+    torch_uniform,
+)
 from segadv_jax.models.preprocessing import local_contrast_normalize
-from segadv_jax.shapes import AnyArray, CellLabels, CellMaps, Images, Sizes
+from segadv_jax.shapes import AnyArray, CellLabels, CellMaps, Sizes
 
 _he_normal = nn.initializers.he_normal()
-# Uniform within 1 / sqrt(fan-in): what Torch's convolutions begin with unless told otherwise.
-_torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class TwoBranch(AdversaryModule):
@@ -29,21 +34,31 @@ class TwoBranch(AdversaryModule):
     channels are those in the figure; the paper does not print the kernel sizes (5x5 in the
     branches, 3x3 after them), which come from an independent reimplementation. ReLU after every
     convolution but the last.
+
+    The image branch can take the segmenter's own features instead of pixels, which is ours: they
+    lie at the label cells, and a 1x1 convolution brings them to as many channels as the label
+    branch has.
     """
 
     label_features: int = 64  # Channels of the label branch.
-    image_features: Sequence[int] = (16, 64)  # Those of the image branch; a pooling after each.
+    # Those of the image branch on pixels; a pooling after each.
+    image_features: Sequence[int] = (16, 64)
     fused_features: Sequence[int] = (128, 256, 512)  # After the fusion; a pooling after two.
-    # A multiple of 4: area means bring the image to four times the resolution of the label maps.
+    image_branch: str = "pixels"  # What it takes: "pixels", or the segmenter's "features".
+    # A multiple of 4 on pixels: area means bring the image to four times the resolution of the
+    # label maps.
     stride: int = 4
+    leak: float = 0.0  # Slope of the ReLU below 0.
     spectral_norm: bool = False  # See `layers.Conv`.
 
     block = 4
 
     def __post_init__(self) -> None:
-        if self.stride % 4:
+        check_fields(self, image_branch=("pixels", "features"))
+        if self.image_branch == "pixels" and self.stride % 4:
             raise ValueError(
-                f"two_branch takes a segmenter whose stride is a multiple of 4, not {self.stride}"
+                f"two_branch takes a segmenter whose stride is a multiple of 4, not {self.stride}, "
+                "unless image_branch is 'features'"
             )
         if len(self.image_features) != 2:
             raise ValueError(f"image_features is {self.image_features}: set two numbers")
@@ -57,17 +72,27 @@ class TwoBranch(AdversaryModule):
         def convs(name, widths, kernel):
             return [conv(maps, kernel, name=f"{name}{i}") for i, maps in enumerate(widths, 1)]
 
-        self.image = convs("image", self.image_features, 5)
+        if self.image_branch == "features":
+            self.image = convs("image", (self.label_features,), 1)
+        else:
+            self.image = convs("image", self.image_features, 5)
         self.label = conv(self.label_features, 5)
         self.fused = convs("fused", self.fused_features, 3)
         self.prediction = conv(1, 3)
 
-    def embed_image(self, image: Images, size: Sizes) -> Float[Array, "n h w features"]:
+    @property
+    def sees(self) -> str:
+        return self.image_branch
+
+    def embed_image(self, image: Seen, size: Sizes) -> Float[Array, "n h w features"]:
         """The image branch: its features at the label cells."""
+        if self.image_branch == "features":
+            (conv,) = self.image
+            return rectify(conv(image, count_cells(size, self.stride)), self.leak)
         x, size = shrink(image / 255, size, self.stride // 4)
         x = local_contrast_normalize(x, size)
         for conv in self.image:
-            x, size = nn.relu(max_pool(conv(x, size), size)), count_cells(size, 2)
+            x, size = rectify(max_pool(conv(x, size), size), self.leak), count_cells(size, 2)
         return x
 
     def judge(
@@ -77,15 +102,15 @@ class TwoBranch(AdversaryModule):
         if embedded.shape[:3] != label_map.shape[:3]:
             raise ValueError(
                 f"This adversary takes label maps at stride {self.stride}: "
-                f"{embedded.shape[1:3]} cells for this image canvas, not {label_map.shape[1:3]}."
+                f"{embedded.shape[1:3]} cells for these {self.sees}, not {label_map.shape[1:3]}"
             )
         size = count_cells(size, self.stride)
-        x = jnp.concatenate([nn.relu(self.label(label_map, size)), embedded], -1)
+        x = jnp.concatenate([rectify(self.label(label_map, size), self.leak), embedded], -1)
         for i, conv in enumerate(self.fused):
             x = conv(x, size)
             if i < 2:
                 x, size = max_pool(x, size), count_cells(size, 2)
-            x = nn.relu(x)
+            x = rectify(x, self.leak)
         return self.prediction(x, size)
 
 
@@ -118,6 +143,7 @@ class FieldOfView(AdversaryModule):
     # near it belong to no block.
     padding: str = "same"
     width: float = 1.0  # Factor on all numbers of maps but the last; 1 is the paper's network.
+    leak: float = 0.0  # Slope of the ReLU below 0.
     spectral_norm: bool = False  # See `layers.Conv`.
     dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
 
@@ -178,7 +204,7 @@ class FieldOfView(AdversaryModule):
             )
         dtype, padding, size = DTYPES[self.dtype], self.padding, count_cells(size, self.stride)
         conv = functools.partial(
-            Conv, kernel_init=_torch_uniform, spectral_norm=self.spectral_norm, dtype=dtype
+            Conv, kernel_init=torch_uniform, spectral_norm=self.spectral_norm, dtype=dtype
         )
         x, number, total = jnp.asarray(label_map, dtype), 0, sum(map(len, self.stages))
         for pooled, stage in enumerate(self.stages):
@@ -188,6 +214,6 @@ class FieldOfView(AdversaryModule):
                 number += 1
                 features = maps if number == total else max(1, round(self.width * maps))
                 x = conv(features, kernel, padding=padding.upper(), name=f"conv{number}")(x, size)
-                x = x if number == total else nn.relu(x)
+                x = x if number == total else rectify(x, self.leak)
         synthetic, real = jnp.split(x.astype(jnp.float32), 2, -1)
         return real - synthetic

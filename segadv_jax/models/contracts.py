@@ -15,6 +15,7 @@ from segadv_jax.shapes import AnyArray, CellLabels, CellMaps, Images, Sizes
 MIDDLE_GREY = 127.5  # Of RGB in 0..255.
 Keys = Key[AnyArray, " n"] | None
 Verdicts = Float[Array, "n rows columns 1"]
+Seen = Float[AnyArray, "n _ _ _"]  # Of an image, as `Adversary.sees` says.
 
 
 class FlaxModule(Protocol):
@@ -50,10 +51,24 @@ class Segmenter(FlaxModule, Protocol):
     def tile(self) -> int:
         """Cells on a side of the tiles that evaluation cuts a whole image into; 0 for none."""
 
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """The parts whose weights come from elsewhere: names at the top of its parameters."""
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parts that are never trained: names at the top of its parameters."""
+
     def colours(self, image: Images, size: Sizes) -> Float[Array, "n h w 3"]:
         """The colours at the label cells that the *product* encoding shows; their mean is near 0.
 
         Of an image without its margin.
+        """
+
+    def features(self, image: Images, size: Sizes) -> CellMaps:
+        """What an adversary can be shown of an image instead of its pixels, at the label cells.
+
+        The image is as for a call. It raises a ValueError if this segmenter offers none.
         """
 
     def __call__(self, image: Images, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
@@ -68,7 +83,8 @@ class SegmenterModule(nn.Module):
     """A segmenter that lacks `num_classes`, `stride` and `__call__`.
 
     It has no margin and no tiles; its cells are blocks of `stride` by `stride` pixels, and their
-    colours area means of RGB, less a middle grey.
+    colours area means of RGB, less a middle grey. All of it is trained from scratch, and it offers
+    no features.
     """
 
     if TYPE_CHECKING:  # At run time it would be the default of a subclass's field.
@@ -87,6 +103,17 @@ class SegmenterModule(nn.Module):
     @property
     def tile(self) -> int:
         return 0
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        return ()
+
+    def features(self, image: Images, size: Sizes) -> CellMaps:
+        raise ValueError("this segmenter offers no features")
 
     def colours(self, image: Images, size: Sizes) -> Float[Array, "n h w 3"]:
         return cell_means(image - MIDDLE_GREY, size, self.stride, self.offset)
@@ -108,10 +135,16 @@ class Adversary(FlaxModule, Protocol):
     def least_cells(self) -> int:
         """Least side in label cells of a map that it can judge."""
 
-    def embed_image(self, image: Images, size: Sizes) -> Any:
-        """What it takes from the image, RGB in 0..255, once for both of its label maps.
+    @property
+    def sees(self) -> str:
+        """What it is shown as the image: its "pixels", or the segmenter's "features" of it."""
 
-        It is any tree of arrays, and None if the adversary does not look at the image.
+    def embed_image(self, image: Seen, size: Sizes) -> Any:
+        """What it takes from the image, once for both of its label maps.
+
+        The image is what `sees` says: RGB in 0..255 f32[n,H,W,3], or features at the label cells
+        f32[n,h,w,F], of images of true `size` in pixels. What comes out is any tree of arrays, and
+        None if the adversary does not look at the image.
         """
 
     def judge(self, label_map: CellMaps, embedded: Any, size: Sizes) -> Verdicts:
@@ -120,7 +153,7 @@ class Adversary(FlaxModule, Protocol):
     def block_labels(self, label: CellLabels, size: Sizes) -> CellLabels:
         """The labels of the cells of which `block` by `block` belong to one prediction."""
 
-    def __call__(self, label_map: CellMaps, image: Images, size: Sizes) -> Verdicts:
+    def __call__(self, label_map: CellMaps, image: Seen, size: Sizes) -> Verdicts:
         """`judge` of a label map beside its image."""
 
 
@@ -138,12 +171,16 @@ class AdversaryModule(nn.Module):
     def least_cells(self) -> int:
         return 1
 
-    def embed_image(self, image: Images, size: Sizes) -> Any:
+    @property
+    def sees(self) -> str:
+        return "pixels"
+
+    def embed_image(self, image: Seen, size: Sizes) -> Any:
         del image, size
 
     def block_labels(self, label: CellLabels, size: Sizes) -> CellLabels:
         del size
         return label
 
-    def __call__(self, label_map: CellMaps, image: Images, size: Sizes) -> Verdicts:
+    def __call__(self, label_map: CellMaps, image: Seen, size: Sizes) -> Verdicts:
         return self.judge(label_map, self.embed_image(image, size), size)

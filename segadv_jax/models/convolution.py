@@ -35,28 +35,39 @@ Pads = Sequence[tuple[int, int]]  # ((above, below), (left, right)), pixels of z
 
 
 def convolve(
-    x: Maps, kernel: Kernel, *, dilation: int = 1, padding: str | Pads = "SAME"
+    x: Maps, kernel: Kernel, *, stride: int = 1, dilation: int = 1, padding: str | Pads = "SAME"
 ) -> Float[Array, "n h w O"]:
-    """Convolution of stride 1 (cross-correlation, as is usual in networks).
+    """Convolution (cross-correlation, as is usual in networks).
 
     Which algorithm computes it depends on the shapes and on the platform that the program is
-    compiled for; results agree within the rounding of float32. `dilation` is the distance in pixels
-    between neighbouring taps; the padding is "SAME", "VALID" or explicit.
+    compiled for; results agree within the rounding of float32. `stride` is the distance in pixels
+    between neighbouring outputs, `dilation` that between neighbouring taps; the padding is "SAME",
+    "VALID" or explicit. With a stride "SAME" raises a ValueError: where its outputs lie would
+    depend on the canvas.
     """
+    if stride != 1 and padding == "SAME":
+        raise ValueError(f"stride is {stride}: set the padding to numbers, or to 'VALID'")
     reach = [dilation * (side - 1) + 1 for side in kernel.shape[:2]]
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], reach, (1, 1), padding)
     padding = tuple((int(before), int(after)) for before, after in padding)
-    if prefers_tiles(x.shape, kernel.shape, dilation, padding):
+    if stride == 1 and prefers_tiles(x.shape, kernel.shape, dilation, padding):
         return _by_platform(x, kernel, dilation, padding)
-    return xla_convolve(x, kernel, dilation, padding)
+    return xla_convolve(x, kernel, dilation, padding, stride)
 
 
-def xla_convolve(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
+def xla_convolve(
+    x: Maps, kernel: Kernel, dilation: int, padding: Pads, stride: int = 1
+) -> Float[Array, "n h w O"]:
     """XLA's own convolution; the arguments are those of `convolve`, the padding explicit."""
     axes = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, rhs_dilation=(dilation, dilation), dimension_numbers=axes
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=axes,
     )
 
 
@@ -104,7 +115,7 @@ _by_platform.defvjp(_forward, _backward)
 
 
 def tiled(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
-    """`xla_convolve` in the frequency domain; computes in float32."""
+    """`xla_convolve` of stride 1 in the frequency domain; computes in float32."""
     kh, kw, inputs, outputs = kernel.shape
     height, width = _output_shape(x.shape, kernel.shape, dilation, padding)
     step = TILE + 1 - kh, TILE + 1 - kw

@@ -11,16 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from segadv_jax.models.contracts import Keys
-from segadv_jax.models.convolution import convolve
+from segadv_jax.models.convolution import Pads, convolve
 from segadv_jax.models.geometry import Maps, inside
 from segadv_jax.shapes import AnyArray, Sizes
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Uniform within 1 / sqrt(fan-in): what Torch's convolutions begin with unless told otherwise.
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def check_fields(module: Any, **known: Collection[str]) -> None:
-    """Raises a ValueError if a field is none of its known values; and checks any `width`."""
+    """Raises a ValueError if a field is none of its known values, a `width` or `leak` unfit."""
     for field, values in known.items():
         value = getattr(module, field)
         if value not in values:
@@ -28,6 +30,15 @@ def check_fields(module: Any, **known: Collection[str]) -> None:
     width = getattr(module, "width", 1)
     if not 0 < width < math.inf:
         raise ValueError(f"width is {width}: set it above 0, to a finite number")
+    leak = getattr(module, "leak", 0)
+    if not 0 <= leak < 1:
+        raise ValueError(f"leak is {leak}: set it from 0 to below 1")
+
+
+def rectify(x: Maps, leak: float = 0.0) -> Float[Array, "n H W C"]:
+    """Leaky ReLU, whose slope below 0 is `leak`; of 0 it is ReLU."""
+    # Not leaky_relu for both: its slope at 0 itself is 1, that of relu 0.
+    return nn.leaky_relu(x, leak) if leak else nn.relu(x)
 
 
 def zero_outside(x: Maps, size: Sizes) -> Float[Array, "n H W C"]:
@@ -101,10 +112,12 @@ class Conv(nn.Module):
     features: int
     kernel: int  # Side of the square kernel.
     dilation: int = 1  # Distance between neighbouring taps.
-    padding: str = "SAME"  # Zeros outside the true size; with "VALID" none.
+    # "SAME" or explicit: zeros outside the true size; with "VALID" none. With a stride not "SAME".
+    padding: str | Pads = "SAME"
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     spectral_norm: bool = False  # Divide the kernel by `spectral_norm` of it.
     dtype: Any = jnp.float32  # Of the arithmetic; parameters are float32.
+    stride: int = 1  # Distance between neighbouring outputs.
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n h w O"]:
@@ -113,10 +126,12 @@ class Conv(nn.Module):
         if self.spectral_norm:
             kernel = kernel / spectral_norm(kernel)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.padding == "SAME":
+        if self.padding != "VALID":
             x = zero_outside(x, size)
         maps, kernel, bias = (jnp.asarray(y, self.dtype) for y in (x, kernel, bias))
-        maps = convolve(maps, kernel, dilation=self.dilation, padding=self.padding)
+        maps = convolve(
+            maps, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
+        )
         return maps + bias.reshape(1, 1, 1, -1)
 
 

@@ -20,14 +20,12 @@ Flat = dict[str, np.ndarray]
 Shape = tuple[int | None, ...]  # None: any size.
 
 FORMAT = "segadv_jax"
-_PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")
+TORCH = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")  # Suffixes of PyTorch's files.
 _WIDER = {"F16", "F32", "F64"}
 
 
 def check(path: PathLike) -> None:
-    """Raises an InputError unless `path` is a file that is not empty, and not a pickle."""
-    if os.path.splitext(path)[1].lower() in _PICKLES:
-        raise _pickle(path)
+    """Raises an InputError unless `path` is a file that is not empty."""
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name a file of weights")
     if not os.path.isfile(path):
@@ -43,18 +41,14 @@ def damaged(path: PathLike, what: str, reason: object) -> InputError:
     with open(path, "rb") as file:
         start = file.read(4)
     # PyTorch writes a ZIP archive with a pickle; older versions wrote a bare pickle.
-    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
-        return _pickle(path)
-    reason = " ".join(str(reason).split())
+    pickled = start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
+    if pickled and os.path.splitext(path)[1].lower() not in TORCH:
+        return InputError(
+            f"{path} is a pickle or a ZIP archive, not {what}; if PyTorch wrote it, name it .pth: "
+            "its tensors are read without running the programs that a pickle may hold"
+        )
+    reason = " ".join(str(reason)[:300].split())
     return InputError(f"{path} is damaged or not {what} ({reason}); download or copy it again")
-
-
-def _pickle(path: PathLike) -> InputError:
-    return InputError(
-        f"{path} is a pickle, which can run programs and is never loaded; if you trust it, save "
-        "its tensors with Python: safetensors.torch.save_file(torch.load(PATH, weights_only=True), "
-        '"weights.safetensors")'
-    )
 
 
 def layers(flat: Flat) -> list[str]:

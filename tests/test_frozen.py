@@ -1,0 +1,160 @@
+"""A pretrained part that is not trained: no gradient, no momentum, no average, one copy of it."""
+
+import functools
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from segadv_jax import devices, encodings, optimizers
+from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.losses import Objective
+from segadv_jax.models import EfficientNetLite
+from segadv_jax.models.contracts import SegmenterModule
+from segadv_jax.models.layers import zero_outside
+from segadv_jax.train_state import TrainState, evaluated, split_frozen
+from segadv_jax.train_step import Setup, train_step
+from segadv_jax.workdir import Workdir
+
+
+class Small(SegmenterModule):
+    """A convolution that is pretrained, and a layer that is not."""
+
+    num_classes: int
+    stride: int = 4
+    freeze: bool = True
+
+    @property
+    def pretrained(self):
+        return ("backbone",)
+
+    @property
+    def frozen(self):
+        return self.pretrained if self.freeze else ()
+
+    @nn.compact
+    def __call__(self, image, size, keys=None):
+        x = nn.Conv(6, (4, 4), (4, 4), name="backbone")(zero_outside(image / 255, size))
+        return nn.Dense(self.num_classes, name="decoder")(nn.relu(x))
+
+
+def setup_of(segmenter, ema=0.9):
+    players = (optimizers.player("sgd", 0.1, momentum=0.9) for _ in range(2))
+    optimizer = optimizers.alternate(*players)
+    adversary = small.adversary()
+    return Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=0.1), ema=ema)
+
+
+def state_of(setup):
+    image, size = small.images(small.SIZES[:1], small.CANVAS)
+    params = small.parameters(setup.segmenter, image, size)
+    trained, frozen = split_frozen(params, setup.segmenter.frozen)
+    players = {"segmenter": trained, "adversary": small.adversary_parameters(setup.adversary)}
+    average = trained if setup.ema else None
+    opt_state = setup.optimizer.init(players)
+    return TrainState(jnp.zeros((), jnp.int32), players, opt_state, average, frozen)
+
+
+def step(setup, state, turn="both", number=0):
+    return train_step(state, small.batch(), jax.random.key(number), turn, setup=setup)[0]
+
+
+def names(tree):
+    return {
+        str(getattr(key, "key", key)) for path, _ in jax.tree.leaves_with_path(tree) for key in path
+    }
+
+
+def test_the_rest_is_trained_as_if_nothing_were_frozen():
+    frozen, free = setup_of(Small(small.CLASSES)), setup_of(Small(small.CLASSES, freeze=False))
+    got, want = step(frozen, state_of(frozen)), step(free, state_of(free))
+    assert small.equal(got.frozen, state_of(frozen).frozen)
+    small.assert_close(got.params["segmenter"]["decoder"], want.params["segmenter"]["decoder"])
+    small.assert_close(got.params["adversary"], want.params["adversary"])
+    moved = state_of(free).params["segmenter"]["backbone"]
+    assert not small.equal(want.params["segmenter"]["backbone"], moved)
+
+
+def test_what_is_frozen_has_neither_momentum_nor_average():
+    setup = setup_of(Small(small.CLASSES))
+    state = step(setup, state_of(setup))
+    assert "decoder" in names(state.opt_state) and "backbone" not in names(state.opt_state)
+    assert set(state.average) == set(state.params["segmenter"]) == {"decoder"}
+    assert set(evaluated(state)) == {"backbone", "decoder"}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_checkpoint_holds_it_once_and_gives_it_back(tmp_path, ema):
+    setup = setup_of(Small(small.CLASSES), ema)
+    state = step(setup, state_of(setup))
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(devices.replicate(state), 1, 0.5)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        back = checkpoints.restore(state, 1)
+        assert small.equal(back, state) and jax.tree.structure(back) == jax.tree.structure(state)
+        segmenter = checkpoints.restore_segmenter(evaluated(state), 1)
+        assert small.equal(segmenter, evaluated(state))
+    items = (tmp_path / "checkpoints" / "1").glob("*/_METADATA")
+    trees = [json.loads(path.read_text())["tree_metadata"] for path in items]
+    kernels = [name for tree in trees for name in tree if "backbone" in name and "kernel" in name]
+    assert len(kernels) == 1
+
+
+def test_a_resumed_run_goes_on_bit_for_bit(tmp_path):
+    setup = setup_of(Small(small.CLASSES))
+    first = step(setup, state_of(setup))
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(devices.replicate(first), 1)
+        checkpoints.wait()
+        restored = checkpoints.restore(first, 1)
+    assert small.equal(step(setup, restored, number=1), step(setup, first, number=1))
+
+
+def test_four_devices_make_the_step_of_one():
+    setup = setup_of(Small(small.CLASSES))
+    mapped = devices.map_train_step(functools.partial(train_step, setup=setup))
+    batch, key = small.batch(), jax.random.key(0)
+    got, _ = mapped(devices.replicate(state_of(setup)), devices.shard(batch), key, "both", 0)
+    small.assert_close(got.params, step(setup, state_of(setup)).params)
+    assert small.equal(got.frozen, state_of(setup).frozen)
+
+
+def flops(freeze):
+    """Operations of a step in standard training."""
+    segmenter = EfficientNetLite(8, freeze=freeze)
+    sgd = optimizers.player("sgd", 0.1)
+    setup = Setup(segmenter, None, encodings.basic, optimizers.alternate(sgd, sgd))
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    params = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
+    trained, frozen = split_frozen(params, segmenter.frozen)
+    players = {"segmenter": trained, "adversary": {}}
+    opt_state = jax.eval_shape(setup.optimizer.init, players)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(count, players, opt_state, None, frozen)
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((1, 64, 64), jnp.uint8),
+        "size": size,
+    }
+
+    def play(state, batch, key):
+        return train_step(state, batch, key, "standard", setup=setup)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    forward = jax.jit(lambda p, *a: segmenter.apply({"params": p}, *a)).lower(params, image, size)
+    lowered = jax.jit(play).lower(state, batch, key)
+    return [x.compile().cost_analysis()["flops"] for x in (lowered, forward)]
+
+
+def test_a_frozen_backbone_costs_no_backward_pass():
+    step, forward = flops("backbone")
+    # Only the decoder is gone back through, of which the forward pass is a sixth.
+    assert forward < step < 1.5 * forward
+    tuned, same_forward = flops("none")
+    assert same_forward == forward
+    assert tuned > 2.5 * forward
