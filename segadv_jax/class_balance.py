@@ -1,9 +1,10 @@
 """Class weights: how much more than their share of the label cells rare classes count in training.
 
 Luc et al. take "the same hyper-parameters as in [7]", Farabet et al., Learning hierarchical
-features for scene labeling, TPAMI 2013. Farabet's own programs draw each training cell's class
-first, all classes equally often. In expectation that is the cross-entropy with weights in inverse
-proportion to the classes' frequencies, which the label maps that an adversary is shown allow too.
+features for scene labeling, TPAMI 2013. Farabet's own program for this network, on SIFT Flow, draws
+a class, all equally often, and then a training pixel of that class. In expectation that is the
+cross-entropy with weights in inverse proportion to the classes' frequencies, which works with whole
+label maps too, as an adversary must see them.
 """
 
 import jax

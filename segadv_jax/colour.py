@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from segadv_jax.shapes import AnyArray
@@ -19,7 +18,7 @@ Image = Float[AnyArray, "h w 3"]
 
 # In this order; torchvision draws it anew for each image.
 ADJUSTMENTS = ("brightness", "contrast", "saturation")
-_LUMA = np.array([[[0.299, 0.587, 0.114]]], np.float32)  # Of R, G and B, by ITU-R BT.601.
+_LUMA = (0.299, 0.587, 0.114)  # Of R, G and B, by ITU-R BT.601.
 
 
 def adjust(
@@ -42,7 +41,8 @@ def adjust(
             continue
         grey = jnp.float32(0)
         if name != "brightness":
-            grey = jnp.sum(image * _LUMA, -1, keepdims=True)
+            # Far faster on CPUs than a sum over an axis of three.
+            grey = sum(share * image[..., i, None] for i, share in enumerate(_LUMA))
         if name == "contrast":
             grey = _mean(grey, size, margin)
         image = jnp.clip(grey + factors[name] * (image - grey), 0, 255)

@@ -36,12 +36,9 @@ def initialize(
     Raises:
         InputError: as `pretrained`, or the canvas is too small for the adversary.
     """
-    key = jax.random.key(seed)
-    # Jitted: run operation by operation, initialisation takes longer than some trainings.
-    init_segmenter = jax.jit(setup.segmenter.init)
-    arguments = _example(setup.segmenter, canvas)
-    segmenter = init_segmenter(jax.random.fold_in(key, 0), *arguments)["params"]
-    segmenter = pretrained(init, segmenter, setup.segmenter, strict=False)
+    key, module = jax.random.key(seed), setup.segmenter
+    segmenter = pretrained(init, shapes(module), module, strict=False)
+    segmenter = _draw(module, jax.random.fold_in(key, 0), _example(module, canvas), segmenter)
     adversary: Any = {}
     if setup.adversary is not None:
         adversary = _adversary(setup, jax.random.fold_in(key, 1), canvas, num_classes)
@@ -51,6 +48,20 @@ def initialize(
     return TrainState(
         jnp.zeros((), jnp.int32), params, setup.optimizer.init(params), average, frozen
     )
+
+
+def _draw(module, key, arguments, known):
+    """`known` with those of its leaves drawn that are mere shapes; the others are not compiled."""
+    flat = _flatten(known)
+    absent = [name for name, leaf in flat.items() if isinstance(leaf, jax.ShapeDtypeStruct)]
+
+    # Jitted: run operation by operation, initialisation takes longer than some trainings.
+    @jax.jit
+    def draw(key):
+        drawn = _flatten(module.init(key, *arguments)["params"])
+        return {name: drawn[name] for name in absent}
+
+    return traverse_util.unflatten_dict(flat | draw(key), sep="/")
 
 
 def _adversary(setup, key, canvas, num_classes):
@@ -147,7 +158,7 @@ def pretrained(init: str, params: Any, segmenter: Segmenter, strict: bool = True
             folder of a run, whose selected checkpoint is meant; or "vgg:" and the path of a VGG-16
             classifier, for Dilated-8's front end; or "efficientnet_lite0", for that segmenter's
             backbone, with a colon and a path if the classifier's package is not installed.
-        params: freshly initialised, or their shapes.
+        params: their shapes; those that `init` does not name come back as they are.
         segmenter: whose they are; a warning says if the weights were trained with another padding.
         strict: whether a whole network must have the same number of classes. Otherwise the layers
             that depend on it keep `params`.

@@ -139,7 +139,10 @@ def prepare(
     turns, setup = parts.alternation, parts.setup
     total = turns.steps(config.train.updates)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
-    state = initialize(setup, config.seed, patch, num_classes, _init(config, workdir))
+    begin = functools.partial(initialize, setup, config.seed, patch, num_classes)
+    # A resumed run takes all from its checkpoint: nothing is drawn, and no weights are read.
+    fresh = not workdir.has_checkpoints()
+    state = begin(config.init) if fresh else jax.eval_shape(begin)
     changed = configuration.record(workdir, config)
     if changed:
         logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))

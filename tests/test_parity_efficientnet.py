@@ -70,7 +70,7 @@ def ours(images):
 
 def cut(tap, size, stride):
     """The part of a tap that is the image's."""
-    (top, left), (rows, columns) = first_cells(size, stride), -(-size // stride)
+    (top, left), (rows, columns) = first_cells(size[None], stride)[0], -(-size // stride)
     return np.asarray(tap)[top : top + rows, left : left + columns]
 
 

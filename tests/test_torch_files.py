@@ -261,7 +261,7 @@ def test_no_cut_and_no_flipped_byte_is_taken_for_the_whole(path, form):
         start = content.index(array.tobytes())
         values[start : start + array.nbytes] = True
     rng = np.random.default_rng(2)
-    for cut in range(0, len(content), 2):
+    for cut in range(0, len(content), 5):
         try:
             equal(read(path, content[:cut]), ARRAYS)
         except InputError as error:
@@ -270,7 +270,7 @@ def test_no_cut_and_no_flipped_byte_is_taken_for_the_whole(path, form):
             raise AssertionError(f"cut at {cut}")
     places = np.flatnonzero(~values)
     refusals = 0
-    for place in places:
+    for place in places[::2]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << rng.integers(8)
         try:
@@ -284,7 +284,7 @@ def test_no_cut_and_no_flipped_byte_is_taken_for_the_whole(path, form):
         for array, expected in zip(flat.values(), ARRAYS.values(), strict=True):
             if array.shape == expected.shape:
                 np.testing.assert_array_equal(array, expected)
-    assert refusals > len(places) / 2
+    assert refusals > len(places) / 4
 
 
 def test_random_instructions_never_end_otherwise(path):

@@ -5,7 +5,7 @@ many maps a CPU does far better in the frequency domain (Mathieu, Henaff and LeC
 convolutional networks through FFTs, ICLR 2014): the map is cut into overlapping tiles, and per
 frequency one matrix product over the maps replaces a product per tap. With tiles of 16x16 pixels an
 output of a 7x7 kernel takes 5.2 multiplications instead of 49, and the transforms, of so few
-pixels, are matrix products as well.
+pixels, are matrix products as well. Depthwise convolutions are in `depthwise.py`.
 """
 
 import functools

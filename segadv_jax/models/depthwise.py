@@ -44,6 +44,7 @@ def xla_depthwise(x: Maps, kernel: Kernel, stride: int, padding: Pads) -> Out:
 
 def shifted(x: Maps, kernel: Kernel, stride: int, padding: Pads) -> Out:
     """`xla_depthwise` as a sum over taps; computes in float32."""
+    # The barrier has the zeros written once, with whatever made x, and not chosen again per tap.
     padded = lax.optimization_barrier(_pad(x.astype(jnp.float32), padding))
     sides = zip(padded.shape[1:3], kernel.shape[:2], strict=True)
     out = [(pixels - side) // stride + 1 for pixels, side in sides]
@@ -86,7 +87,8 @@ def _gradient_of_x(shape, kernel, cotangent, stride, padding):
     image = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
     image = image.reshape(shape[0], blocks[0] * stride, blocks[1] * stride, shape[3])
     start = [before - f * stride for (before, _), f in zip(padding, first, strict=True)]
-    return lax.dynamic_slice(image, (0, *start, 0), shape)
+    end = [s + pixels for s, pixels in zip(start, shape[1:3], strict=True)]
+    return lax.slice(image, (0, *start, 0), (shape[0], *end, shape[3]))
 
 
 def _gradient_of_kernel(x, shape, cotangent, stride, padding):

@@ -19,7 +19,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -125,9 +124,8 @@ def load_efficientnet_lite(path: PathLike, initial: Mapping[str, Any]) -> dict[s
 
 
 def _replace(path, flat, initial, parts):
-    """`initial` as f32, its `parts` replaced by the weights of a file."""
-    replaced = fit(path, flat, {name: initial[name] for name in parts})
-    return jax.tree.map(lambda array: np.asarray(array, np.float32), dict(initial)) | replaced
+    """`initial`, its `parts` replaced by the weights of a file."""
+    return dict(initial) | fit(path, flat, {name: initial[name] for name in parts})
 
 
 def read_any(path: PathLike) -> Weights:
