@@ -24,7 +24,7 @@ def get_config(arm="adversarial"):
     config.data.validation = "subset_7"
     set_segmenter(config)
 
-    config.train.updates = 400
+    config.train.updates = 500
     config.train.crop = 0
     config.train.rotation = 0.0
     config.train.scale = (1.0, 1.0)
@@ -44,7 +44,7 @@ def set_segmenter(config):
     config.segmenter.dropout = 0.0  # Before the last layer.
     config.segmenter.freeze = "backbone"  # "backbone" or "none", to fine-tune all of it.
     config.optimizer.segmenter.name = "adam"
-    config.optimizer.segmenter.learning_rate = 3e-3
+    config.optimizer.segmenter.learning_rate = 4e-3
     config.optimizer.segmenter.decay = "cosine"
     config.optimizer.segmenter.backbone_factor = 0.1  # On the rate of a backbone that is trained.
     config.train.batch_size = 8

@@ -29,21 +29,33 @@ from segadv_jax.errors import InputError
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.losses import Objective
 from segadv_jax.models import MultiScale, TwoBranch
-from segadv_jax.train_state import TrainState
+from segadv_jax.models.contracts import SegmenterModule
+from segadv_jax.models.efficientnet_lite import EfficientNetLite
+from segadv_jax.train_state import TrainState, evaluated, split_frozen
 from segadv_jax.train_step import Setup, train_step
 
 CLASSES = 8
-NETWORKS = {"multiscale": {"sparse": True}, "multiscale_dense": {"sparse": False}}
+# The adversary is in each case `TwoBranch` on pixels, for label maps of the segmenter's stride.
+NETWORKS: dict[str, SegmenterModule] = {
+    "multiscale": MultiScale(CLASSES, sparse=True),
+    "multiscale_dense": MultiScale(CLASSES, sparse=False),
+    "efficientnet_lite0": EfficientNetLite(CLASSES),
+    "efficientnet_lite0_tuned": EfficientNetLite(CLASSES, freeze="none"),
+}
 KINDS = (*PLAYERS, "augmented", "evaluate")
 IMAGE = (240, 320)  # Height and width of most images of Stanford Background.
 # Those of configs/stanford.py.
-RATES, MOMENTUM, LAM = (0.02, 1e-3), 0.9, 2 / 16
+MOMENTUM, LAM = 0.9, 2 / 16
 AUGMENTATION = Augmentation(crop=160, flip=True, rotation=8.0, scale=(0.9, 1.1))
 TOLERANCE = 1e-4  # The most by which the two programs' losses may differ.
 
-Fields = Mapping[str, Any]  # Of the segmenter, as in `NETWORKS`.
 Batches = Mapping[str, Batch]  # By kind of work.
 Losses = dict[str, float]
+
+
+def rates(segmenter: SegmenterModule) -> tuple[float, float]:
+    """Learning rates of segmenter and adversary at which random weights stay finite."""
+    return (1e-3 if segmenter.pretrained else 0.02), 1e-3
 
 
 def noise(batch_size: int, height: int, width: int) -> Batch:
@@ -60,18 +72,19 @@ def noise(batch_size: int, height: int, width: int) -> Batch:
 
 
 class Ours:
-    """The steps of this package, as the loops call them."""
+    """The steps of this package, as the loops call them; `params` hold both players' all."""
 
-    def __init__(self, fields: Fields, batches: Batches):
-        segmenter, adversary = MultiScale(CLASSES, **fields), TwoBranch()
+    def __init__(self, segmenter: SegmenterModule, batches: Batches):
+        adversary = TwoBranch(stride=segmenter.stride)
         optimizer = optimizers.alternate(
-            *(optimizers.player("sgd", rate, MOMENTUM) for rate in RATES)
+            *(optimizers.player("sgd", rate, MOMENTUM) for rate in rates(segmenter))
         )
         self._setup = Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=LAM))
         self._key, self.compiled = jax.random.key(0), dict[str, Any]()
         self._batches = {kind: devices.shard(batch) for kind, batch in batches.items()}
         image, size = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
-        label_map = jnp.zeros((1, 16, 16, CLASSES))
+        cells = 64 // segmenter.stride
+        label_map = jnp.zeros((1, cells, cells, CLASSES))
         params = {
             SEGMENTER: jax.jit(segmenter.init)(self._key, image, size)["params"],
             ADVERSARY: jax.jit(adversary.init)(self._key, label_map, image, size)["params"],
@@ -80,8 +93,10 @@ class Ours:
         self.reset()
 
     def reset(self) -> None:
-        step, opt_state = jnp.zeros((), jnp.int32), self._setup.optimizer.init(self.params)
-        self._state = devices.replicate(TrainState(step, self.params, opt_state))
+        trained, frozen = split_frozen(self.params[SEGMENTER], self._setup.segmenter.frozen)
+        params = self.params | {SEGMENTER: trained}
+        step, opt_state = jnp.zeros((), jnp.int32), self._setup.optimizer.init(params)
+        self._state = devices.replicate(TrainState(step, params, opt_state, frozen=frozen))
 
     def compile(self, kind: str) -> dict[str, Any]:
         """Compiles the step of a kind of work, which has to come before it is run.
@@ -125,7 +140,7 @@ class Ours:
         """What a compiled step is called with, without its static turn."""
         batch = self._batches[kind]
         if kind == "evaluate":
-            return self._state.params[SEGMENTER], devices.replicate(zero_totals(CLASSES)), batch
+            return evaluated(self._state), devices.replicate(zero_totals(CLASSES)), batch
         return self._state, batch, self._key, np.int32(0)  # Lambda does not change.
 
 
@@ -136,7 +151,9 @@ class Peer:
         InputError: the process has ended, here or in a method.
     """
 
-    def __init__(self, batches: Batches, params: dict[str, Any], compiled: bool):
+    def __init__(
+        self, segmenter: SegmenterModule, batches: Batches, params: dict[str, Any], compiled: bool
+    ):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -144,7 +161,7 @@ class Peer:
         theirs.close()
         # The settings follow over the pipe: `start` would wait for ever for a process that ends
         # before it has read them.
-        self.version: str = self._ask(batches, params, compiled)
+        self.version: str = self._ask(segmenter, batches, params, compiled)
 
     def reset(self) -> None:
         self._ask("reset")

@@ -46,9 +46,10 @@ def measure(
     Raises:
         InputError: a peer's losses are not ours.
     """
-    ours = Ours(NETWORKS[network], batches)
+    segmenter = NETWORKS[network]
+    ours = Ours(segmenter, batches)
     rows = {kind: ours.compile(kind) for kind in batches}
-    others = {name: Peer(batches, ours.params, name == "compiled") for name in peers}
+    others = {name: Peer(segmenter, batches, ours.params, name == "compiled") for name in peers}
     speeds: dict[str, dict[str, Spread]] = {name: {} for name in peers}
     ratios: dict[str, dict[str, Spread]] = {name: {} for name in peers}
     for kind, batch in batches.items():

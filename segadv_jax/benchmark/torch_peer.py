@@ -5,6 +5,7 @@ that nobody uses, the adversary's image branch and its verdict on the synthetic 
 once, and all parameters are updated in one call. Images fill their canvas, so no masks are needed.
 """
 
+import functools
 import time
 from typing import Any
 
@@ -18,9 +19,13 @@ from torch import Tensor
 
 from segadv_jax import VOID
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
-from segadv_jax.benchmark.contenders import CLASSES, LAM, MOMENTUM, RATES, Batches, Losses
+from segadv_jax.benchmark import torch_efficientnet
+from segadv_jax.benchmark.contenders import CLASSES, LAM, MOMENTUM, Batches, Losses, rates
+from segadv_jax.models import MultiScale
+from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.layers import random_table
 from segadv_jax.models.preprocessing import BINOMIAL, LEAST_CONTRAST, RGB_TO_YUV, WINDOW
+from segadv_jax.train_state import split_frozen
 
 Params = dict[str, Any]  # A tree of tensors, by the names of the Flax modules.
 Maps = Float[Tensor, "n _ _ _"]  # Channels, height, width.
@@ -42,11 +47,11 @@ def as_tensors(params: Params) -> Params:
 
 
 def connections(trunk: Params) -> list[Tensor | None]:
-    """The connection tables of the trunk's second and third layer; None where it is dense."""
+    """The connection tables of Flax's trunk's second and third layer; None where it is dense."""
     tables: list[Tensor | None] = []
     for layer in (2, 3):
         inputs, kernel = len(trunk[f"conv{layer - 1}"]["bias"]), trunk[f"conv{layer}"]["kernel"]
-        table = random_table(inputs, kernel.shape[1], len(kernel), seed=layer)
+        table = random_table(inputs, *kernel.shape[2:], seed=layer)
         tables.append(None if len(table) == inputs else torch.from_numpy(table.T.copy()))
     return tables
 
@@ -108,7 +113,7 @@ def pyramid(image: Images) -> list[Maps]:
     return [local_contrast_normalize(x) for x in [*levels, image]]
 
 
-def segment(params: Params, tables: list[Tensor | None], image: Images) -> Maps:
+def segment(params: Params, image: Images, *, tables: list[Tensor | None]) -> Maps:
     """The class logits of `models.MultiScale` at the label cells, of stride 4."""
     trunk, features = params["trunk"], []
     luma, chroma, bias = (trunk["conv1"][name] for name in ("luma", "chroma", "bias"))
@@ -124,10 +129,10 @@ def segment(params: Params, tables: list[Tensor | None], image: Images) -> Maps:
     return _conv(torch.tanh(_conv(x, params["hidden"])), params["classifier"])
 
 
-def embed_image(params: Params, image: Images) -> Maps:
+def embed_image(params: Params, image: Images, *, stride: int) -> Maps:
     """The image branch of `models.TwoBranch`."""
     with torch.no_grad():
-        x = local_contrast_normalize(image / 255)
+        x = local_contrast_normalize(F.avg_pool2d(image / 255, stride // 4))
     for name in ("image1", "image2"):
         x = _pool(F.relu(_conv(x, params[name])))
     return x
@@ -150,27 +155,38 @@ def mean_bce(logits: Verdicts, is_real: bool, weights: Verdicts) -> Float[Tensor
 class Training:
     """Both networks, their optimizers, and the steps of this package; as `contenders.Peer`."""
 
-    def __init__(self, batches: Batches, params: Params, compiled: bool):
-        self._initial = params
+    def __init__(
+        self, segmenter: SegmenterModule, batches: Batches, params: Params, compiled: bool
+    ):
+        self._initial, self._frozen, self._stride = params, segmenter.frozen, segmenter.stride
+        self._rates = rates(segmenter)
         self._batches = {
             kind: [torch.from_numpy(batch[name]) for name in ("image", "label")]
             for kind, batch in batches.items()
         }
-        functions = segment, judge, embed_image
+        fields: dict[str, Any] = {"stride": segmenter.stride, "frozen": bool(segmenter.frozen)}
+        functions = [torch_efficientnet.segment, judge, embed_image]
+        if isinstance(segmenter, MultiScale):
+            functions[0], fields = segment, {"tables": connections(params[SEGMENTER]["trunk"])}
         if compiled:
             # The gradient passes through the verdict on the synthetic map twice.
             torch._functorch.config.donated_buffer = False
-            functions = tuple(map(torch.compile, functions))
-        self._segment, self._judge, self._embed_image = functions
+            functions = [torch.compile(function) for function in functions]
+        self._segment = functools.partial(functions[0], **fields)
+        self._judge = functions[1]
+        self._embed_image = functools.partial(functions[2], stride=segmenter.stride)
         self.reset()
 
     def reset(self) -> None:
         self._params = as_tensors(self._initial)
-        self._tables = connections(self._params[SEGMENTER]["trunk"])
-        self._leaves = {player: jax.tree.leaves(self._params[player]) for player in self._params}
+        trained, frozen = split_frozen(self._params[SEGMENTER], self._frozen)
+        for parameter in jax.tree.leaves(frozen):
+            parameter.requires_grad_(False)
+        players = self._params | {SEGMENTER: trained}
+        self._leaves = {player: jax.tree.leaves(params) for player, params in players.items()}
         self._optimizers = {
             player: torch.optim.SGD(self._leaves[player], rate, momentum=MOMENTUM, foreach=True)
-            for player, rate in zip((SEGMENTER, ADVERSARY), RATES, strict=True)
+            for player, rate in zip((SEGMENTER, ADVERSARY), self._rates, strict=True)
         }
 
     def run(self, kind: str, count: int) -> tuple[float, Losses]:
@@ -182,7 +198,7 @@ class Training:
     def train(self, turn: str) -> Losses:
         """Plays one turn; returns its losses."""
         image, label = self._batches[turn]
-        label, theta, gradients = label[:, 2::4, 2::4].long(), self._params[ADVERSARY], {}
+        label, theta, gradients = self._at_cells(label), self._params[ADVERSARY], {}
         for parameter in self._leaves[ADVERSARY]:  # What takes no gradient costs no backward pass.
             parameter.requires_grad_(turn != "segmenter")
         with torch.set_grad_enabled(turn != "adversary"):
@@ -217,7 +233,7 @@ class Training:
         """Evaluates the batch: (confusion matrix, cross-entropy)."""
         image, label = self._batches["evaluate"]
         _, logits = self._logits(image)
-        mce = F.cross_entropy(logits, label[:, 2::4, 2::4].long(), ignore_index=VOID)
+        mce = F.cross_entropy(logits, self._at_cells(label), ignore_index=VOID)
         probabilities = F.interpolate(torch.softmax(logits, 1), label.shape[1:], mode="bilinear")
         predicted, labelled = probabilities.argmax(1), label != VOID
         index = label[labelled].long() * CLASSES + predicted[labelled]
@@ -227,7 +243,11 @@ class Training:
     def _logits(self, image):
         """(The image as the networks take it, the segmenter's logits.)"""
         image = channels_last(image.permute(0, 3, 1, 2).float())
-        return image, self._segment(self._params[SEGMENTER], self._tables, image)
+        return image, self._segment(self._params[SEGMENTER], image)
+
+    def _at_cells(self, label):
+        """The labels at the label cells, as indices."""
+        return label[:, self._stride // 2 :: self._stride, self._stride // 2 :: self._stride].long()
 
 
 def _encode(logits, label):

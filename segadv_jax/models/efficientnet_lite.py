@@ -35,8 +35,9 @@ TAPS = (4, 8, 16, 32)  # The strides at which the decoder takes features: 24, 40
 BOX = 32  # The last of them: the sides of an image's box are multiples of it.
 MEAN, SCALE = 127.0, 128.0  # The network sees (RGB - MEAN) / SCALE.
 STEM = 32
-# Of the maps of stride 8, on the validation images of Stanford Background: 5.75.
-FEATURE_DEVIATION = 6.0
+# The standard deviation of the taps, roughly; of that at stride 8 on photographs (the validation
+# images of Stanford Background) it is 5.75.
+TAP_DEVIATION = 6.0
 
 
 class Stage(NamedTuple):
@@ -95,11 +96,12 @@ class Pointwise(nn.Module):
     """A 1x1 convolution with bias."""
 
     features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "n H W O"]:
         shape = (1, 1, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         # One product of two matrices: on a CPU its gradient takes half the time of a convolution's.
         y = jnp.asarray(x).reshape(-1, x.shape[-1]) @ kernel[0, 0] + bias[None]
@@ -235,7 +237,7 @@ class EfficientNetLite(SegmenterModule):
         copy of the initial one would double the cost of a step, and drift away from what the
         segmenter sees.
         """
-        return self._taps(image, size)[1] / FEATURE_DEVIATION
+        return self._taps(image, size)[1] / TAP_DEVIATION
 
     def _taps(self, image, size):
         """All taps at the label cells."""
@@ -262,8 +264,11 @@ class Decoder(nn.Module):
         self, taps: Sequence[Features], cells: Sizes, keys: Keys
     ) -> Float[Array, "n h w C"]:
         """Logits of maps with so many `cells` in the images."""
+        # As if the taps had unit variance. Where the first activations are in the tens instead,
+        # validation after 400 updates was 6 points of mean IoU behind.
+        init = nn.initializers.variance_scaling(2 / TAP_DEVIATION**2, "fan_in", "truncated_normal")
         named = zip(TAPS, taps, strict=True)
-        x = sum(Pointwise(self.width, name=f"from{stride}")(tap) for stride, tap in named)
+        x = sum(Pointwise(self.width, init, name=f"from{stride}")(tap) for stride, tap in named)
         x = layers.Conv(self.width, 3, name="fuse")(nn.relu(x), cells)
         x = layers.dropout(nn.relu(x), keys, 0, self.dropout)
-        return Pointwise(self.num_classes, name="classifier")(x)
+        return Pointwise(self.num_classes, nn.initializers.zeros, name="classifier")(x)
