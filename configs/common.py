@@ -7,8 +7,9 @@ def get_config():
     """The fields of every experiment; each configuration sets what is left empty here."""
     config = ml_collections.ConfigDict()
     config.seed = 0
-    # The segmenter's starting weights: "scratch"; the path of those of the whole network; or
-    # "vgg:PATH", a VGG-16 classifier for the front end of Dilated-8.
+    # The segmenter's starting weights: "scratch"; the path of those of the whole network, or of the
+    # folder of a run; "vgg:PATH", a VGG-16 classifier for the front end of Dilated-8; or
+    # "efficientnet_lite0", the installed classifier, or "efficientnet_lite0:PATH".
     config.init = "scratch"
 
     config.data = ml_collections.ConfigDict()

@@ -28,7 +28,9 @@ checkpoint with the best class accuracy. Add to any of the above
 
 The weights run from 0.54, road, to 9.7, mountain. The gradient of a batch that is full of mountain
 is several times the usual one: without the limit on its norm "standard_half" diverged at this
-learning rate.
+learning rate. Expect class accuracy 65.8, pixel accuracy 70.8, mean IoU 49.4 and mean BF 45.8 for
+"standard_half" (means of the seeds 100, 101 and 102; the limit was chosen on the validation subset
+with seed 100). All were still rising when the 500 updates were over.
 """
 
 from segadv_jax.configs import common

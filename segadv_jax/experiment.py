@@ -222,7 +222,8 @@ def _module(field: str, modules: Mapping[str, Callable], fields: Fields, **argum
         raise InputError(
             f"config.{field}.name is {name!r}, which has no {', '.join(unknown)}: begin with a "
             "configuration that was made for it, as configs/stanford.py is for multiscale and "
-            "two_branch, configs/voc_baseline.py for dilated8 and the other adversaries"
+            "two_branch, configs/stanford_light.py for efficientnet_lite0, configs/voc_baseline.py "
+            "for dilated8 and its adversaries"
         )
     return _checked(field, modules[name], fields, **arguments)
 

@@ -73,7 +73,7 @@ def test_any_field_can_be_set():
             "nowhere.py",
             [],
             "--config=nowhere.py: there is no file nowhere.py; give the path of one, or the name of"
-            " one that comes with the package: ablations, stanford, synthetic, voc_baseline",
+            " one that comes with the package: ablations, stanford, stanford_light, synthetic,",
         ),
         ("stanford:half", [], "--config=stanford:half: configs/stanford.py:half: the arm is"),
         ("synthetic:a:b", [], "--config=synthetic:a:b: configs/synthetic.py:a:b: the arm is"),

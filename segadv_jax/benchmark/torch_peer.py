@@ -20,7 +20,7 @@ from torch import Tensor
 from segadv_jax import VOID
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.benchmark import torch_efficientnet
-from segadv_jax.benchmark.contenders import CLASSES, LAM, MOMENTUM, Batches, Losses, rates
+from segadv_jax.benchmark.contenders import CLASSES, LAM, MOMENTUM, RATES, Batches, Losses
 from segadv_jax.models import MultiScale
 from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.layers import random_table
@@ -159,7 +159,6 @@ class Training:
         self, segmenter: SegmenterModule, batches: Batches, params: Params, compiled: bool
     ):
         self._initial, self._frozen, self._stride = params, segmenter.frozen, segmenter.stride
-        self._rates = rates(segmenter)
         self._batches = {
             kind: [torch.from_numpy(batch[name]) for name in ("image", "label")]
             for kind, batch in batches.items()
@@ -186,7 +185,7 @@ class Training:
         self._leaves = {player: jax.tree.leaves(params) for player, params in players.items()}
         self._optimizers = {
             player: torch.optim.SGD(self._leaves[player], rate, momentum=MOMENTUM, foreach=True)
-            for player, rate in zip((SEGMENTER, ADVERSARY), self._rates, strict=True)
+            for player, rate in zip((SEGMENTER, ADVERSARY), RATES, strict=True)
         }
 
     def run(self, kind: str, count: int) -> tuple[float, Losses]:
