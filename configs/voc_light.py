@@ -39,8 +39,9 @@ def get_config(arm="adversarial"):
     config.data.test = "val"
     stanford_light.set_segmenter(config)
 
-    config.train.updates = 2_000
-    config.train.crop = 320
+    config.train.updates = 1_000
+    config.train.crop = 256
+    config.train.rotation = 0.0
     config.train.scale = (0.75, 1.5)
     config.train.brightness = 0.2
     config.train.contrast = 0.2

@@ -101,6 +101,8 @@ def _gradient_of_kernel(x, shape, cotangent, stride, padding):
     n, height, width, maps = cotangent.shape
     rows, columns = x.shape[1:3]
     (above, _), (left, _) = padding
+    # Without a stride columns and maps are one axis: of few maps, one long loop for many short.
+    axes, unit = ((-1,), maps) if stride == 1 else ((-1, maps), 1)
     # The columns [low, high) of the cotangent at which a tap sees a column of x.
     spans = []
     for j in range(kw):
@@ -109,23 +111,23 @@ def _gradient_of_kernel(x, shape, cotangent, stride, padding):
 
     def add_row(index, sums):
         example, i = index // height, index % height
-        row = lax.dynamic_slice(cotangent, (example, i, 0, 0), (1, 1, width, maps))[0, 0]
-        row, terms = row.astype(jnp.float32), []
+        row = lax.dynamic_slice(cotangent, (example, i, 0, 0), (1, 1, width, maps))
+        row, terms = row.reshape(axes).astype(jnp.float32), []
         for k in range(kh):
             place = i * stride + k - above
             seen = jnp.where((place >= 0) & (place < rows), row, 0)
             pixels = lax.dynamic_slice(
                 x, (example, jnp.clip(place, 0, rows - 1), 0, 0), (1, 1, columns, maps)
-            )[0, 0]
+            ).reshape(axes)
             for j, (low, high) in enumerate(spans):
-                start = low * stride + j - left
-                these = pixels[start : start + (high - low) * stride : stride]
-                terms.append(these.astype(jnp.float32) * seen[low:high])
+                start, end = low * stride + j - left, high * stride + j - left
+                these = pixels[start * unit : end * unit : stride].astype(jnp.float32)
+                terms.append(these * seen[low * unit : high * unit])
         return [a + b for a, b in zip(sums, terms, strict=True)]
 
-    zeros = [jnp.zeros((high - low, maps)) for _ in range(kh) for low, high in spans]
-    sums = lax.fori_loop(0, n * height, add_row, zeros)
-    return jnp.stack([jnp.sum(s, 0) for s in sums]).reshape(shape)
+    lengths = [(high - low) * maps for _ in range(kh) for low, high in spans]
+    sums = lax.fori_loop(0, n * height, add_row, [jnp.zeros(k).reshape(axes) for k in lengths])
+    return jnp.stack([jnp.sum(s.reshape(-1, maps), 0) for s in sums]).reshape(shape)
 
 
 def _pad(x, spatial):
