@@ -71,7 +71,14 @@ ONLY_IN = {
 WITHOUT_TENSORFLOW = ("alternation", "augment", "devices", "encodings", "errors", "files")
 WITHOUT_TENSORFLOW += ("eval_step", "losses", "metrics", "models", "optimizers", "prediction")
 WITHOUT_TENSORFLOW += ("train_state", "train_step", "visualize", "weights", "workdir")
-WITHOUT_TENSORFLOW += ("class_balance", "colour", "data", "data.arrays", "data.order", "data.scenes")
+WITHOUT_TENSORFLOW += (
+    "class_balance",
+    "colour",
+    "data",
+    "data.arrays",
+    "data.order",
+    "data.scenes",
+)
 WITHOUT_TENSORFLOW += ("benchmark", "benchmark.contenders", "benchmark.measure")
 # Below them: plain values.
 SEE_THE_CONFIG = {"train", "training_run", "validation", "evaluate", "predictor", "experiment"}

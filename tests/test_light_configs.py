@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small
 
-from segadv_jax import configuration, devices, experiment
+from segadv_jax import configuration, experiment
 from segadv_jax.configs import stanford_light, voc_light
 from segadv_jax.initialize import initialize
 from segadv_jax.train_step import train_step
@@ -40,20 +40,47 @@ def test_arms_differ_in_the_adversary_alone(file):
     assert adversarial.optimizer.adversary.betas == (0.5, 0.99)
 
 
-@pytest.mark.parametrize("arm", VOC_ARMS)
-def test_every_arm_on_voc_makes_a_step(arm):
-    """From the published weights, on two images of noise."""
-    config = voc_light.get_config(arm)
+def step_of(config):
+    """(a step of either player or of both, its state, its arguments) on two images of noise."""
     config.train.crop = 64
     setup = experiment.build(config, 21).setup
-    state = initialize(setup, 0, (64, 64), 21, config.init)
+    begin = functools.partial(initialize, setup, 0, (64, 64), 21)
     batch = small.batch([(64, 64), (50, 61)], (64, 64))
-    turn = "standard" if arm == "standard" else "both"
-    step = jax.jit(functools.partial(train_step, setup=setup), static_argnames="turn")
-    new, metrics = step(state, batch, jax.random.key(0), turn=turn, updates=100)
+    turn = "both" if setup.adversary else "standard"
+
+    def step(state, batch, key):
+        return train_step(state, batch, key, turn, 100, setup=setup)
+
+    return step, begin, batch
+
+
+@pytest.mark.parametrize("arm", VOC_ARMS)
+def test_every_arm_on_voc_can_be_built(arm):
+    setup = experiment.build(voc_light.get_config(arm), 21).setup
+    assert setup.segmenter.stride == 8
+    assert (setup.adversary is None) == (arm == "standard")
+
+
+# Each adversary once, each encoding once or twice.
+TRACED = ("standard", "adversarial", "largefov_product", "smallfov_scaling")
+TRACED += ("largefov_light_basic", "smallfov_light_product")
+
+
+@pytest.mark.parametrize("arm", TRACED)
+def test_the_parts_of_an_arm_on_voc_fit_together(arm):
+    step, begin, batch = step_of(voc_light.get_config(arm))
+    state = jax.eval_shape(begin)
+    new, metrics = jax.eval_shape(step, state, batch, jax.random.key(0))
+    assert new == state
+    assert ("adversarial_term" in metrics) == (arm != "standard")
+
+
+def test_a_step_from_the_published_weights_moves_what_is_trained():
+    config = voc_light.get_config("adversarial")
+    step, begin, batch = step_of(config)
+    state = begin(config.init)
+    new, metrics = jax.jit(step)(state, batch, jax.random.key(0))
     assert all(np.isfinite(float(value)) for value in metrics.values())
-    moved = {"segmenter"} if arm == "standard" else {"segmenter", "adversary"}
-    for player in moved:
+    for player in ("segmenter", "adversary"):
         assert not small.equal(new.params[player], state.params[player])
     assert small.equal(new.frozen, state.frozen)
-    assert small.equal(devices.replicate(new.frozen), state.frozen)
