@@ -6,13 +6,15 @@ import json
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import small
 
 from segadv_jax import devices, encodings, optimizers
 from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.initialize import initialize
 from segadv_jax.losses import Objective
-from segadv_jax.models import EfficientNetLite
+from segadv_jax.models import EfficientNetLite, TwoBranch
 from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.layers import zero_outside
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
@@ -122,38 +124,45 @@ def test_four_devices_make_the_step_of_one():
     assert small.equal(got.frozen, state_of(setup).frozen)
 
 
-def flops(freeze):
-    """Operations of a step in standard training."""
+def flops(turn, adversary=None, freeze="backbone"):
+    """Operations of a step, and of the segmenter's forward pass in it."""
     segmenter = EfficientNetLite(8, freeze=freeze)
     sgd = optimizers.player("sgd", 0.1)
-    setup = Setup(segmenter, None, encodings.basic, optimizers.alternate(sgd, sgd))
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    params = jax.eval_shape(segmenter.init, jax.random.key(0), image, size)["params"]
-    trained, frozen = split_frozen(params, segmenter.frozen)
-    players = {"segmenter": trained, "adversary": {}}
-    opt_state = jax.eval_shape(setup.optimizer.init, players)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    state = TrainState(count, players, opt_state, None, frozen)
-    batch = {
-        "image": jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((1, 64, 64), jnp.uint8),
-        "size": size,
-    }
+    optimizer = optimizers.alternate(sgd, sgd)
+    setup = Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=0.1))
+    batch = small.batch([(64, 64)], (64, 64))
+    image, key = batch["image"].astype(np.float32), jax.random.key(0)
+    state = jax.eval_shape(lambda: initialize(setup, 0, (64, 64), 8))
 
     def play(state, batch, key):
-        return train_step(state, batch, key, "standard", setup=setup)
+        return train_step(state, batch, key, turn, setup=setup)
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    forward = jax.jit(lambda p, *a: segmenter.apply({"params": p}, *a)).lower(params, image, size)
-    lowered = jax.jit(play).lower(state, batch, key)
-    return [x.compile().cost_analysis()["flops"] for x in (lowered, forward)]
+    def forward(params, image, size):
+        return segmenter.apply({"params": params}, image, size)
+
+    def count(function, *args):
+        return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+
+    step = count(play, state, batch, key)
+    return step, count(forward, evaluated(state), image, batch["size"])
 
 
-def test_a_frozen_backbone_costs_no_backward_pass():
-    step, forward = flops("backbone")
-    # Only the decoder is gone back through, of which the forward pass is a sixth.
+@pytest.fixture(scope="module")
+def standard():
+    return flops("standard")
+
+
+def test_a_frozen_backbone_costs_no_backward_pass(standard):
+    step, forward = standard
+    # Only the decoder is gone back through.
     assert forward < step < 1.5 * forward
-    tuned, same_forward = flops("none")
+    tuned, same_forward = flops("standard", freeze="none")
     assert same_forward == forward
     assert tuned > 2.5 * forward
+
+
+def test_what_the_adversary_sees_is_computed_once(standard):
+    few = {"label_features": 1, "fused_features": (1, 1, 1)}
+    step, forward = standard
+    both, _ = flops("both", TwoBranch(stride=8, image_branch="features", **few))
+    assert step < both < step + 0.2 * forward
