@@ -112,8 +112,15 @@ class TrainingRun:
 def check(config: ConfigDict, workdir: Workdir) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
-    experiment.build(config, num_classes=2)
-    check_init(_init(config, workdir))
+    setup = experiment.build(config, num_classes=2).setup
+    if not workdir.has_checkpoints():  # A resumed run no longer needs its initial weights.
+        check_init(config.init)
+        if config.init == "scratch" and setup.segmenter.frozen:
+            raise InputError(
+                "config.init is 'scratch', but a part of this segmenter is frozen and would stay as "
+                "it is drawn: set config.init to pretrained weights, such as efficientnet_lite0, "
+                "or config.segmenter.freeze to 'none'"
+            )
     workdir.make()
     batch_size, count = config.train.batch_size, jax.device_count()
     if batch_size % count:
@@ -177,11 +184,6 @@ def prepare(
     if start < total and not run.has_waited_in_vain(start) and jax.process_index() == 0:
         workdir.mark_unfinished()
     return run, devices.replicate(state)
-
-
-def _init(config: ConfigDict, workdir: Workdir) -> str:
-    """Where the first parameters come from: a resumed run no longer needs its initial weights."""
-    return "scratch" if workdir.has_checkpoints() else config.init
 
 
 def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -> None:

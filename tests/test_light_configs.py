@@ -9,8 +9,11 @@ import small
 
 from segadv_jax import configuration, experiment
 from segadv_jax.configs import stanford_light, voc_light
+from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
 from segadv_jax.train_step import train_step
+from segadv_jax.training_run import check
+from segadv_jax.workdir import Workdir
 
 VOC_ARMS = ("standard", "adversarial", *voc_light.PAIRS)
 
@@ -84,3 +87,12 @@ def test_a_step_from_the_published_weights_moves_what_is_trained():
     for player in ("segmenter", "adversary"):
         assert not small.equal(new.params[player], state.params[player])
     assert small.equal(new.frozen, state.frozen)
+
+
+def test_a_frozen_backbone_is_not_drawn_by_chance(tmp_path):
+    config = stanford_light.get_config("standard")
+    config.init = "scratch"
+    with pytest.raises(InputError, match="config.init is 'scratch', but a part .* is frozen"):
+        check(config, Workdir(tmp_path / "frozen"))
+    config.segmenter.freeze = "none"
+    check(config, Workdir(tmp_path / "tuned"))
