@@ -117,9 +117,9 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
         check_init(config.init)
         if config.init == "scratch" and setup.segmenter.frozen:
             raise InputError(
-                "config.init is 'scratch', but a part of this segmenter is frozen and would stay as "
-                "it is drawn: set config.init to pretrained weights, such as efficientnet_lite0, "
-                "or config.segmenter.freeze to 'none'"
+                "config.init is 'scratch', but a part of this segmenter is frozen and would stay "
+                "as it is drawn: set config.init to pretrained weights, such as efficientnet_lite0,"
+                " or config.segmenter.freeze to 'none'"
             )
     workdir.make()
     batch_size, count = config.train.batch_size, jax.device_count()

@@ -1,10 +1,12 @@
 """The benchmark: runs without TensorFlow, counts right, and the PyTorch program does the same."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from small_runs import ROOT
@@ -15,11 +17,13 @@ from segadv_jax.alternation import PLAYERS
 from segadv_jax.benchmark import contenders, measure
 from segadv_jax.errors import InputError
 from segadv_jax.models import MultiScale
+from segadv_jax.train_state import evaluated
 from tools import benchmark
 
 # No data set, configuration or weights are read, and so these are not needed.
 NOT_NEEDED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "h5py")
 NOT_NEEDED += ("safetensors", "matplotlib", "torch")
+IMAGES = contenders.noise(4, 48, 80)
 
 
 def run(*arguments):
@@ -120,6 +124,36 @@ def test_it_runs_without_what_reads_data_and_weights(tmp_path):
         assert word in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("network", "part", "is_trained"),
+    [
+        ("efficientnet_lite0", "backbone", False),
+        ("efficientnet_lite0", "decoder", True),
+        ("efficientnet_lite0_tuned", "backbone", True),
+    ],
+)
+def test_what_the_light_network_trains(ours_of, network, part, is_trained):
+    ours = ours_of(network)
+    state = ours.arguments("standard")[0]
+    before, after = ours.params["segmenter"][part], evaluated(state)[part]
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), before, after)
+    assert not any(jax.tree.leaves(same)) if is_trained else all(jax.tree.leaves(same))
+
+
+@pytest.fixture(scope="module")
+def ours_of():
+    """By the name of a network: this package's program after a step of training it."""
+
+    @functools.cache
+    def train(network):
+        ours = contenders.Ours(contenders.NETWORKS[network], {"standard": IMAGES})
+        ours.compile("standard")
+        assert np.isfinite(ours.run("standard", 1)[1]["mce"])
+        return ours
+
+    return train
+
+
 @pytest.mark.parametrize("network", contenders.NETWORKS)
 def test_the_pytorch_program_does_the_same(network):
     """Losses over some steps of every turn, and the confusion matrix, at odd sizes of the maps."""
@@ -131,8 +165,7 @@ def test_the_pytorch_program_does_the_same(network):
         segmenter = segmenter.clone(widths=(4, 6, 8), hidden=16)
     else:  # Each takes long to compile, and only the segmenter is another.
         turns = ["both"]
-    batch = contenders.noise(4, 48, 80)
-    batches = dict.fromkeys((*turns, "evaluate"), batch)
+    batches = dict.fromkeys((*turns, "evaluate"), IMAGES)
     ours = contenders.Ours(segmenter, batches)
     theirs = Training(segmenter, batches, ours.params, compiled=False)
     for kind in batches:
@@ -141,5 +174,5 @@ def test_the_pytorch_program_does_the_same(network):
         contenders.check_same(kind, ours.run(kind, 1)[1], theirs.run(kind, 1)[1])
     confusion, _ = theirs.evaluate()
     got = np.asarray(ours.compiled["evaluate"](*ours.arguments("evaluate"))["confusion"])
-    assert got.sum() == confusion.sum() == np.sum(batch["label"] != 255)
+    assert got.sum() == confusion.sum() == np.sum(IMAGES["label"] != 255)
     assert np.abs(got - confusion).sum() <= 20  # Of 15,360 pixels: ties between classes.

@@ -92,7 +92,7 @@ def test_a_step_from_the_published_weights_moves_what_is_trained():
 def test_a_frozen_backbone_is_not_drawn_by_chance(tmp_path):
     config = stanford_light.get_config("standard")
     config.init = "scratch"
-    with pytest.raises(InputError, match="config.init is 'scratch', but a part .* is frozen"):
+    with pytest.raises(InputError, match="config.init is 'scratch', but a part of .* is frozen"):
         check(config, Workdir(tmp_path / "frozen"))
     config.segmenter.freeze = "none"
     check(config, Workdir(tmp_path / "tuned"))

@@ -7,6 +7,7 @@ once, and all parameters are updated in one call. Images fill their canvas, so n
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,8 +51,9 @@ def connections(trunk: Params) -> list[Tensor | None]:
     """The connection tables of Flax's trunk's second and third layer; None where it is dense."""
     tables: list[Tensor | None] = []
     for layer in (2, 3):
-        inputs, kernel = len(trunk[f"conv{layer - 1}"]["bias"]), trunk[f"conv{layer}"]["kernel"]
-        table = random_table(inputs, *kernel.shape[2:], seed=layer)
+        inputs = len(trunk[f"conv{layer - 1}"]["bias"])
+        fan_in, features = trunk[f"conv{layer}"]["kernel"].shape[2:]
+        table = random_table(inputs, fan_in, features, seed=layer)
         tables.append(None if len(table) == inputs else torch.from_numpy(table.T.copy()))
     return tables
 
@@ -132,7 +134,8 @@ def segment(params: Params, image: Images, *, tables: list[Tensor | None]) -> Ma
 def embed_image(params: Params, image: Images, *, stride: int) -> Maps:
     """The image branch of `models.TwoBranch`."""
     with torch.no_grad():
-        x = local_contrast_normalize(F.avg_pool2d(image / 255, stride // 4))
+        x = image / 255 if stride == 4 else F.avg_pool2d(image / 255, stride // 4)
+        x = local_contrast_normalize(x)
     for name in ("image1", "image2"):
         x = _pool(F.relu(_conv(x, params[name])))
     return x
@@ -164,7 +167,7 @@ class Training:
             for kind, batch in batches.items()
         }
         fields: dict[str, Any] = {"stride": segmenter.stride, "frozen": bool(segmenter.frozen)}
-        functions = [torch_efficientnet.segment, judge, embed_image]
+        functions: list[Callable] = [torch_efficientnet.segment, judge, embed_image]
         if isinstance(segmenter, MultiScale):
             functions[0], fields = segment, {"tables": connections(params[SEGMENTER]["trunk"])}
         if compiled:
