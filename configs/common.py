@@ -49,7 +49,7 @@ def get_config():
     # Classes count in the cross-entropy by their share of the labels to the power of 1 - balance:
     # with 0 as they are, with 1 all alike. The mean weight is 1.
     config.loss.balance = 0.0
-    config.loss.largest_weight = 10.0  # That a class can have.
+    config.loss.largest_weight = 10.0  # The limit for the weight of a class.
     # Ways to keep the game alive, none of them the paper's; losses.Objective cites the sources.
     config.loss.start = 0  # Updates of the segmenter before the adversarial term begins.
     config.loss.ramp = 0  # Further updates over which lambda then rises.
@@ -74,11 +74,12 @@ def get_config():
     config.train.flip = True
     config.train.rotation = 8.0  # Degrees either way.
     config.train.scale = (0.9, 1.1)
-    # Instead of a scale, (1.0, 1.0) then: the smallest and largest share of the image's area that a
-    # patch shows, as (0.25, 1.0), and the smallest and largest width / height of that part.
+    # Random resized crops: the smallest and largest share of the image's area that a patch shows,
+    # as (0.25, 1.0), and the smallest and largest width / height of that part, which is resized to
+    # the crop. It needs a crop, and a scale of (1.0, 1.0).
     config.train.area = ()
     config.train.aspect = (3 / 4, 4 / 3)
-    # Each is multiplied by a factor of 1 - j to 1 + j; j from 0 to below 1.
+    # With 0.2 it is multiplied by a factor of 0.8 to 1.2; from 0, which is off, to below 1.
     config.train.brightness = 0.0
     config.train.contrast = 0.0
     config.train.saturation = 0.0

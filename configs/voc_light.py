@@ -13,8 +13,8 @@ Tables 1 and 2), on this segmenter: its label cells are 8 pixels wide, as those 
 
 Only a part of the archives was at hand, 360 training images: with these expect class accuracy 53.7,
 pixel accuracy 84.2, mean IoU 39.4 and mean BF 56.0 on 140 images of "val" for "standard" (means of
-three seeds, docs/light.md), after seven minutes on one CPU core; it was still rising. The other arms
-were not trained to the end.
+three seeds, docs/light.md), after seven minutes on one CPU core; it was still rising. The other
+arms were not trained to the end.
 """
 
 import itertools

@@ -166,8 +166,8 @@ def record(workdir: Workdir, config: ConfigDict) -> list[str]:
     for name in changed:
         if any(f"{name}.".startswith(f"{field}.") for field in IDENTITY):
             raise InputError(
-                f"--workdir={workdir} holds a run of another architecture or schedule: its "
-                f"config.{name} is {then.get(name)!r}, this one's {now.get(name)!r}; choose "
+                f"--workdir={workdir} holds a run of another architecture, schedule or optimizer: "
+                f"its config.{name} is {then.get(name)!r}, this one's {now.get(name)!r}; choose "
                 f"another --workdir, or the configuration in {workdir.config_path}"
             )
     return changed

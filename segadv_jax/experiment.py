@@ -41,6 +41,10 @@ AT_LEAST = {
     "loss.largest_weight": 1,
     "optimizer.segmenter.learning_rate": 0,
     "optimizer.adversary.learning_rate": 0,
+    "optimizer.segmenter.clip": 0,
+    "optimizer.adversary.clip": 0,
+    "optimizer.segmenter.weight_decay": 0,
+    "optimizer.adversary.weight_decay": 0,
 }
 # The measures on the validation split that can select the checkpoint.
 SELECTING = ("mean_iou", "class_accuracy")

@@ -13,7 +13,7 @@ from segadv_jax import VOID, weights
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
-from segadv_jax.models import Segmenter
+from segadv_jax.models import SEGMENTERS, Segmenter
 from segadv_jax.models.geometry import count_cells
 from segadv_jax.train_state import TrainState, split_frozen
 from segadv_jax.train_step import Setup
@@ -84,6 +84,12 @@ def _adversary(setup, key, canvas, num_classes):
     return jax.jit(setup.adversary.init)(key, *arguments).get("params", {})
 
 
+def check_seen(setup: Setup) -> None:
+    """Raises an InputError if the adversary is to see features and the segmenter offers none."""
+    if setup.adversary is not None and setup.adversary.sees == "features":
+        _features_shape(setup.segmenter, (64, 64))
+
+
 def _features_shape(segmenter, canvas):
     """The shape of what the segmenter lets an adversary see of one image."""
     arguments = _example(segmenter, canvas)
@@ -96,8 +102,8 @@ def _features_shape(segmenter, canvas):
         return jax.eval_shape(features, jax.random.key(0)).shape
     except ValueError as error:
         raise InputError(
-            f"config.adversary: it is to see the segmenter's features, but {error}; let it see "
-            "pixels, or choose another segmenter"
+            f"config.adversary.image_branch is 'features', but {error}: set it to 'pixels', or "
+            "choose another segmenter"
         ) from error
 
 
@@ -177,10 +183,19 @@ def pretrained(init: str, params: Any, segmenter: Segmenter, strict: bool = True
             )
         return weights.load_vgg(path, params)
     flat, trained_as = _read_run(path) if os.path.isdir(path) else _read_file(path)
-    kept = {} if strict else _kept(path, flat, params, segmenter)
+    names = {make: name for name, make in SEGMENTERS.items()}
+    ours = names.get(type(segmenter))
+    if ours and trained_as.get("name", ours) != ours:
+        raise InputError(
+            f"config.init is {init!r}, whose segmenter is {trained_as['name']!r}, but "
+            f"config.segmenter.name is {ours!r}: set it to that, or choose other weights"
+        )
+    kept = {} if strict else _kept(flat, params, segmenter)
     rest = {name: leaf for name, leaf in _flatten(params).items() if name not in kept}
     found = {name: array for name, array in flat.items() if name not in kept}
     loaded = weights.fit(path, found, traverse_util.unflatten_dict(rest, sep="/"))
+    if not strict:
+        _report(path, kept)
     padding = getattr(segmenter, "padding", None)
     if trained_as.get("padding", padding) != padding:
         logging.warning(
@@ -220,7 +235,7 @@ def _read_run(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return _flatten(params), (workdir.recorded_config() or {}).get("segmenter", {})
 
 
-def _kept(source: str, flat: Any, params: Any, segmenter: Segmenter) -> dict[str, Any]:
+def _kept(flat: Any, params: Any, segmenter: Segmenter) -> dict[str, Any]:
     """The parameters that start anew because `flat` is of another number of classes.
 
     These are all whose shapes depend on that number, if one of them has another shape there.
@@ -228,9 +243,15 @@ def _kept(source: str, flat: Any, params: Any, segmenter: Segmenter) -> dict[str
     more = _flatten(shapes(segmenter.clone(num_classes=segmenter.num_classes + 1)))
     ours = _flatten(params)
     kept = {name: leaf for name, leaf in ours.items() if leaf.shape != more[name].shape}
-    if all(name not in flat or flat[name].shape == leaf.shape for name, leaf in kept.items()):
+    same = all(name not in flat or flat[name].shape == leaf.shape for name, leaf in kept.items())
+    return {} if same else kept
+
+
+def _report(source: str, kept: dict[str, Any]) -> None:
+    """Says which layers are taken from a network and which are not."""
+    if not kept:
         logging.info("config.init: all layers are taken from %s", source)
-        return {}
+        return
     layers = dict.fromkeys(name.rpartition("/")[0] for name in kept)
     logging.info(
         "config.init: all layers are taken from %s but those whose shapes depend on the number of "
@@ -238,4 +259,3 @@ def _kept(source: str, flat: Any, params: Any, segmenter: Segmenter) -> dict[str
         source,
         ", ".join(layers),
     )
-    return kept

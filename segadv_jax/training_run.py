@@ -16,7 +16,7 @@ from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Batch, DataSet, Split, order
 from segadv_jax.errors import InputError
 from segadv_jax.experiment import Experiment
-from segadv_jax.initialize import check_init, initialize
+from segadv_jax.initialize import check_init, check_seen, initialize
 from segadv_jax.journal import Journal, check_finite, open_journal, write_parameters
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
@@ -113,6 +113,7 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
     setup = experiment.build(config, num_classes=2).setup
+    check_seen(setup)
     if not workdir.has_checkpoints():  # A resumed run no longer needs its initial weights.
         check_init(config.init)
         if config.init == "scratch" and setup.segmenter.frozen:

@@ -150,7 +150,7 @@ def test_config_is_recorded_and_compared(tmp_path):
     ):
         other = synthetic.get_config()
         other.update_from_flattened_dict({field: value})
-        with pytest.raises(InputError, match=f"another architecture or schedule: its {message}"):
+        with pytest.raises(InputError, match=f"schedule or optimizer: its {message}"):
             configuration.record(workdir, other)
 
 

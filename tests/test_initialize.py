@@ -153,6 +153,13 @@ def test_other_classes_start_the_layers_that_depend_on_them_anew(source, trained
     )
 
 
+def test_a_run_of_another_segmenter_is_named(tmp_path, trained):
+    save(tmp_path, {1: (trained, 0.5)})
+    (tmp_path / "config.json").write_text('{"segmenter": {"name": "efficientnet_lite0"}}')
+    with pytest.raises(InputError, match="whose segmenter is 'efficientnet_lite0', but config"):
+        draw(CLASSES, 1, str(tmp_path))
+
+
 def test_other_shapes_are_refused_whatever_the_classes(tmp_path, trained):
     first = next(name for name in trained if name != "classifier")
     weights.save(tmp_path / "a.safetensors", trained | {first: {"odd": np.ones(3)}})

@@ -8,7 +8,7 @@ import pytest
 import small
 
 from segadv_jax import configuration, experiment
-from segadv_jax.configs import stanford_light, voc_light
+from segadv_jax.configs import stanford, stanford_light, voc_light
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
 from segadv_jax.train_step import train_step
@@ -96,3 +96,23 @@ def test_a_frozen_backbone_is_not_drawn_by_chance(tmp_path):
         check(config, Workdir(tmp_path / "frozen"))
     config.segmenter.freeze = "none"
     check(config, Workdir(tmp_path / "tuned"))
+
+
+def test_features_that_a_segmenter_does_not_offer_are_refused_at_once(tmp_path):
+    config = stanford.get_config("adversarial")
+    config.adversary.image_branch = "features"
+    with pytest.raises(InputError, match="config.adversary.image_branch is 'features', but this"):
+        check(config, Workdir(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["clip", "weight_decay"])
+def test_negative_numbers_of_an_optimizer_are_refused(field):
+    config = stanford_light.get_config("standard")
+    config.optimizer.segmenter[field] = -1.0
+    with pytest.raises(InputError, match=f"config.optimizer.segmenter.{field} is -1.0"):
+        experiment.check_numbers(config)
+
+
+def test_the_adversary_on_the_label_map_alone_can_be_built():
+    setup = experiment.build(stanford_light.get_config("fully_convolutional"), 8).setup
+    assert (setup.adversary.sees, setup.adversary.block) == ("pixels", 8)

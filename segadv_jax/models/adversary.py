@@ -64,6 +64,10 @@ class TwoBranch(AdversaryModule):
             raise ValueError(f"image_features is {self.image_features}: set two numbers")
         if len(self.fused_features) < 2:
             raise ValueError(f"fused_features is {self.fused_features}: set two numbers or more")
+        for field in ("label_features", "image_features", "fused_features"):
+            value = getattr(self, field)
+            if min(value if isinstance(value, Sequence) else [value]) < 1:
+                raise ValueError(f"{field} is {value}: set it to 1 or more")
         super().__post_init__()
 
     def setup(self) -> None:
