@@ -154,5 +154,5 @@ def test_the_first_parameters_fit_what_is_shown():
 
 def test_a_segmenter_without_features_is_refused():
     setup = Setup(small.segmenter(levels=1), ADVERSARY, encodings.basic, SETUP.optimizer)
-    with pytest.raises(InputError, match="config.adversary: .*this segmenter offers no features"):
+    with pytest.raises(InputError, match="image_branch is .*this segmenter offers no features"):
         initialize.initialize(setup, 0, small.CANVAS, small.CLASSES)

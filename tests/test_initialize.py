@@ -168,13 +168,12 @@ def test_other_shapes_are_refused_whatever_the_classes(tmp_path, trained):
             draw(classes, 1, str(tmp_path / "a.safetensors"))
 
 
-def test_all_of_the_context_module_depends_on_the_classes(caplog):
-    caplog.set_level("INFO", logger="absl")
+def test_all_of_the_context_module_depends_on_the_classes():
     segmenter = Dilated8(num_classes=3, width=1 / 32, context="large")
     ours = shapes(segmenter)
     theirs = shapes(segmenter.clone(num_classes=4))
     flat = traverse_util.flatten_dict(theirs, sep="/")
-    kept = initialization._kept("a.caffemodel", flat, ours, segmenter)
+    kept = initialization._kept(flat, ours, segmenter)
     assert {name.partition("/")[0] for name in kept} == {"final", *published.CONTEXT}
 
 
