@@ -19,6 +19,10 @@ def get_config():
     config.data.allow_partial = False  # Accept incomplete archives (voc_sbd).
     config.data.data_dir = ""  # Where prepared data is kept; empty: TFDS's usual folder.
     config.data.fraction = 1.0  # Part of the training images to use, drawn by the seed.
+    # Images to train with whose labels nobody sees: "rest", the training images that `fraction`
+    # leaves out and those of an image_folder without masks; splits; or a folder of photographs.
+    config.data.unlabelled = ""
+    config.data.without_masks = False  # Images without a mask are no error (image_folder).
     config.data.train = "train"  # Splits. The test split is read only after training.
     config.data.validation = "validation"
     config.data.test = "test"
@@ -50,8 +54,20 @@ def get_config():
     # with 0 as they are, with 1 all alike. The mean weight is 1.
     config.loss.balance = 0.0
     config.loss.largest_weight = 10.0  # The limit for the weight of a class.
+    # Lambda on images without labels (config.data.unlabelled).
+    config.loss.lam_unlabelled = 0.0
+    # The adversarial term is the distance of the adversary's mean features on both maps.
+    config.loss.feature_matching = False
+    # Simple terms that might do an adversary's work; controls.py cites the sources.
+    config.loss.entropy = 0.0  # Weight of the predictions' entropy.
+    config.loss.pseudo_labels = 0.0  # Weight of certain predictions as labels, without labels.
+    config.loss.pseudo_threshold = 0.9  # The least probability of a certain one.
+    config.loss.boundary = 1.0  # Weight of the label cells beside another class; the others' is 1.
+    config.loss.boundary_radius = 1  # How many cells from it.
+    config.loss.label_smoothing = 0.0  # Of the cross-entropy.
     # Ways to keep the game alive, none of them the paper's; losses.Objective cites the sources.
-    config.loss.start = 0  # Updates of the segmenter before the adversarial term begins.
+    # Updates of the segmenter before the adversarial term, and the two of predictions above, begin.
+    config.loss.start = 0
     config.loss.ramp = 0  # Further updates over which lambda then rises.
     config.loss.game = "bce"  # The adversary's loss: "bce", "hinge" or "least_squares".
     config.loss.smoothing = 0.0  # Real maps count as ground truth to 1 - smoothing only.
@@ -69,6 +85,7 @@ def get_config():
     config.train.patience = 0
     config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0: none is kept.
     config.train.batch_size = 4
+    config.train.unlabelled_batch_size = 0  # Beside them, of data.unlabelled; 0: as many.
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
     config.train.augment = True
     config.train.flip = True
@@ -83,6 +100,10 @@ def get_config():
     config.train.brightness = 0.0
     config.train.contrast = 0.0
     config.train.saturation = 0.0
+    # Folder that keeps what the frozen part of the segmenter computes of each training image, as it
+    # is and mirrored; empty: it is computed at each step. It needs a frozen part, whole images, and
+    # no augmentation but flips.
+    config.train.feature_cache = ""
     config.train.log_every = 50  # Steps of either player.
     config.train.profile = 0  # Steps to profile for TensorBoard, from the tenth on.
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
@@ -111,10 +132,16 @@ def get_config():
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
     config.evaluate.split = "test"  # What --mode=evaluate evaluates.
-    config.evaluate.bf = False  # Also measure BF, on the boundaries; not while training.
+    # Also measure the structure: BF and Boundary IoU, on the boundaries, and regions; not while
+    # training.
+    config.evaluate.bf = False
+    config.evaluate.history_bf = False  # The same at each validation, on validation images only.
     config.evaluate.bf_background = True  # Whether class 0 counts in BF.
     config.evaluate.tile = 0  # Cells on a side of the tiles of an image; 0: whole images.
     # Average over the mirrored image as well, and over these scales; not while training.
     config.evaluate.flip = False
     config.evaluate.scales = (1.0,)
+    # Alpha: alpha * log f is added to the logits, f the classes' shares of the training images'
+    # label cells. Undoes a loss.balance of alpha; from -2 to 2; not while training.
+    config.evaluate.prior_shift = 0.0
     return config

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Key, Shaped, UInt8
 
 from segadv_jax import VOID
 from segadv_jax.colour import ADJUSTMENTS, adjust
@@ -50,6 +50,12 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+
+    @property
+    def only_flips(self) -> bool:
+        """Whether whole images are shown, as they are or mirrored."""
+        still = Augmentation(flip=self.flip, rotation=0.0, scale=(1.0, 1.0), aspect=self.aspect)
+        return self == still
 
     def __post_init__(self):
         for field in ("crop", "rotation"):
@@ -102,13 +108,13 @@ def augment(
     Returns:
         (image f32[h+2*margin,w+2*margin,3] in 0..255, label, size); h = w = crop, or as the canvas.
     """
-    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_DRAWN)}
+    keys = _keys(key)
     crop = augmentation.crop
     shape = (crop, crop) if crop else image.shape[:2]
     window = jnp.array([crop, crop], jnp.int32) if crop else size
     draw = _draw_part if augmentation.area else _draw_window
     zoom, shift = draw(keys, size, window, augmentation)
-    flipped = jax.random.bernoulli(keys["flip"]) & augmentation.flip
+    flipped = is_flipped(key, augmentation)
     rotation = augmentation.rotation
     angle = jnp.deg2rad(jax.random.uniform(keys["angle"], minval=-rotation, maxval=rotation))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -130,6 +136,16 @@ def augment(
         down, right = (jnp.arange(side) < true for side, true in zip(shape, size, strict=True))
         out_label = jnp.where(down[:, None] & right[None], out_label, VOID)
     return adjust(out_image, window, _draw_factors(keys, augmentation), margin), out_label, window
+
+
+def is_flipped(key: Key[Array, ""], augmentation: Augmentation) -> Bool[Array, ""]:
+    """Whether `augment` mirrors the example that has this key."""
+    return jax.random.bernoulli(_keys(key)["flip"]) & augmentation.flip
+
+
+def _keys(key: Key[Array, ""]) -> Keys:
+    """A key for each thing that is drawn."""
+    return {name: jax.random.fold_in(key, i) for i, name in enumerate(_DRAWN)}
 
 
 def _draw_window(

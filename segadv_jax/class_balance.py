@@ -1,4 +1,4 @@
-"""Class weights: how much more than their share of the label cells rare classes count in training.
+"""What the classes' shares of the label cells give: weights in training, a shift at test time.
 
 Luc et al. take "the same hyper-parameters as in [7]", Farabet et al., Learning hierarchical
 features for scene labeling, TPAMI 2013. Farabet's own program for this network, on SIFT Flow, draws
@@ -9,7 +9,7 @@ label maps too, as an adversary must see them.
 
 import jax
 import numpy as np
-from jaxtyping import Int64, Integer
+from jaxtyping import Float64, Int64, Integer
 
 from segadv_jax.data import Canvas, Split
 from segadv_jax.errors import InputError
@@ -69,3 +69,31 @@ def weights(counts: Integer[np.ndarray, " C"], balance: float, largest: float) -
         if not above.any() or not (free & ~above).any():  # All above: by rounding, where all are 1.
             return tuple(np.minimum(weight, largest).tolist())
         limited |= above
+
+
+def log_shares(counts: Integer[np.ndarray, " C"]) -> Float64[np.ndarray, " C"]:
+    """The logarithm of each class's share of the label cells, of `count_cells`.
+
+    A class that does not occur has the share that one cell would have.
+
+    Raises:
+        InputError: there is no cell to count.
+    """
+    if not counts.any():
+        raise InputError(
+            "config.evaluate.prior_shift needs the classes' frequencies, but the training images "
+            "have no labels: set it to 0"
+        )
+    return np.log(np.maximum(counts, 1) / counts.sum())
+
+
+def prior_shift(log_shares: Float64[np.ndarray, " C"], alpha: float) -> tuple[float, ...]:
+    """What is added to the logits at test time: alpha times `log_shares`; () for alpha 0.
+
+    A segmenter that was trained with weights f^-alpha, f the classes' shares, has learnt as if all
+    classes were that much more alike in number; times f^alpha its probabilities are again those of
+    the images as they are (Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier
+    to new a priori probabilities, Neural Computation 14(1), 2002, Eq. 2.4; with negative alpha the
+    logit adjustment of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9).
+    """
+    return tuple((alpha * log_shares).tolist()) if alpha else ()

@@ -63,11 +63,16 @@ def replicate(tree: Tree) -> Tree:
     return jax.tree.map(copy, tree)
 
 
-def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A host's batch {name: [n,...]} with a leading device axis, as the mapped steps take it."""
+def shard(batch: dict[str, Any]) -> dict[str, Any]:
+    """A host's batch {name: [n,...]} with a leading device axis, as the mapped steps take it.
+
+    A batch within it, of a number of rows of its own, comes out the same.
+    """
     devices = jax.local_device_count()
     return {
-        name: value.reshape(devices, -1, *value.shape[1:])
+        name: shard(value)
+        if isinstance(value, dict)
+        else value.reshape(devices, -1, *value.shape[1:])
         for name, value in batch.items()
         if name != "id"  # Names are for people; a device holds numbers.
     }

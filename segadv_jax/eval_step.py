@@ -1,7 +1,7 @@
 """Evaluation of one batch of whole images, without augmentation: sums and counts, divided late."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,21 +10,29 @@ import jax.numpy as jnp
 from segadv_jax import VOID, losses, prediction
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.devices import Shards
-from segadv_jax.metrics.boundary import BORDERS, Tolerance, boundary_f, image_sums
+from segadv_jax.metrics import boundary_iou, calibration, regions
+from segadv_jax.metrics.boundary import BORDERS, FINE_PIXELS, Tolerance, boundary_f, image_sums
 from segadv_jax.metrics.confusion import confusion_matrix
 from segadv_jax.models import Adversary, Segmenter
 from segadv_jax.models.geometry import downsample_labels
-from segadv_jax.prediction import Views
-from segadv_jax.shapes import AnyArray, Batch
+from segadv_jax.prediction import Seen, Views
+from segadv_jax.shapes import AnyArray, Batch, Sizes
 
 Totals = Mapping[str, AnyArray]
+BF = ("bf", "bf_3_pixels")  # With theta of 5 pixels, as in the paper, and with a stricter one.
 
 
 class Boundaries(NamedTuple):
-    """How BF is measured."""
+    """How BF is measured; with it, the other measures of structure are."""
 
-    tolerance: Tolerance  # Within which boundary points match.
+    tolerance: Tolerance  # Within which boundary points match,
+    fine: Tolerance  # and a stricter one.
     first: int = 0  # The first class that counts in an image's mean: 1 leaves the background out.
+
+    @classmethod
+    def of(cls, sizes: Sizes, first: int = 0) -> "Boundaries":
+        """Those of images of these true sizes."""
+        return cls(Tolerance.of(sizes), Tolerance.of(sizes, FINE_PIXELS), first)
 
 
 def eval_step(
@@ -44,35 +52,68 @@ def eval_step(
         totals: of `zero_totals`; the new ones are returned, over all devices.
         batch: this device's rows.
         segmenter: module.
-        boundaries: to measure BF as well.
+        boundaries: to measure BF, Boundary IoU and regions as well.
         views: over which predictions are averaged; cross-entropy and certainty are those of the
-            image as it is.
+            image as it is. Its shift is added to the logits of all of them.
         axis_name: of the mapped axis; None on a single device.
     """
+    shifts = {"": views.shift}
+    parts = _measure(params, batch, segmenter, boundaries, views, shifts)
+    return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts[""]))
+
+
+def shifts_step(
+    params: Any,
+    totals: Mapping[Any, Totals],
+    batch: Batch,
+    *,
+    segmenter: Segmenter,
+    shifts: Mapping[Any, Sequence[float]],
+    views: Views = Views(),
+    axis_name: str | None = None,
+) -> Mapping[Any, Totals]:
+    """`eval_step` for several shifts of the logits, with one pass of the network for all of them.
+
+    The totals are {name of a shift: those of `zero_totals`}.
+    """
+    parts = _measure(params, batch, segmenter, None, views, shifts)
+    return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts))
+
+
+def _measure(params, batch, segmenter, boundaries, views, shifts):
+    """{name of a shift: what one batch adds to the totals}."""
     label, cell_label, logits = _segment(params, batch, segmenter)
     image, size = batch["image"], batch["size"]
-    if views.one:
-        probabilities = prediction.at_pixels(logits, image.shape[1:3], size, segmenter)
-    else:
-        probabilities = prediction.predict(params, image, size, segmenter, views)
-    predicted, num_classes = jnp.argmax(probabilities, -1), logits.shape[-1]
-    logits = _without_filling(logits, cell_label)
+    seen = [Seen(logits, size)]
+    if not views.one:
+        seen = prediction.look(params, image, size, segmenter, views)
+    cells = _without_filling(logits, cell_label)
+    parts = {}
+    for name, shift in shifts.items():
+        probabilities = prediction.average(seen, image.shape[1:3], size, segmenter, shift)
+        parts[name] = _of_cells(prediction.shifted(cells, shift), cell_label)
+        parts[name] |= _of_pixels(probabilities, label, size, boundaries)
+    return parts
+
+
+def _of_cells(logits, cell_label):
     mce, cells = losses.mce(logits, cell_label)
-    part = {
-        "confusion": confusion_matrix(predicted, label, num_classes),
-        "mce": mce,
-        "certainty": losses.certainty(logits, cell_label),
-        "cells": cells,
-    }
-    if boundaries is not None:
-        measure = functools.partial(
-            boundary_f, num_classes=num_classes, tolerance=boundaries.tolerance
-        )
+    return {"mce": mce, "certainty": losses.certainty(logits, cell_label), "cells": cells}
+
+
+def _of_pixels(probabilities, label, size, boundaries):
+    predicted, num_classes = jnp.argmax(probabilities, -1), probabilities.shape[-1]
+    part = {"confusion": confusion_matrix(predicted, label, num_classes)}
+    part |= calibration.pixel_sums(probabilities, label)
+    if boundaries is None:
+        return part
+    for kind, tolerance in zip(BF, (boundaries.tolerance, boundaries.fine), strict=True):
+        measure = functools.partial(boundary_f, num_classes=num_classes, tolerance=tolerance)
         for border in BORDERS:
-            f = measure(predicted, label, size, border=border)
-            sums = image_sums(f, boundaries.first)
-            part |= {f"bf_{border}_{name}": value for name, value in sums.items()}
-    return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(part))
+            sums = image_sums(measure(predicted, label, size, border=border), boundaries.first)
+            part |= {f"{kind}_{border}_{name}": value for name, value in sums.items()}
+    part |= boundary_iou.intersections_and_unions(predicted, label, size, num_classes)
+    return part | regions.image_sums(predicted, label)
 
 
 def adversary_step(
@@ -107,16 +148,18 @@ def adversary_step(
 
 
 def zero_totals(num_classes: int, boundaries: bool = False) -> Totals:
-    """Totals of an evaluation before its first batch: `confusion` of pixels, others of cells.
+    """Totals of an evaluation before its first batch, of pixels and of cells.
 
-    With `boundaries` also the sums of BF over images, for both readings of the image's border.
+    With `boundaries` also those of the measures of structure: BF with both tolerances and both
+    readings of the image's border, Boundary IoU, and regions.
     """
-    totals = {"confusion": jnp.zeros((num_classes, num_classes), jnp.int32)}
+    totals = {"confusion": jnp.zeros((num_classes, num_classes), jnp.int32), **calibration.zeros()}
     totals |= {name: jnp.zeros(()) for name in ("mce", "certainty", "cells")}
     if boundaries:
         sums = jax.eval_shape(image_sums, jnp.zeros((1, num_classes)))
-        for border in BORDERS:
-            totals |= {f"bf_{border}_{k}": jnp.zeros(v.shape) for k, v in sums.items()}
+        for name in (f"{kind}_{border}" for kind in BF for border in BORDERS):
+            totals |= {f"{name}_{k}": jnp.zeros(v.shape) for k, v in sums.items()}
+        totals |= boundary_iou.zeros(num_classes) | regions.zeros()
     return totals
 
 

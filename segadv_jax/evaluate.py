@@ -10,13 +10,18 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import devices, experiment, predictor
+from segadv_jax import class_balance, devices, experiment, predictor
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Split
 from segadv_jax.errors import InputError
-from segadv_jax.eval_step import Boundaries, Totals, adversary_step, eval_step, zero_totals
-from segadv_jax.metrics import boundary, confusion, names
-from segadv_jax.metrics.boundary import Tolerance
+from segadv_jax.eval_step import (
+    Boundaries,
+    adversary_step,
+    eval_step,
+    shifts_step,
+    zero_totals,
+)
+from segadv_jax.metrics import boundary, boundary_iou, calibration, confusion, names, regions
 from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
@@ -28,7 +33,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     """Evaluates the checkpoint that the validation selected, and writes `eval/<split>.json`.
 
     Averages over flips and scales go to a file of their own, as `eval/<split>_flip.json`;
-    cross-entropy and certainty are those of the image as it is.
+    cross-entropy and certainty are those of the image as it is. So does an evaluation with
+    `config.evaluate.prior_shift`, as `eval/<split>_prior_0.5.json`. Its logits are shifted wherever
+    the segmenter is measured; the adversary judges the maps that it was trained to judge.
 
     Args:
         config: of a run that was trained in `workdir`.
@@ -36,12 +43,14 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         split: name of the split; `config.evaluate.split` if not given.
 
     Returns:
-        {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty": float, "iou": {class
-        name: float or None where the class does not occur}, "step", "images": int}. Cross-entropy
-        and certainty, the highest class probability, are means over label cells. With
-        `config.evaluate.bf` also "mean_bf", "std_bf" over images and "bf" by class, the same of
-        the other reading of the image's border as "..._ignoring_border", and "bf_theta", theta as
-        a part of the image's diagonal. If the run has an adversary, also "accuracy_real" and
+        {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty", "nll", "ece": float,
+        "iou": {class name: float or None where the class does not occur}, "histogram_true",
+        "histogram_predicted": {class name: share of the labelled pixels}, "step", "images": int}.
+        Cross-entropy (mce) and certainty, the highest class probability, are means over label
+        cells; the negative log-likelihood (nll) and the expected calibration error (ece) are of
+        labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
+        theta as a part of the image's diagonal. With a prior shift also "prior_shift". If the run
+        has an adversary, also "accuracy_real" and
         "accuracy_synthetic", how often it is right.
 
     Raises:
@@ -55,9 +64,12 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     result = _measure(config, trained, examples, split)
     result |= adversary_accuracies(config, workdir, trained, examples)
     result |= {"step": trained.step, "images": len(examples.ids)}
+    alpha = config.evaluate.prior_shift
+    result |= {"prior_shift": alpha} if alpha else {}
     if jax.process_index() == 0:
-        # Other views of the images are another measurement.
-        name = "_".join([split, *trained.views.names])
+        # Other views of the images are another measurement, and so are shifted logits.
+        shift = [f"prior_{alpha:g}"] if alpha else []
+        name = "_".join([split, *trained.views.names, *shift])
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("%s, in %%: %s", path, names.describe(result))
     return result
@@ -67,8 +79,7 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
     """The measures of the segmenter."""
     class_names, boundaries = trained.data_set.class_names, None
     if config.evaluate.bf:
-        first = 0 if config.evaluate.bf_background else 1
-        boundaries = Boundaries(Tolerance.of(examples.sizes), first)
+        boundaries = boundaries_of(config, examples)
     step = functools.partial(
         eval_step, segmenter=trained.segmenter, boundaries=boundaries, views=trained.views
     )
@@ -79,12 +90,52 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
         zero_totals(len(class_names), config.evaluate.bf),
         config.evaluate.batch_size,
     )
-    if not totals["confusion"].any():
-        raise InputError(f"the split {split!r} has no labels to evaluate against")
+    _check_labelled(totals, split)
     result = summarize(totals, class_names)
     if boundaries:
         result["bf_theta"] = boundaries.tolerance.theta
     return result
+
+
+def boundaries_of(config: ConfigDict, examples: Split) -> Boundaries:
+    """How the measures of structure are taken of a split."""
+    return Boundaries.of(examples.sizes, first=0 if config.evaluate.bf_background else 1)
+
+
+def choose_prior_shift(
+    config: ConfigDict, workdir: str, split: str, alphas: Sequence[float]
+) -> tuple[float, list[dict[str, Any]]]:
+    """Evaluates several `config.evaluate.prior_shift` with one pass of the network per image.
+
+    Nothing is written. To be chosen on validation images, as any other setting.
+
+    Returns:
+        (the one with the highest mean IoU, of equal ones the first, and each one's measures as
+        `evaluate` returns them, without those of structure and of the adversary).
+
+    Raises:
+        InputError: as `evaluate`.
+    """
+    trained = predictor.load(config, workdir)
+    log_shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
+    shifts = {alpha: class_balance.prior_shift(log_shares, alpha) for alpha in alphas}
+    step = functools.partial(
+        shifts_step, segmenter=trained.segmenter, views=trained.views, shifts=shifts
+    )
+    examples, class_names = trained.data_set.read(split), trained.data_set.class_names
+    totals = accumulate(
+        devices.map_eval_step(step),
+        devices.replicate(trained.params),
+        examples,
+        {alpha: zero_totals(len(class_names)) for alpha in shifts},
+        config.evaluate.batch_size,
+    )
+    results = []
+    for alpha in alphas:
+        _check_labelled(totals[alpha], split)
+        of_run = {"prior_shift": alpha, "step": trained.step, "images": len(examples.ids)}
+        results.append(summarize(totals[alpha], class_names) | of_run)
+    return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
 
 
 def adversary_accuracies(
@@ -118,17 +169,17 @@ def accumulate(
     step: Callable,
     params: Any,
     examples: Split,
-    zeros: Totals,
+    zeros: Any,
     batch_size: int,
     canvas: tuple[int, int] | None = None,
-) -> Sums:
+) -> Any:
     """Totals over a split, whatever the batch size and number of devices.
 
     Args:
         step: of `devices.map_eval_step`.
         params: replicated.
         examples: the split.
-        zeros: the totals before the first batch.
+        zeros: the totals before the first batch, or a tree of totals.
         batch_size: images per step, over all devices; rounded up to a multiple of their number.
         canvas: (height, width) in pixels; that of the split if not given.
     """
@@ -142,10 +193,10 @@ def accumulate(
     )
     # Counts are 32-bit on the device: they move to the host before they can overflow.
     until_full = max(1, COUNTER_LIMIT // (batch_size * math.prod(canvas)))
-    sums = {
-        name: np.zeros(x.shape, np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64)
-        for name, x in zeros.items()
-    }
+    sums = jax.tree.map(
+        lambda x: np.zeros(x.shape, np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64),
+        zeros,
+    )
     totals, held = None, 0
     for batch in batches:
         if totals is None:
@@ -159,7 +210,12 @@ def accumulate(
 
 def _add(sums, totals):
     # NumPy's sum of two numbers is no array.
-    return {k: np.asarray(x + np.asarray(totals[k], x.dtype)) for k, x in sums.items()}
+    return jax.tree.map(lambda x, more: np.asarray(x + np.asarray(more, x.dtype)), sums, totals)
+
+
+def _check_labelled(totals, split):
+    if not totals["confusion"].any():
+        raise InputError(f"the split {split!r} has no labels to evaluate against")
 
 
 def summarize(totals: Sums, class_names: Sequence[str]) -> dict[str, Any]:
@@ -171,12 +227,12 @@ def summarize(totals: Sums, class_names: Sequence[str]) -> dict[str, Any]:
     result: dict[str, Any] = confusion.measures(totals["confusion"])
     for name in ("mce", "certainty"):
         result[name] = float(totals[name] / max(totals["cells"], 1))
+    result |= calibration.measures(totals, int(totals["confusion"].sum()))
     result["iou"] = by_class(result["iou"])
-    for border, suffix in (("outside", ""), ("ignore", "_ignoring_border")):
-        if f"bf_{border}_sum" in totals:
-            found = boundary.measures(totals, border)
-            found["bf"] = by_class(found["bf"])
-            result |= {f"{name}{suffix}": value for name, value in found.items()}
+    for name, shares in confusion.shares(totals["confusion"]).items():
+        result[name] = by_class(shares)
+    if "region_images" in totals:
+        result |= structure(totals, by_class)
 
     def plain(value):
         if isinstance(value, dict):
@@ -184,3 +240,23 @@ def summarize(totals: Sums, class_names: Sequence[str]) -> dict[str, Any]:
         return None if math.isnan(value) else value
 
     return plain(result)
+
+
+def structure(totals: Sums, by_class: Callable) -> dict[str, Any]:
+    """The measures of boundaries and regions.
+
+    "mean_bf", "std_bf" over images and "bf" by class; "mean_bf_3_pixels", with a theta of 3 instead
+    of 5 pixels; these of the other reading of the image's border as "..._ignoring_border";
+    "mean_boundary_iou" and "boundary_iou" by class; means per image, "regions", "specks" of the
+    predictions and "regions_true", "specks_true" of the truth.
+    """
+    result: dict[str, Any] = {}
+    for border, suffix in (("outside", ""), ("ignore", "_ignoring_border")):
+        found = boundary.measures(totals, f"bf_{border}")
+        found["bf"] = by_class(found["bf"])
+        result |= {f"{name}{suffix}": value for name, value in found.items()}
+        fine = boundary.measures(totals, f"bf_3_pixels_{border}")
+        result[f"mean_bf_3_pixels{suffix}"] = fine["mean_bf"]
+    result |= boundary_iou.measures(totals)
+    result["boundary_iou"] = by_class(result["boundary_iou"])
+    return result | regions.measures(totals)

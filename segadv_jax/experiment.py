@@ -18,8 +18,9 @@ from segadv_jax.data import DataSet
 from segadv_jax.errors import InputError
 from segadv_jax.losses import Objective
 from segadv_jax.models import ADVERSARIES, SEGMENTERS, Adversary, Segmenter
+from segadv_jax.models.contracts import offers_features
 from segadv_jax.prediction import Views
-from segadv_jax.train_step import Setup
+from segadv_jax.scene import Setup
 
 Made = TypeVar("Made")
 Fields: TypeAlias = Mapping[str, Any] | ConfigDict
@@ -29,6 +30,7 @@ AT_LEAST = {
     "seed": 0,
     "train.updates": 1,
     "train.batch_size": 1,
+    "train.unlabelled_batch_size": 0,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
     "train.patience": 0,
@@ -49,7 +51,7 @@ AT_LEAST = {
 # The measures on the validation split that can select the checkpoint.
 SELECTING = ("mean_iou", "class_accuracy")
 # Of config.data, what is not the data set's own option.
-_SPLITS = ("name", "fraction", "train", "validation", "test")
+_SPLITS = ("name", "fraction", "unlabelled", "train", "validation", "test")
 # Of config.loss, what class weights are made of.
 _BALANCE = ("balance", "largest_weight")
 
@@ -120,13 +122,37 @@ def check_numbers(config: ConfigDict) -> None:
     if math.isinf(config.loss.largest_weight):
         raise InputError("config.loss.largest_weight is inf: set it to a finite number")
     start, updates = config.loss.start, config.train.updates
-    if config.alternation.schedule != "standard" and start >= updates:
+    late = [name for name in ("entropy", "pseudo_labels") if config.loss[name]]
+    late += ["lam"] if config.alternation.schedule != "standard" else []
+    if late and start >= updates:
         raise InputError(
-            f"config.loss.start is {start}, but config.train.updates {updates}: the adversarial "
-            "term would never begin; set it lower"
+            f"config.loss.start is {start}, but config.train.updates {updates}: the term of "
+            f"config.loss.{late[-1]} would never begin; set it lower"
         )
+    shift = config.evaluate.prior_shift
+    if not abs(shift) <= 2:
+        raise InputError(f"config.evaluate.prior_shift is {shift}: set it from -2 to 2")
     _choice("evaluate.select", SELECTING, config.evaluate.select)
+    _check_unlabelled(config)
     views_of(config)
+
+
+def _check_unlabelled(config: ConfigDict) -> None:
+    """Raises an InputError if images without labels would be of no use, or are missing."""
+    using, needing = ["entropy", "pseudo_labels"], ["pseudo_labels"]
+    if config.alternation.schedule != "standard":
+        using, needing = [*using, "lam_unlabelled"], [*needing, "lam_unlabelled"]
+    if config.data.unlabelled and not any(config.loss[name] for name in using):
+        raise InputError(
+            f"config.data.unlabelled is {config.data.unlabelled!r}, but nothing uses these images: "
+            f"set {' or '.join(f'config.loss.{name}' for name in using)}, or leave it empty"
+        )
+    for name in needing:
+        if config.loss[name] and not config.data.unlabelled:
+            raise InputError(
+                f"config.loss.{name} is {config.loss[name]}, but there are no images without "
+                "labels: set config.data.unlabelled, to 'rest' for instance, or it to 0"
+            )
 
 
 def build(
@@ -148,6 +174,11 @@ def build(
     if not standard:
         fields = config.adversary
         adversary = _module("adversary", ADVERSARIES, fields, stride=segmenter.stride)
+        if config.loss.feature_matching and not offers_features(adversary):
+            raise InputError(
+                f"config.loss.feature_matching: the adversary {config.adversary.name} offers no "
+                "features to be matched; set it to False, or give it a method `describe`"
+            )
     _check_crop(config.train.crop, segmenter, adversary)
     updates = turns.updates(turns.steps(config.train.updates))
     players: dict[str, Any] = {}

@@ -15,8 +15,8 @@ from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.models import SEGMENTERS, Segmenter
 from segadv_jax.models.geometry import count_cells
+from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState, split_frozen
-from segadv_jax.train_step import Setup
 from segadv_jax.workdir import Workdir
 
 # Classifiers whose weights are a part of a segmenter's, by how `config.init` begins.

@@ -9,13 +9,14 @@ lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Integer
 
-from segadv_jax import VOID
+from segadv_jax import VOID, controls
 from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
 REDUCTIONS = ("mean", "sum")
@@ -46,7 +47,20 @@ class Objective:
         r1: gamma of the R1 penalty on the adversary, gamma / 2 times the squared norm of its
             gradient at the real map (Mescheder et al., Which training methods for GANs do actually
             converge?, ICML 2018, Eq. 9), here of the sum of a map's logits and reduced as they are.
+        feature_matching: the adversarial term is the distance of the two maps' mean features
+            instead of the adversary's verdict (Mittal, Tatarchenko and Brox, Semi-supervised
+            semantic segmentation with high- and low-level consistency, TPAMI 2019, Eq. 5).
+        lam_unlabelled: lambda on images without labels (Hung et al., Adversarial learning for
+            semi-supervised semantic segmentation, BMVC 2018, Section 3.3), which starts and rises
+            as lambda does.
         class_weights: of `mce`, one for each class, of `class_balance.weights`; () for none.
+        boundary: weight of the cells beside another class, see `controls`; 1: as all others.
+        boundary_radius: how many cells from another class that is.
+        label_smoothing: of `mce`.
+        entropy: weight of the entropy of all predictions, labelled or not.
+        pseudo_labels: weight of the cross-entropy to the segmenter's own certain predictions on
+            images without labels. It starts and rises as lambda does, and so does the entropy's.
+        pseudo_threshold: the least probability of a certain one.
     """
 
     lam: float = 0.0
@@ -58,10 +72,19 @@ class Objective:
     smoothing: float = 0.0
     noise: float = 0.0
     r1: float = 0.0
+    feature_matching: bool = False
+    lam_unlabelled: float = 0.0
     class_weights: tuple[float, ...] = ()
+    boundary: float = 1.0
+    boundary_radius: int = 1
+    label_smoothing: float = 0.0
+    entropy: float = 0.0
+    pseudo_labels: float = 0.0
+    pseudo_threshold: float = 0.9
 
     def __post_init__(self):
-        for field in ("lam", "start", "ramp", "noise", "r1"):
+        weights = ("lam", "lam_unlabelled", "r1", "boundary", "entropy", "pseudo_labels")
+        for field in ("start", "ramp", "noise", *weights):
             value = getattr(self, field)
             if not value >= 0:  # NaN is no good either.
                 raise ValueError(f"{field} is {value}: set it to 0 or more")
@@ -78,16 +101,53 @@ class Objective:
             raise ValueError(f"saturating belongs to the game 'bce', not to {self.game!r}")
         if self.smoothing and self.game == "hinge":
             raise ValueError("smoothing has no meaning in the game 'hinge': set it to 0")
+        if self.saturating and self.feature_matching:
+            raise ValueError("saturating belongs to verdicts, not to feature_matching")
+        for field in ("label_smoothing", "pseudo_threshold"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}: set it from 0 to below 1")
+        if self.boundary_radius < 1:
+            raise ValueError(f"boundary_radius is {self.boundary_radius}: set it to 1 or more")
 
     def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""
         return total if self.reduction == "sum" else total / jnp.maximum(count, 1)
 
-    def lam_at(self, updates: Integer[AnyArray, ""] | int) -> Float[Array, ""]:
-        """Lambda at the segmenter's update number `updates`, counted from 0."""
+    def rise(self, updates: Integer[AnyArray, ""] | int) -> Float[Array, ""]:
+        """The factor on lambda at the segmenter's update number `updates`, counted from 0."""
         since = jnp.asarray(updates, jnp.float32) - self.start
-        rise = jnp.clip((since + 1) / max(self.ramp, 1), 0.0, 1.0)
-        return self.lam * jnp.where(since < 0, 0.0, rise)
+        return jnp.where(since < 0, 0.0, jnp.clip((since + 1) / max(self.ramp, 1), 0.0, 1.0))
+
+    def own_terms(
+        self,
+        logits: CellMaps,
+        label: CellLabels,
+        labelled: int,
+        updates: Integer[AnyArray, ""] | int,
+    ) -> dict[str, tuple[Any, SumAndCount]]:
+        """What the segmenter minimises beside the adversarial term: {name: (weight, loss)}.
+
+        Args:
+            logits: of all images.
+            label: of the first `labelled` images; of the others, 255 is where they are not to be
+                seen.
+            labelled: the number of those with labels.
+            updates: of the segmenter, from 0.
+        """
+        true, known = label[:labelled], logits[:labelled]
+        on_cells = None
+        if self.boundary != 1:
+            on_cells = controls.boundary_weights(true, self.boundary, self.boundary_radius)
+        own = mce(known, true, self.class_weights, self.label_smoothing, on_cells)
+        terms: dict[str, tuple[Any, SumAndCount]] = {"mce": (1.0, own)}
+        if self.entropy:
+            weight = self.entropy * self.rise(updates)
+            terms["entropy"] = weight, controls.entropy(logits, label)
+        if self.pseudo_labels and labelled < len(label):
+            weight, threshold = self.pseudo_labels * self.rise(updates), self.pseudo_threshold
+            unknown = logits[labelled:], label[labelled:]
+            terms["pseudo_mce"] = weight, controls.pseudo_mce(*unknown, threshold)
+        return terms
 
     def adversary_loss(self, logits: Verdicts, is_real: bool, weights: Weights) -> SumAndCount:
         """One of the two terms of the adversary's loss, on real or on synthetic maps (Eq. 2).
@@ -114,18 +174,31 @@ class Objective:
         return _weighted(losses, weights)
 
 
-def mce(logits: CellMaps, label: CellLabels, class_weights: tuple[float, ...] = ()) -> SumAndCount:
+def mce(
+    logits: CellMaps,
+    label: CellLabels,
+    class_weights: tuple[float, ...] = (),
+    smoothing: float = 0.0,
+    cell_weights: Weights | None = None,
+) -> SumAndCount:
     """Multi-class cross-entropy of Eq. 1, `-sum_i sum_c y_ic ln s_ic` over labelled cells.
 
     With `class_weights` a cell's part is times the weight of its class. The count stays that of the
-    cells, as the mean weight of the training images' cells is 1.
+    cells, as the mean weight of the training images' cells is 1. With `cell_weights` each cell
+    counts as much as its weight, in the sum and in the count. With `smoothing` the truth is
+    `1 - smoothing` of its class and the rest of all classes alike (Szegedy et al., Rethinking the
+    Inception architecture for computer vision, CVPR 2016, Section 7).
     """
     labelled = label != VOID
     safe = jnp.where(labelled, label, 0).astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, safe)
+    if smoothing:
+        of_all = -jnp.mean(jax.nn.log_softmax(logits), -1)
+        losses = (1 - smoothing) * losses + smoothing * of_all
     if class_weights:
         losses *= jnp.take(jnp.asarray(class_weights, jnp.float32), safe)
-    return jnp.sum(jnp.where(labelled, losses, 0)), jnp.sum(labelled, dtype=jnp.float32)
+    counts = labelled.astype(jnp.float32) if cell_weights is None else cell_weights * labelled
+    return jnp.sum(jnp.where(labelled, losses * counts, 0)), jnp.sum(counts)
 
 
 def correct_cells(logits: CellMaps, label: CellLabels) -> SumAndCount:

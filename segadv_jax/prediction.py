@@ -14,15 +14,16 @@ from segadv_jax.shapes import CellMaps, Pictures, Probabilities, Sizes
 
 
 class Views(NamedTuple):
-    """Over which views of an image its prediction is averaged."""
+    """Over which views of an image its prediction is averaged, and what is added to the logits."""
 
     flip: bool = False  # The mirrored image, too.
     scales: tuple[float, ...] = (1.0,)  # How many times as large the image is shown.
+    shift: tuple[float, ...] = ()  # Added to each class's logits, as `shifted` does.
 
     @property
     def one(self) -> bool:
         """Whether there is nothing but the image as it is."""
-        return self == Views()
+        return self._replace(shift=()) == Views()
 
     @property
     def names(self) -> list[str]:
@@ -41,6 +42,15 @@ def without_margin(image: Float[Array, "n h w 3"], margin: int) -> Float[Array, 
     """The inverse of `with_margin`, but for what H and W were rounded up by."""
     height, width = image.shape[1:3]
     return image[:, margin : height - margin, margin : width - margin]
+
+
+class Seen(NamedTuple):
+    """What the segmenter says of one view of images."""
+
+    logits: CellMaps
+    size: Sizes  # True ones of the view.
+    scale: float = 1.0
+    mirrored: bool = False
 
 
 def segment(
@@ -78,6 +88,41 @@ def at_pixels(
     return upsample(probabilities, size, shape, segmenter.stride, segmenter.offset, scale)
 
 
+def shifted(logits: CellMaps, shift: Sequence[float]) -> CellMaps:
+    """The logits with a number added to each class's; () adds nothing."""
+    return logits + jnp.asarray(shift, logits.dtype)[None, None, None] if shift else logits
+
+
+def look(
+    params: Any, image: Pictures, size: Sizes, segmenter: Segmenter, views: Views = Views()
+) -> list[Seen]:
+    """The logits of each view, as the segmenter has them."""
+    seen = []
+    for scale in views.scales:
+        scaled, scaled_size = resize(image, size, scale)
+        for mirrored in (False, True) if views.flip else (False,):
+            view = mirror(scaled, scaled_size) if mirrored else scaled
+            logits = segment(params, view, scaled_size, segmenter)
+            seen.append(Seen(logits, scaled_size, scale, mirrored))
+    return seen
+
+
+def average(
+    seen: Sequence[Seen],
+    shape: Sequence[int],
+    size: Sizes,
+    segmenter: Segmenter,
+    shift: Sequence[float] = (),
+) -> Probabilities:
+    """Class probabilities at the pixels of a canvas of `shape`: the mean of those of the views."""
+    total: Any = 0.0
+    for view in seen:
+        logits = shifted(view.logits, shift)
+        probabilities = at_pixels(logits, shape, view.size, segmenter, view.scale)
+        total += mirror(probabilities, size) if view.mirrored else probabilities
+    return total / len(seen)
+
+
 def predict(
     params: Any,
     image: Pictures,
@@ -86,12 +131,5 @@ def predict(
     views: Views = Views(),
 ) -> Probabilities:
     """Class probabilities at every pixel, averaged over views of the image."""
-    total: Any = 0.0
-    for scale in views.scales:
-        scaled, scaled_size = resize(image, size, scale)
-        for mirrored in (False, True) if views.flip else (False,):
-            view = mirror(scaled, scaled_size) if mirrored else scaled
-            logits = segment(params, view, scaled_size, segmenter)
-            probabilities = at_pixels(logits, image.shape[1:3], scaled_size, segmenter, scale)
-            total += mirror(probabilities, size) if mirrored else probabilities
-    return total / (len(views.scales) * (1 + views.flip))
+    seen = look(params, image, size, segmenter, views)
+    return average(seen, image.shape[1:3], size, segmenter, views.shift)

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Float64, Integer, UInt8
 from ml_collections import ConfigDict
 
-from segadv_jax import configuration, experiment, initialize, prediction
+from segadv_jax import class_balance, configuration, experiment, initialize, prediction
 from segadv_jax.checkpoints import Checkpoints
-from segadv_jax.data import DataSet
+from segadv_jax.data import DataSet, order
 from segadv_jax.errors import InputError
 from segadv_jax.models import Segmenter
 from segadv_jax.prediction import Views
@@ -21,7 +21,8 @@ class Predictor:
     """A trained segmenter, whose predictions have the classes and colours of the data set.
 
     It is the module in the tiles in which it is evaluated, with its parameters as NumPy arrays, of
-    the checkpoint of `step` (0: of weights that no run trained); `predict` averages over `views`.
+    the checkpoint of `step` (0: of weights that no run trained); `predict` averages over `views`,
+    whose logits are shifted as these say.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
     Without any checkpoint it is the one whose weights `config.init` is the path of, a file's or
     another run's: published weights are evaluated without training.
 
-    With `views` it predicts on the tiles, flips and scales of `config.evaluate`, otherwise on whole
-    images as they are.
+    With `views` it predicts on the tiles, flips and scales of `config.evaluate` and shifts the
+    logits by its `prior_shift`, otherwise on whole images as they are.
 
     Raises:
         InputError: the workdir `folder` has no checkpoint, or one of another architecture.
@@ -58,7 +59,32 @@ def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
     if views:
         segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
     chosen = experiment.views_of(config) if views else Views()
+    if views and config.evaluate.prior_shift:
+        shares = log_shares(config, data_set, segmenter)
+        shift = class_balance.prior_shift(shares, config.evaluate.prior_shift)
+        chosen = chosen._replace(shift=shift)
     return Predictor(data_set, segmenter, params, step, chosen)
+
+
+def log_shares(
+    config: ConfigDict, data_set: DataSet, segmenter: Segmenter
+) -> Float64[np.ndarray, " C"]:
+    """`class_balance.log_shares` of the training images that the run uses.
+
+    Raises:
+        InputError: they have no labels.
+    """
+    training = data_set.read(config.data.train)
+    part = order.part(len(training.ids), config.data.fraction, config.seed)
+    counts = class_balance.count_cells(
+        training.take(part),
+        segmenter.stride,
+        segmenter.offset,
+        len(data_set.class_names),
+        training.canvas(),
+        config.evaluate.batch_size,
+    )
+    return class_balance.log_shares(counts)
 
 
 def _restore(config, workdir, num_classes):

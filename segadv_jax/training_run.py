@@ -5,23 +5,33 @@ import dataclasses
 import functools
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import class_balance, configuration, devices, experiment, visualize
+from segadv_jax import (
+    class_balance,
+    configuration,
+    devices,
+    experiment,
+    feature_cache,
+    streams,
+    visualize,
+)
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
-from segadv_jax.data import Batch, DataSet, Split, order
+from segadv_jax.data import DataSet, Split
 from segadv_jax.errors import InputError
 from segadv_jax.experiment import Experiment
+from segadv_jax.game import Metrics
 from segadv_jax.initialize import check_init, check_seen, initialize
 from segadv_jax.journal import Journal, check_finite, open_journal, write_parameters
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
-from segadv_jax.train_step import Metrics, train_step
-from segadv_jax.validation import Validator, shared_canvas
+from segadv_jax.train_step import train_step
+from segadv_jax.validation import Validator
 from segadv_jax.workdir import GAME, PATIENCE, UPDATES, End, Workdir
 
 
@@ -35,7 +45,7 @@ class TrainingRun:
     start: int  # The step at which it begins or is resumed,
     total: int  # and that at which it ends.
     updates_per_epoch: int  # Of the segmenter.
-    streams: dict[str, Iterator[Batch]]  # Each player's batches, from `start` on.
+    batches: dict[str, Iterator[dict[str, Any]]]  # Each player's, from `start` on.
     train_step: Callable  # Over all devices.
     validator: Validator
     checkpoints: Checkpoints
@@ -46,7 +56,7 @@ class TrainingRun:
         """The segmenter's updates before `step`."""
         return self.experiment.alternation.updates(step)[SEGMENTER]
 
-    def next_batch(self, step: int) -> tuple[Batch, jax.Array]:
+    def next_batch(self, step: int) -> tuple[dict[str, Any], jax.Array]:
         """The batch of `step`, sharded, and its key.
 
         Each player has its own batches and keys: what the segmenter sees at its update u depends on
@@ -57,7 +67,7 @@ class TrainingRun:
         number = (SEGMENTER, ADVERSARY).index(player)
         key = jax.random.fold_in(jax.random.key(self.config.seed), 2 + number)
         key = jax.random.fold_in(key, turns.batches(step)[player])
-        return devices.shard(next(self.streams[player])), key
+        return devices.shard(next(self.batches[player])), key
 
     def position(self, after: int) -> dict[str, float]:
         """Where the run is after a step, as its history and its events say it."""
@@ -114,6 +124,8 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
     experiment.check_numbers(config)
     setup = experiment.build(config, num_classes=2).setup
     check_seen(setup)
+    if config.train.feature_cache:
+        feature_cache.check(setup.segmenter, setup.augmentation)
     if not workdir.has_checkpoints():  # A resumed run no longer needs its initial weights.
         check_init(config.init)
         if config.init == "scratch" and setup.segmenter.frozen:
@@ -123,12 +135,13 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
                 " or config.segmenter.freeze to 'none'"
             )
     workdir.make()
-    batch_size, count = config.train.batch_size, jax.device_count()
-    if batch_size % count:
-        raise InputError(
-            f"config.train.batch_size is {batch_size}, which {count} devices cannot share evenly; "
-            f"set it to a multiple of {count}"
-        )
+    count = jax.device_count()
+    for field in ("batch_size", "unlabelled_batch_size"):
+        if config.train[field] % count:
+            raise InputError(
+                f"config.train.{field} is {config.train[field]}, which {count} devices cannot share"
+                f" evenly; set it to a multiple of {count}"
+            )
 
 
 def prepare(
@@ -140,9 +153,9 @@ def prepare(
         (the run, the state at its start, replicated); `stack` closes what is opened.
     """
     data_set = experiment.load_data(config)
-    training, validation = _read(config, data_set)
-    canvas, num_classes = shared_canvas(training, validation), len(data_set.class_names)
-    weights = _class_weights(config, data_set, training, canvas)
+    images, num_classes = streams.read(config, data_set), len(data_set.class_names)
+    canvas = images.canvas
+    weights = _class_weights(config, data_set, images.training, canvas)
     parts = experiment.build(config, num_classes, weights)
     turns, setup = parts.alternation, parts.setup
     total = turns.steps(config.train.updates)
@@ -163,18 +176,19 @@ def prepare(
     if jax.process_index() == 0:
         workdir.cut_history(start)
         write_parameters(workdir, state.params | {"segmenter, frozen": state.frozen})
-    streams = _streams(config, training, canvas, turns.batches(start))
-    stack.callback(streams.clear)  # TensorFlow complains of iterators that outlive Python.
+    given = turns.batches(start)
+    batches = streams.make(config, images, setup.segmenter, state.frozen, given)
+    stack.callback(batches.clear)  # TensorFlow complains of iterators that outlive Python.
     run = TrainingRun(
         config,
         workdir,
         parts,
         start,
         total,
-        updates_per_epoch=len(training.ids) // config.train.batch_size,
-        streams=streams,
+        updates_per_epoch=len(images.training.ids) // config.train.batch_size,
+        batches=batches,
         train_step=devices.map_train_step(functools.partial(train_step, setup=setup)),
-        validator=Validator(config, data_set, training, validation, setup.segmenter),
+        validator=Validator(config, data_set, *images[:2], setup.segmenter),
         checkpoints=checkpoints,
         journal=stack.enter_context(
             open_journal(workdir, config.train, turns.updates(start), parts.learning_rates)
@@ -197,16 +211,6 @@ def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -
         )
 
 
-def _read(config: ConfigDict, data_set: DataSet) -> tuple[Split, Split]:
-    """The training images, or the part of them that is used, and the validation images."""
-    for field in ("train", "validation", "test"):  # The last is only needed when all is done.
-        data_set.check_split(config.data[field], f"data.{field}")
-    training = data_set.read(config.data.train)
-    training = training.take(order.part(len(training.ids), config.data.fraction, config.seed))
-    order.check_batch_size(len(training.ids), config.train.batch_size)
-    return training, data_set.read(config.data.validation)
-
-
 def _class_weights(
     config: ConfigDict, data_set: DataSet, training: Split, canvas: tuple[int, int]
 ) -> tuple[float, ...]:
@@ -224,21 +228,3 @@ def _class_weights(
         "class weights: %s", ", ".join(f"{name} {weight:.2f}" for name, weight in of_classes)
     )
     return weights
-
-
-def _streams(
-    config: ConfigDict, training: Split, canvas: tuple[int, int], given: dict[str, int]
-) -> dict[str, Iterator[Batch]]:
-    """Each player's batches, after so many as it has been given."""
-    return {
-        player: training.train_batches(
-            batch_size=config.train.batch_size,
-            canvas=canvas,
-            seed=config.seed,
-            stream=number,
-            start=given[player],
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        for number, player in enumerate((SEGMENTER, ADVERSARY))
-    }

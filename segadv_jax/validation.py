@@ -12,13 +12,14 @@ from segadv_jax import devices, evaluate, experiment, prediction, visualize
 from segadv_jax.data import DataSet, Split
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.models import Segmenter
-from segadv_jax.workdir import CURVES
+from segadv_jax.workdir import CURVES, STRUCTURE
 
 
 class Validator:
     """Measures the segmenter on validation and training images, and draws some predictions.
 
-    The training images are measured as the validation images are, without augmentation.
+    The training images are measured as the validation images are, without augmentation; boundaries
+    and regions, if they are wanted, on validation images only.
     """
 
     def __init__(
@@ -38,7 +39,13 @@ class Validator:
         if count:  # Spread over the split, whose order groups what is alike.
             self._splits["train"] = training.take(np.arange(count) * number // count)
         step = functools.partial(eval_step, segmenter=segmenter)
-        self._step = devices.map_eval_step(step)
+        self._steps = dict.fromkeys(self._splits, devices.map_eval_step(step))
+        self._structure = config.evaluate.history_bf
+        if self._structure:
+            boundaries = evaluate.boundaries_of(config, validation)
+            self._steps["validation"] = devices.map_eval_step(
+                functools.partial(step, boundaries=boundaries)
+            )
         pictures = config.evaluate.pictures
         self._shown = next(validation.eval_batches(batch_size=pictures, canvas=self._canvas))
         self._predict = jax.jit(
@@ -51,12 +58,14 @@ class Validator:
         """The curves of `history.csv` of the segmenter with these parameters, replicated."""
         measures: dict[str, float | None] = {}
         for name, split in self._splits.items():
-            zeros = zero_totals(len(self._data_set.class_names))
+            structure = self._structure and name == "validation"
+            zeros = zero_totals(len(self._data_set.class_names), structure)
             totals = evaluate.accumulate(
-                self._step, params, split, zeros, self._batch_size, self._canvas
+                self._steps[name], params, split, zeros, self._batch_size, self._canvas
             )
             summary = evaluate.summarize(totals, self._data_set.class_names)
-            measures |= {f"{name}_{curve}": summary[curve] for curve in CURVES}
+            curves = (*CURVES, *STRUCTURE) if structure else CURVES
+            measures |= {f"{name}_{curve}": summary[curve] for curve in curves}
         return measures
 
     def draw(self, params: Any) -> UInt8[np.ndarray, "h w 3"]:

@@ -21,7 +21,9 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 
 # Measured at each validation, on validation and on training images.
-CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
+CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty", "ece", "nll")
+# Measured on validation images as well if `config.evaluate.history_bf` is set, else empty.
+STRUCTURE = ("mean_bf", "mean_boundary_iou", "regions", "specks")
 # The health of the game at the step of the validation, a turn of the segmenter's. What that turn
 # does not compute is empty: in the standard arm all but the first norm, under the schedules
 # "fast" and "slow" the accuracy on real maps.
@@ -29,6 +31,7 @@ GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adver
 HISTORY_COLUMNS = (
     *("step", "segmenter_updates", "epoch"),
     *(f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES),
+    *(f"validation_{curve}" for curve in STRUCTURE),
     *GAME,
 )
 
@@ -91,7 +94,10 @@ class Workdir:
             raise files.damaged(self.history_path, error, _MEND_HISTORY) from error
 
     def cut_history(self, step: int) -> None:
-        """Drops the rows after `step`: a run resumed there writes them again."""
+        """Drops the rows after `step`: a run resumed there writes them again.
+
+        A history that was begun with fewer columns gets the others, empty.
+        """
         rows = self._history_rows()
         try:
             rows = [row for row in rows if int(row["step"]) <= step]
@@ -121,7 +127,7 @@ class Workdir:
         return self.folder / "predictions" / f"{updates:07d}.png"
 
     def evaluation_path(self, name: str) -> Path:
-        """Where the evaluation `name` lies: a split, with the views it was averaged over."""
+        """Where the evaluation `name` lies: a split, with its views and its shift of the prior."""
         return self.folder / "eval" / f"{name}.json"
 
     def write_evaluation(self, name: str, result: Mapping[str, Any]) -> Path:

@@ -74,16 +74,16 @@ def random_pair(seed, classes, canvas):
     return *on_canvas, shape
 
 
-def compare(pairs, classes, border="outside"):
+def compare(pairs, classes, border="outside", pixels=5):
     """Checks pairs (prediction, label, size) on one canvas, together, against the reference."""
     prediction, label, sizes = (np.stack(part) for part in zip(*pairs, strict=True))
     sizes = sizes.astype(np.int32)
-    tolerance = Tolerance.of(sizes)
+    tolerance = Tolerance.of(sizes, pixels)
     measure = jitted(num_classes=classes, tolerance=tolerance, border=border)
     got = np.asarray(measure(prediction, label, sizes))
     assert got.shape == (len(pairs), classes)
     for row, (high, wide) in enumerate(sizes):
-        theta = 5 * math.sqrt((int(high) ** 2 + int(wide) ** 2) / tolerance.smallest)
+        theta = pixels * math.sqrt((int(high) ** 2 + int(wide) ** 2) / tolerance.smallest)
         part = slice(high), slice(wide)
         expected = reference(prediction[row][part], label[row][part], classes, theta, border)
         np.testing.assert_allclose(got[row], expected, atol=1e-6, err_msg=f"pair {row}")
@@ -98,6 +98,14 @@ def test_random_pairs(border):
     assert (
         np.isnan(got).any() and np.any(values == 0) and np.mean((values > 0) & (values < 1)) > 0.5
     )
+
+
+def test_a_stricter_tolerance():
+    pairs = [random_pair(seed, 7, (70, 61)) for seed in range(20)]
+    strict, usual = compare(pairs, 7, pixels=3), compare(pairs, 7)
+    assert np.nanmean(strict) < np.nanmean(usual) - 0.02
+    tolerance = Tolerance.of(np.array([(30, 40), (60, 80)]), 3)
+    assert tolerance == Tolerance(smallest=50**2, radius=5, pixels=3) and tolerance.theta == 0.06
 
 
 def test_more_classes_than_a_word_has_bits():

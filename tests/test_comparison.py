@@ -109,3 +109,34 @@ def test_text_is_aligned():
         "bcdef",
     ]
     assert text.table([]) == ""
+
+
+def test_student_s_test():
+    # By hand: mean 2, standard error 1 / sqrt(3), and with two degrees of freedom
+    # p = 1 - t / sqrt(t^2 + 2), t = 2 sqrt(3).
+    test = comparison.t_test([1.0, 2.0, 3.0])
+    assert test["p"] == pytest.approx(1 - 12**0.5 / 14**0.5)
+    assert test["t_interval"] == pytest.approx(comparison.intervals([1.0, 2.0, 3.0])["t_interval"])
+    assert comparison.t_test([-1.0, -2.0, -3.0])["p"] == pytest.approx(test["p"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], {"t_interval": None, "p": None}),
+        ([0.1], {"t_interval": None, "p": None}),
+        ([0.1, 0.1], {"t_interval": (0.1, 0.1), "p": 0.0}),
+        ([0.0, 0.0], {"t_interval": (0.0, 0.0), "p": 1.0}),
+    ],
+)
+def test_student_s_test_of_too_few_and_of_equal_values(values, expected):
+    assert comparison.t_test(values) == expected
+
+
+def test_holm_s_correction():
+    # By hand: 4 * 0.005, 3 * 0.01, 2 * 0.03, and 0.04 which may not be below the one before it.
+    assert comparison.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert comparison.holm([0.6, 0.9]) == [1.0, 1.0]
+    # What is not known counts.
+    assert comparison.holm([None, 0.01, None]) == [None, 0.03, None]
+    assert comparison.holm([]) == []

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from segadv_jax import VOID
-from segadv_jax.metrics.confusion import confusion_matrix, measures
+from segadv_jax.metrics.confusion import confusion_matrix, measures, shares
 
 CLASSES = 5
 
@@ -80,6 +80,15 @@ def test_without_labels_nothing_is_known():
     for name in ("pixel_accuracy", "class_accuracy", "mean_iou"):
         assert np.isnan(result[name])
     assert np.all(np.isnan(result["iou"]))
+
+
+def test_shares_are_those_of_the_labelled_pixels():
+    prediction, label = maps(2, (0, 1, 3))
+    got = shares(confusion_matrix(prediction, label, CLASSES))
+    for name, classes in zip(("true", "predicted"), flat(prediction, label), strict=True):
+        expected = np.bincount(classes, minlength=CLASSES) / len(classes)
+        np.testing.assert_allclose(got[f"histogram_{name}"], expected)
+    assert np.all(np.isnan(shares(np.zeros((3, 3), np.int32))["histogram_true"]))
 
 
 def test_large_counts_do_not_overflow():

@@ -15,7 +15,8 @@ from segadv_jax.alternation import PLAYERS
 from segadv_jax.augment import Augmentation
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.losses import Objective
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.scene import Setup
+from segadv_jax.train_step import train_step
 
 DEVICES = 4
 # A single level: quick to compile, and all levels go through the same lines of a step.

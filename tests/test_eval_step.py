@@ -9,13 +9,15 @@ import pytest
 import small
 
 from segadv_jax import VOID, encodings, losses, prediction
-from segadv_jax.eval_step import Boundaries, adversary_step, eval_step, zero_totals
-from segadv_jax.metrics.boundary import Tolerance, boundary_f
+from segadv_jax.eval_step import Boundaries, adversary_step, eval_step, shifts_step, zero_totals
+from segadv_jax.metrics import boundary_iou, calibration, regions
+from segadv_jax.metrics.boundary import boundary_f
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.prediction import Views
 
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
-BOUNDARIES = Boundaries(Tolerance.of(small.SIZES), 1)
+BOUNDARIES = Boundaries.of(small.SIZES, 1)
+SHIFTS = {"none": (), "half": (0.5, -0.25, -1.0), "whole": (1.0, -0.5, -2.0)}
 MASK = np.float32([1, 1, 0, 1])  # The third row only pads the batch.
 
 
@@ -47,19 +49,20 @@ def totals(params):
 
 
 @functools.cache
-def boundaries(border):
-    fields = {"num_classes": small.CLASSES, "tolerance": BOUNDARIES.tolerance, "border": border}
+def boundaries(border, tolerance=BOUNDARIES.tolerance):
+    fields = {"num_classes": small.CLASSES, "tolerance": tolerance, "border": border}
     return jax.jit(functools.partial(boundary_f, **fields))
 
 
 @pytest.mark.parametrize("views", [Views(), Views(flip=True)], ids=["one view", "flip"])
 def test_rows_that_pad_a_batch_count_nowhere(params, totals, views):
-    """Not in the confusion, the cells or the boundaries, which are those of the views."""
+    """Not in the confusion, the cells or the structure, which are those of the views."""
     batch, got = padded_batch(), totals[views]
     label = np.where(MASK[:, None, None] > 0, batch["label"], VOID).astype(np.uint8)
     image, size = batch["image"], batch["size"]
     predict = functools.partial(prediction.predict, segmenter=SEGMENTER, views=views)
-    predicted = np.argmax(jax.jit(predict)(params, image, size), -1)
+    probabilities = jax.jit(predict)(params, image, size)
+    predicted = np.argmax(probabilities, -1)
     known = label != VOID
     pairs = label[known].astype(int) * small.CLASSES + predicted[known]
     expected = np.bincount(pairs, minlength=small.CLASSES**2).reshape(small.CLASSES, -1)
@@ -73,6 +76,17 @@ def test_rows_that_pad_a_batch_count_nowhere(params, totals, views):
         means = np.nanmean(f[MASK > 0, 1:], -1)  # From the first class that counts on.
         assert got[f"bf_{border}_images"] == 3
         np.testing.assert_allclose(got[f"bf_{border}_sum"], means.sum(), rtol=0.02)
+    fine = np.asarray(boundaries("ignore", BOUNDARIES.fine)(predicted, label, size))
+    means = np.nanmean(fine[MASK > 0, 1:], -1)
+    np.testing.assert_allclose(got["bf_3_pixels_ignore_sum"], means.sum(), rtol=0.02)
+    assert got["bf_3_pixels_ignore_sum"] < got["bf_ignore_sum"]
+    expected = jax.jit(calibration.pixel_sums)(probabilities, label)
+    expected |= jax.jit(regions.image_sums)(predicted, label)
+    near = functools.partial(boundary_iou.intersections_and_unions, num_classes=small.CLASSES)
+    expected |= jax.jit(near)(predicted, label, size)
+    assert expected["region_images"] == 3
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=0.02, atol=0.02, err_msg=name)
 
 
 def test_the_cross_entropy_is_that_of_the_image_as_it_is(totals):
@@ -87,6 +101,38 @@ def test_batches_add_up(params, totals):
     once = totals[Views()]
     twice = evaluation(Views())(params, once, padded_batch())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 2 * b, rtol=1e-6), twice, once)
+
+
+@pytest.mark.parametrize("views", [Views(), Views(flip=True)], ids=["one view", "flip"])
+def test_shifts_of_the_logits_in_one_pass(params, views):
+    """Each is what an evaluation with this shift alone finds; of pixels and of cells."""
+    batch, zeros = padded_batch(), zero_totals(small.CLASSES)
+    step = functools.partial(shifts_step, segmenter=SEGMENTER, shifts=SHIFTS, views=views)
+    got = jax.jit(step)(params, dict.fromkeys(SHIFTS, zeros), batch)
+    for name, shift in SHIFTS.items():
+        one = functools.partial(eval_step, segmenter=SEGMENTER, views=views._replace(shift=shift))
+        expected = jax.jit(one)(params, zeros, batch)
+        for total, value in expected.items():
+            np.testing.assert_allclose(got[name][total], value, rtol=1e-4, atol=1e-3)
+    # The first class gains, and is taken more often.
+    chosen = [np.sum(got[name]["confusion"], 0)[0] for name in SHIFTS]
+    assert chosen == sorted(chosen) and len(set(chosen)) == 3
+    logits = jax.jit(functools.partial(prediction.segment, segmenter=SEGMENTER))(
+        params, batch["image"], batch["size"]
+    )
+    label = jnp.where(MASK[:, None, None] > 0, batch["label"], jnp.uint8(VOID))
+    cell_label = downsample_labels(label, SEGMENTER.stride, SEGMENTER.offset)
+    mce, _ = losses.mce(logits + np.float32(SHIFTS["whole"])[None, None, None], cell_label)
+    np.testing.assert_allclose(got["whole"]["mce"], mce, rtol=1e-4)
+
+
+def test_the_network_runs_once_for_all_shifts(params):
+    def convolutions(shifts):
+        step = functools.partial(shifts_step, segmenter=SEGMENTER, shifts=shifts)
+        totals = dict.fromkeys(shifts, zero_totals(small.CLASSES))
+        return str(jax.make_jaxpr(step)(params, totals, padded_batch())).count("conv_general")
+
+    assert convolutions(SHIFTS) == convolutions({"none": ()}) > 0
 
 
 def test_the_adversarys_verdicts_on_both_maps_are_counted(params):

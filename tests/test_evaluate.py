@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segadv_jax import VOID, devices, evaluate
-from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.eval_step import Boundaries, eval_step, zero_totals
 from segadv_jax.models import MultiScale
 from segadv_jax.workdir import Workdir
 
@@ -62,6 +62,9 @@ def test_totals_depend_neither_on_batch_size_nor_on_the_number_of_devices(totals
         assert moved <= 1e-4 * result["confusion"].sum()
         assert result["mce"] == pytest.approx(float(sums["mce"]), rel=1e-5)
         assert result["cells"] == float(sums["cells"])
+        assert result["nll"] == pytest.approx(float(sums["nll"]), rel=1e-5)
+        gaps = sums["calibration_gaps"]
+        np.testing.assert_allclose(result["calibration_gaps"], gaps, rtol=1e-3, atol=0.5)
 
 
 def test_counts_move_to_the_host_before_they_overflow(seven, segmenter, monkeypatch):
@@ -81,12 +84,34 @@ def test_counts_move_to_the_host_before_they_overflow(seven, segmenter, monkeypa
     assert (result["confusion"] == 7 * 2**29).all()
 
 
+def test_the_structure_depends_neither_on_batch_size_nor_on_the_number_of_devices(seven, segmenter):
+    module, params = segmenter
+    boundaries = Boundaries.of(seven.sizes)
+    step = functools.partial(eval_step, segmenter=module, boundaries=boundaries)
+    mapped, zeros = devices.map_eval_step(step), zero_totals(CLASSES, boundaries=True)
+    totals = evaluate.accumulate(mapped, devices.replicate(params), seven, zeros, 8, CANVAS)
+    single, sums = jax.jit(lambda sums, batch: step(params, sums, batch)), zeros
+    for batch in seven.eval_batches(batch_size=3, canvas=CANVAS):
+        sums = single(sums, {name: value for name, value in batch.items() if name != "id"})
+    got, expected = (evaluate.summarize(x, "abcdefgh") for x in (totals, jax.device_get(sums)))
+    measures = {"mean_bf", "mean_bf_3_pixels", "mean_bf_3_pixels_ignoring_border"}
+    measures |= {"mean_boundary_iou", "regions", "regions_true", "specks", "specks_true"}
+    for name in measures:
+        assert got[name] == pytest.approx(expected[name], rel=0.01)
+    assert totals["region_images"] == 7 and got["mean_bf_3_pixels"] < got["mean_bf"]
+    assert set(got["boundary_iou"]) == set("abcdefgh")
+
+
 def test_absent_classes_are_null_in_the_json(tmp_path):
     confusion = np.zeros((3, 3), np.int64)
     confusion[0, 0], confusion[1, 0] = 3, 1
     totals = {"confusion": confusion}
     totals |= {name: np.array(x) for name, x in (("mce", 2.0), ("certainty", 3.0), ("cells", 4.0))}
+    totals |= {"nll": np.array(6.0), "calibration_gaps": np.array([0.25, 0, -0.75])}
     result = evaluate.summarize(totals, "abc")
+    assert (result["nll"], result["ece"]) == (1.5, 0.25)
+    assert result["histogram_true"] == {"a": 0.75, "b": 0.25, "c": 0.0}
+    assert result["histogram_predicted"] == {"a": 1.0, "b": 0.0, "c": 0.0}
     assert (result["mce"], result["certainty"], result["pixel_accuracy"]) == (0.5, 0.75, 0.75)
     assert result["iou"] == {"a": 0.75, "b": 0.0, "c": None}
     path = Workdir(tmp_path).write_evaluation("subset_0+subset_1", result)

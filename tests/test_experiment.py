@@ -68,6 +68,8 @@ CLASSES = 8
         ("optimizer.adversary.betas", (0.5, 1.0), "config.optimizer.adversary: betas is"),
         ("optimizer.segmenter.backbone_factor", -1.0, "optimizer.segmenter: backbone_factor is -1"),
         ("optimizer.segmenter.backbone_factor", 0.1, "but this segmenter has no pretrained part"),
+        ("evaluate.prior_shift", 2.5, "config.evaluate.prior_shift is 2.5: set it from -2 to 2"),
+        ("evaluate.prior_shift", float("nan"), "config.evaluate.prior_shift is nan: set it from"),
         ("evaluate.scales", (), r"config.evaluate.scales is \(\): set it to numbers above 0"),
     ],
 )

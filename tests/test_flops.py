@@ -11,8 +11,9 @@ from segadv_jax import encodings, optimizers
 from segadv_jax.alternation import PLAYERS
 from segadv_jax.losses import Objective
 from segadv_jax.models import MultiScale, TwoBranch
+from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.train_step import train_step
 
 # Full width, where the convolutions outweigh the rest; one level of the pyramid compiles faster.
 SEGMENTER, ADVERSARY = MultiScale(8, levels=1), TwoBranch()

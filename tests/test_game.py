@@ -9,10 +9,12 @@ import pytest
 import small
 
 from segadv_jax import VOID, encodings, losses, optimizers
+from segadv_jax.game import _add_noise
 from segadv_jax.losses import Objective
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.models.layers import spectral_norm
-from segadv_jax.train_step import Setup, _add_noise, train_step
+from segadv_jax.scene import Setup
+from segadv_jax.train_step import train_step
 
 SEGMENTER, ADVERSARY = small.segmenter(levels=1), small.adversary()
 OPTIMIZER = optimizers.alternate(
@@ -55,7 +57,7 @@ def gradients(after):
 
 def test_lambda_begins_after_start_and_rises_over_ramp():
     def lambdas(count, **fields):
-        return [float(Objective(lam=0.5, **fields).lam_at(update)) for update in range(count)]
+        return [0.5 * float(Objective(lam=0.5, **fields).rise(update)) for update in range(count)]
 
     expected = [0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
     np.testing.assert_allclose(lambdas(9, start=3, ramp=4), expected)

@@ -31,8 +31,9 @@ def write(folder, names=NAMES, classes=3, palette=True):
     return images, labels
 
 
-def load(folder, tmp_path):
-    return data.load("image_folder", archives=str(folder), data_dir=str(tmp_path / "prepared"))
+def load(folder, tmp_path, **options):
+    prepared = str(tmp_path / "prepared")
+    return data.load("image_folder", archives=str(folder), data_dir=prepared, **options)
 
 
 def examples(data_set, splits=("train", "validation", "test")):
@@ -124,6 +125,8 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
         f"labels/{NAMES[4]}.png has mode RGB: save class indices",
         f"labels/{NAMES[5]}.png is not a readable image",
         f"images/ has {NAMES[6]} twice",
+        "; to have images without masks as unlabelled ones, for config.data.unlabelled, set "
+        "config.data.without_masks",
     ):
         assert problem in str(error.value)
     assert "\n" not in str(error.value)
@@ -191,3 +194,84 @@ def test_what_other_systems_leave_does_no_harm(tmp_path):
     (folder / "images" / "picture_0.png").symlink_to(folder / "gone")
     with pytest.raises(InputError, match="images/picture_0.png is not a readable image"):
         load(folder, tmp_path)
+
+
+def without_masks(folder, names):
+    for name in names:
+        (folder / "labels" / f"{name}.png").unlink()
+
+
+def write_lists(folder, **lists):
+    for split, names in lists.items():
+        (folder / f"{split}.txt").write_text("\n".join(names))
+
+
+def test_images_without_masks_can_be_a_split_of_their_own(tmp_path):
+    """The others are drawn as if there were no more; nothing changes where all have masks."""
+    images, _ = write(tmp_path / "mine")
+    all_masked = load(tmp_path / "mine", tmp_path, without_masks=True)
+    assert all_masked.splits == ("train", "validation", "test")
+    without_masks(tmp_path / "mine", NAMES[2:4])
+    data_set = load(tmp_path / "mine", tmp_path, without_masks=True)
+    assert set(data_set.splits) == {"train", "validation", "test", "unlabelled"}
+    assert data_set.read("unlabelled").ids == NAMES[2:4]
+    found = examples(data_set, ("unlabelled",))
+    for name, (image, label) in found.items():
+        np.testing.assert_array_equal(image, images[name])
+        assert (label == 255).all()
+    for name in NAMES[2:4]:
+        (tmp_path / "mine" / "images" / f"{name}.png").unlink()
+    only = load(tmp_path / "mine", tmp_path)
+    for split in ("train", "validation", "test"):
+        assert only.read(split).ids == data_set.read(split).ids
+
+
+def test_lists_say_which_images_are_unlabelled(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder)
+    without_masks(folder, NAMES[5:])
+    write_lists(folder, train=NAMES[:2], validation=NAMES[2:4])
+    # Those without a mask; one with a mask that no list names is left out, as ever.
+    assert load(folder, tmp_path, without_masks=True).read("unlabelled").ids == NAMES[5:]
+    assert load(folder, tmp_path).splits == ("train", "validation")
+    write_lists(folder, unlabelled=NAMES[4:7])  # Their masks are not looked at.
+    data_set = load(folder, tmp_path, without_masks=True)
+    assert data_set.read("unlabelled").ids == NAMES[4:7]
+    assert all((label == 255).all() for _, label in examples(data_set, ("unlabelled",)).values())
+
+
+def test_a_list_of_unlabelled_images_alone_leaves_the_others_to_be_drawn(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder)
+    without_masks(folder, NAMES[:1])
+    write_lists(folder, unlabelled=NAMES[:2])
+    data_set = load(folder, tmp_path, without_masks=True)
+    drawn = sum((data_set.read(split).ids for split in ("train", "validation", "test")), [])
+    assert sorted(drawn) == NAMES[2:] and data_set.read("unlabelled").ids == NAMES[:2]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": NAMES[:3], "validation": NAMES[3:6]}, "labels/picture_5.png is missing$"),
+        (
+            {"train": NAMES[:3], "validation": NAMES[3:4], "unlabelled": ["picture_1", "gone"]},
+            "picture_1 is in both train.txt and unlabelled.txt; .*images/gone",
+        ),
+        ({"unlabelled": []}, "unlabelled.txt names no image"),
+    ],
+)
+def test_wrong_lists_of_unlabelled_images_are_refused(lists, message, tmp_path):
+    write(tmp_path / "mine")
+    without_masks(tmp_path / "mine", NAMES[5:6])
+    write_lists(tmp_path / "mine", **lists)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "mine", tmp_path, without_masks=True)
+
+
+def test_an_unlabelled_image_that_cannot_be_read_is_named(tmp_path):
+    write(tmp_path / "mine")
+    without_masks(tmp_path / "mine", NAMES[5:6])
+    (tmp_path / "mine" / "images" / f"{NAMES[5]}.png").write_bytes(b"none")
+    with pytest.raises(InputError, match=f"images/{NAMES[5]}.png is not a readable image"):
+        load(tmp_path / "mine", tmp_path, without_masks=True)

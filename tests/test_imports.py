@@ -14,11 +14,14 @@ PACKAGE = "segadv_jax"
 # new part needs a line here, which is where its place in the house is decided.
 FOR_ALL = {"configs", "errors", "files", "shapes"}
 STEPS = {"alternation", "augment", "devices", "encodings", "eval_step", "losses", "metrics"}
+STEPS |= {"controls", "game", "scene"}
 STEPS |= {"models", "optimizers", "prediction", "resampling", "train_state", "train_step"}
 PARTS = {"checkpoints", "configuration", "data", "experiment", "initialize", "weights"}
-PARTS |= {"class_balance", "visualize", "workdir"}
+PARTS |= {"class_balance", "feature_cache", "visualize", "workdir"}
 LOOPS = (
-    STEPS | PARTS | {"evaluate", "journal", "predictor", "signals", "training_run", "validation"}
+    STEPS
+    | PARTS
+    | {"evaluate", "journal", "predictor", "signals", "streams", "training_run", "validation"}
 )
 MAY_IMPORT = {
     "errors": set(),
@@ -30,7 +33,8 @@ MAY_IMPORT = {
     "resampling": set(),
     "colour": set(),
     "augment": {"colour", "resampling"},
-    "losses": set(),
+    "controls": set(),
+    "losses": {"controls"},
     "alternation": set(),
     "optimizers": {"alternation"},
     "train_state": set(),
@@ -39,19 +43,23 @@ MAY_IMPORT = {
     "data": set(),
     "devices": set(),
     "prediction": {"models", "resampling"},
+    "scene": STEPS - {"eval_step", "game", "metrics", "scene", "train_step"},
+    "game": STEPS - {"eval_step", "game", "metrics", "train_step"},
     "train_step": STEPS - {"eval_step", "metrics", "train_step"},
-    "eval_step": STEPS - {"eval_step", "train_step", "augment", "optimizers"},
+    "eval_step": STEPS - {"eval_step", "train_step", "augment", "game", "optimizers", "scene"},
     "weights": {"models"},
     "workdir": {"metrics"},
     "checkpoints": {"train_state", "workdir"},
     "configuration": {"models", "workdir"},
     "class_balance": {"data", "models"},
+    "feature_cache": {"augment", "data", "models", "prediction", "resampling"},
     "experiment": STEPS | {"configuration", "data"},
     "initialize": STEPS | {"checkpoints", "weights", "workdir"},
     "predictor": STEPS | PARTS,
     "evaluate": STEPS | PARTS | {"predictor"},
     "validation": STEPS | PARTS | {"evaluate"},
     "journal": {"alternation", "workdir"},
+    "streams": STEPS | PARTS,
     "training_run": LOOPS - {"training_run"},
     "train": LOOPS,
     "campaign": {"configuration", "metrics", "signals", "workdir"},
@@ -78,10 +86,20 @@ WITHOUT_TENSORFLOW += (
     "data.arrays",
     "data.order",
     "data.scenes",
+    "data.unlabelled",
+    "feature_cache",
 )
 WITHOUT_TENSORFLOW += ("benchmark", "benchmark.contenders", "benchmark.measure")
 # Below them: plain values.
-SEE_THE_CONFIG = {"train", "training_run", "validation", "evaluate", "predictor", "experiment"}
+SEE_THE_CONFIG = {
+    "train",
+    "streams",
+    "training_run",
+    "validation",
+    "evaluate",
+    "predictor",
+    "experiment",
+}
 SEE_THE_CONFIG |= {"configuration", "workdir", "campaign", "report", "commands"}
 BLOCKED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")
 

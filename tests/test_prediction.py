@@ -10,7 +10,14 @@ from test_dilated8 import CLASSES, CONTEXT, FRONT_END, SMALL, parameters, photog
 from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.dilated8 import MEAN_RGB, Dilated8
 from segadv_jax.models.geometry import shrink
-from segadv_jax.prediction import Views, predict, segment, with_margin, without_margin
+from segadv_jax.prediction import (
+    Views,
+    at_pixels,
+    predict,
+    segment,
+    with_margin,
+    without_margin,
+)
 from segadv_jax.resampling import mirror
 
 TILE = 4  # Cells on a side; the released program's is 66.
@@ -108,6 +115,26 @@ def test_views_are_averaged():
     assert np.max(np.abs(both - plain)) > 1e-3
 
 
+def test_a_shift_of_the_logits_is_a_factor_on_the_probabilities_of_each_view():
+    """At the cells, before anything is interpolated or averaged."""
+    module = small.segmenter(levels=1)
+    params = small.segmenter_parameters(module)
+    made = small.batch(small.SIZES[:2])
+    image, size, factor = jnp.asarray(made["image"]), made["size"], np.float32([3, 1, 0.5])
+    views = Views(flip=True, shift=tuple(np.log(factor).tolist()))
+    got = np.asarray(predict(params, image, size, module, views))
+    total = 0
+    for mirrored in (False, True):
+        view = mirror(image, size) if mirrored else image
+        odds = np.exp(segment(params, view, size, module)) * factor
+        cells = jnp.log(odds / odds.sum(-1, keepdims=True))
+        pixels = at_pixels(cells, image.shape[1:3], size, module)
+        total += np.asarray(mirror(pixels, size) if mirrored else pixels)
+    for row, (height, width) in enumerate(size):
+        part = row, slice(height), slice(width)
+        np.testing.assert_allclose(got[part], total[part] / 2, atol=1e-5)
+
+
 def test_margin_comes_in_whole_cells_or_tiles():
     module = Dilated8(CLASSES, **SMALL)
     image, size = jnp.zeros((1, 45, 37, 3), jnp.uint8), np.array([(45, 37)], np.int32)
@@ -120,7 +147,7 @@ def test_margin_comes_in_whole_cells_or_tiles():
 def test_views_know_what_they_are():
     """One view is the image as it is; others go into the name of an evaluation."""
     assert Views().one and Views().names == []
-    assert Views(scales=(1.0,)).one
+    assert Views(scales=(1.0,)).one and Views(shift=(1.0, 2.0)).one
     for views, words in (
         (Views(flip=True), ["flip"]),
         (Views(scales=(0.75, 1.0)), ["scale_0.75", "scale_1"]),

@@ -15,7 +15,8 @@ from segadv_jax import encodings, optimizers
 from segadv_jax.alternation import PLAYERS, Alternation
 from segadv_jax.augment import Augmentation, augment
 from segadv_jax.losses import Objective
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.scene import Setup
+from segadv_jax.train_step import train_step
 
 TURNS = tuple(PLAYERS)
 SEGMENTER, ADVERSARY = small.segmenter(levels=2), small.adversary()

@@ -10,8 +10,9 @@ import small
 from segadv_jax import VOID, devices, encodings, optimizers
 from segadv_jax.losses import Objective
 from segadv_jax.models import ADVERSARIES, Dilated8
+from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.train_step import train_step
 
 SEGMENTER = Dilated8(small.CLASSES, context="basic", width=1 / 32)
 ADVERSARY = ADVERSARIES["smallfov_light"](width=1 / 16)

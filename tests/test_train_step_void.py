@@ -17,8 +17,9 @@ from segadv_jax import VOID, encodings
 from segadv_jax.alternation import PLAYERS
 from segadv_jax.losses import Objective
 from segadv_jax.models.contracts import SegmenterModule
+from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.train_step import train_step
 
 ADVERSARY = small.adversary()
 LAM = 0.7

@@ -10,9 +10,9 @@ from small_runs import small_config
 
 from segadv_jax import devices, evaluate, prediction, visualize
 from segadv_jax.data.arrays import Arrays, data_set
-from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.eval_step import Boundaries, eval_step, zero_totals
 from segadv_jax.validation import Validator, shared_canvas
-from segadv_jax.workdir import CURVES
+from segadv_jax.workdir import CURVES, HISTORY_COLUMNS, STRUCTURE
 
 SEGMENTER = small.segmenter(levels=1)
 NAMES, PALETTE = ("a", "b", "c"), np.array([(9, 0, 0), (0, 9, 0), (0, 0, 9)], np.uint8)
@@ -57,6 +57,24 @@ def test_curves_are_those_of_an_evaluation(splits, params):
         for curve in CURVES:
             assert measures[f"{name}_{curve}"] == pytest.approx(summary[curve], rel=1e-6)
     assert measures["train_mce"] != measures["validation_mce"]
+
+
+def test_the_structure_is_that_of_the_validation_images(splits, params):
+    """If it is wanted; BF of all classes, with the tolerance of these images, or but the first."""
+    measures = validator(splits, history_bf=True, bf_background=False).measure(params)
+    structure = {f"validation_{measure}" for measure in STRUCTURE}
+    assert set(measures) - {f"{name}_{curve}" for name in splits for curve in CURVES} == structure
+    assert set(measures) < set(HISTORY_COLUMNS)
+    boundaries = Boundaries.of(splits["validation"].sizes, first=1)
+    step = functools.partial(eval_step, segmenter=SEGMENTER, boundaries=boundaries)
+    zeros = zero_totals(small.CLASSES, boundaries=True)
+    totals = evaluate.accumulate(
+        devices.map_eval_step(step), params, splits["validation"], zeros, 4
+    )
+    summary = evaluate.summarize(totals, NAMES)
+    for name in STRUCTURE:
+        assert measures[f"validation_{name}"] == pytest.approx(summary[name], rel=1e-5)
+    assert measures["validation_regions"] > 1
 
 
 def test_training_images_need_not_be_measured(splits, params):

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from segadv_jax.errors import InputError
-from segadv_jax.workdir import CURVES, GAME, HISTORY_COLUMNS, PATIENCE, UPDATES, End, Workdir
+from segadv_jax.workdir import (
+    CURVES,
+    GAME,
+    HISTORY_COLUMNS,
+    PATIENCE,
+    STRUCTURE,
+    UPDATES,
+    End,
+    Workdir,
+)
 
 MEASURES = {"class_accuracy": 0.5, "pixel_accuracy": 0.75, "mean_iou": 0.25}
 
@@ -35,7 +44,8 @@ def test_history_has_a_row_for_each_validation(workdir):
     assert workdir.history() == [row(4, 0.3), row(8, 0.4), row(12, 0.35)]
     header = workdir.history_path.read_text().splitlines()[0]
     assert header == ",".join(HISTORY_COLUMNS)
-    assert set(HISTORY_COLUMNS) > {*GAME, *(f"train_{curve}" for curve in CURVES)}
+    structure = {f"validation_{measure}" for measure in STRUCTURE}
+    assert set(HISTORY_COLUMNS) > {*GAME, *(f"train_{curve}" for curve in CURVES), *structure}
 
 
 def test_what_was_not_measured_is_left_empty(workdir):
@@ -49,6 +59,19 @@ def test_a_resumed_run_writes_the_rows_after_its_step_again(workdir):
     workdir.add_validation(row(12, 0.6))
     assert workdir.history()[-1] == row(12, 0.6)
     assert Workdir("nowhere").history() == []
+
+
+def test_a_history_of_fewer_columns_is_read_and_goes_on_with_all(workdir):
+    """As runs have it that were begun before more was measured."""
+    begun = "step,segmenter_updates,epoch,validation_mean_iou,grad_norm_mce\n"
+    workdir.history_path.write_text(begun + "4,2,0.5,0.3,0.1\n8,4,1,0.4,\n")
+    before = [row(4, 0.3) | {"grad_norm_mce": 0.1}, row(8, 0.4)]
+    assert workdir.history() == before
+    workdir.cut_history(8)
+    workdir.add_validation(row(12, 0.5) | {"validation_ece": 0.06, "validation_mean_bf": 0.7})
+    assert workdir.history_path.read_text().splitlines()[0] == ",".join(HISTORY_COLUMNS)
+    after = row(12, 0.5) | {"validation_ece": 0.06, "validation_mean_bf": 0.7}
+    assert workdir.history() == [*before, after]
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,9 @@ from segadv_jax.losses import Objective
 from segadv_jax.models import MultiScale, TwoBranch
 from segadv_jax.models.contracts import SegmenterModule
 from segadv_jax.models.efficientnet_lite import EfficientNetLite
+from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
-from segadv_jax.train_step import Setup, train_step
+from segadv_jax.train_step import train_step
 
 CLASSES = 8
 # The adversary is in each case `TwoBranch` on pixels, for label maps of the segmenter's stride.

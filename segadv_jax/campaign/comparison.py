@@ -48,6 +48,35 @@ def intervals(values: Sequence[float]) -> dict[str, tuple[float, ...] | None]:
     return {name: (float(low), float(high)) for name, (low, high) in both.items()}
 
 
+def t_test(values: Sequence[float]) -> dict[str, Any]:
+    """Student's test of a mean of 0: {"t_interval": as in `intervals`, "p": two-sided}.
+
+    Both are None for fewer than two values.
+    """
+    if len(values) < 2:
+        return {"t_interval": None, "p": None}
+    if len(set(values)) == 1:
+        return {"t_interval": (values[0], values[0]), "p": 1.0 if values[0] == 0 else 0.0}
+    test = stats.ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(CONFIDENCE)
+    return {"t_interval": (float(low), float(high)), "p": float(test.pvalue)}
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number: below 0.05, one of them is due to chance in 5 % at most.
+
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+    Statistics 6, 1979. What is not known yet, None, counts as one of them, and stays None.
+    """
+    corrected: list[float | None] = [None] * len(p_values)
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p))
+        corrected[place] = largest
+    return corrected
+
+
 def spread(rows: Iterable[Row], measures: Iterable[str] = PAPER_MEASURES) -> dict[str, Any]:
     """Mean and standard deviation (n - 1 in the denominator) of one arm over its seeds.
 
@@ -66,12 +95,13 @@ def spread(rows: Iterable[Row], measures: Iterable[str] = PAPER_MEASURES) -> dic
     return result
 
 
-def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
-    """The paired difference `arm` - `other` over the seeds that both have finished on one split.
+def paired(
+    rows: Iterable[Row], arm: str, other: str, measures: Iterable[str] = PAPER_MEASURES
+) -> tuple[list[int], dict[str, dict[int, float]]]:
+    """The differences `arm` - `other` for the seeds that both have finished on one split.
 
     Returns:
-        {"arms": [arm, other], "seeds": [int], measure: {"differences": {seed: fraction}, "mean":
-        fraction, "t_interval", "bootstrap_interval": (low, high)}}.
+        (the seeds, {measure: {seed: difference}}, without the seeds whose measure is None).
     """
     rows = list(rows)
     ours, theirs = (
@@ -79,10 +109,23 @@ def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
         for name in (arm, other)
     )
     both = sorted(ours.keys() & theirs.keys())
-    result: dict[str, Any] = {"arms": [arm, other], "seeds": [seed for seed, _ in both]}
-    for measure in PAPER_MEASURES:
+    result = {}
+    for measure in measures:
         pairs = {key[0]: (ours[key][measure], theirs[key][measure]) for key in both}
-        differences = {seed: a - b for seed, (a, b) in pairs.items() if None not in (a, b)}
+        result[measure] = {seed: a - b for seed, (a, b) in pairs.items() if None not in (a, b)}
+    return [seed for seed, _ in both], result
+
+
+def compare(rows: Iterable[Row], arm: str, other: str) -> dict[str, Any]:
+    """The paired difference `arm` - `other` over the seeds that both have finished on one split.
+
+    Returns:
+        {"arms": [arm, other], "seeds": [int], measure: {"differences": {seed: fraction}, "mean":
+        fraction, "t_interval", "bootstrap_interval": (low, high)}}.
+    """
+    seeds, found = paired(rows, arm, other)
+    result: dict[str, Any] = {"arms": [arm, other], "seeds": seeds}
+    for measure, differences in found.items():
         values = list(differences.values())
         result[measure] = {
             "differences": differences,

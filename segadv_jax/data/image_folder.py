@@ -8,28 +8,34 @@
                                optional: names of images, one per line; without any of these lists
                                the splits are 70, 15 and 15 % of the images, drawn by their names:
                                the same in every run
+    FOLDER/unlabelled.txt      optional, read if config.data.without_masks is set: names of images
+                               that are to be seen without labels; without it all are that have no
+                               mask and are in no list
 
 Everything is read and checked before anything is written. All problems are reported together.
 """
 
 import hashlib
-import io
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from segadv_jax import VOID
-from segadv_jax.data import DataSet, builders, pipeline
+from segadv_jax.data import DataSet, builders, photographs, pipeline
 from segadv_jax.data.archives import FIELD
 from segadv_jax.data.cpu_tensorflow import tfds
+from segadv_jax.data.unlabelled import SPLIT as UNLABELLED
 from segadv_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.85)  # Where the validation and the test images begin.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-REPORTED = 20  # Problems that an error lists.
+_REMEDY = (
+    "; to have images without masks as unlabelled ones, for config.data.unlabelled, set "
+    "config.data.without_masks"
+)
 
 
 class ImageFolder(builders.Builder):
@@ -41,22 +47,26 @@ class ImageFolder(builders.Builder):
         return super()._info(metadata=tfds.core.MetadataDict())
 
     def examples(self):
-        folder = self.source
-        splits, self.info.metadata["class_names"] = check(folder)
-        return {split: _examples(folder, names) for split, names in splits.items()}
+        folder, without_masks = self.source
+        splits, self.info.metadata["class_names"] = check(folder, without_masks)
+        return {split: _examples(folder, split, names) for split, names in splits.items()}
 
 
-def _examples(folder, names):
-    images = {path.stem: path for path in _images(folder)}
+def _examples(folder, split, names):
+    images = {path.stem: path for path in photographs.find(folder / "images")}
     for name in names:
-        image, _ = _read_image(images[name])
-        yield builders.example(name, image, _read_label(folder, name))
+        image, size = _read_image(images[name])
+        is_labelled = split != UNLABELLED
+        label = _read_label(folder, name) if is_labelled else photographs.void(size)
+        yield builders.example(name, image, label)
 
 
-def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
+def prepare(*, archives: str = "", data_dir: str = "", without_masks: bool = False) -> DataSet:
     """Returns the prepared data set of the folder `archives`.
 
-    It is kept by the names, sizes and times of the files: a change in the folder is noticed.
+    It is kept by the names, sizes and times of the files: a change in the folder is noticed. With
+    `without_masks` images without a mask are the split "unlabelled", if there are any, instead of
+    being an error.
 
     Raises:
         InputError: there is no such folder, or something is wrong with what it holds.
@@ -68,7 +78,8 @@ def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:
             "segadv_jax/data/image_folder.py describes"
         )
     folder = folder.resolve()
-    builder = builders.prepare(ImageFolder, data_dir, _key(folder), folder)
+    name = _key(folder) + ("_unlabelled" if without_masks else "")
+    builder = builders.prepare(ImageFolder, data_dir, name, (folder, without_masks))
     class_names = tuple(builder.info.metadata["class_names"])
     return pipeline.data_set(builder, class_names, builders.voc_palette(len(class_names)))
 
@@ -84,23 +95,28 @@ def _key(folder):
     return digest.hexdigest()[:16]
 
 
-def check(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+def check(folder: Path, without_masks: bool = False) -> tuple[dict[str, list[str]], list[str]]:
     """Reads the whole folder and returns {split: names} and the names of the classes.
 
     Raises:
         InputError: lists every image or label that is missing, unreadable, of different sizes, or
             with a class that does not exist, and what is wrong with the lists.
     """
-    paths = _images(folder)
+    paths = photographs.find(folder / "images")
     images = {path.stem: path for path in paths}
-    splits, problems = _read_splits(folder, images)
+    splits, problems = _read_splits(folder, images, without_masks)
     problems += [f"images/ has {name} twice" for name in _twice(path.stem for path in paths)]
-    class_names, used = _read_class_names(folder), set()
+    class_names, used, remedy = _read_class_names(folder), set(), ""
+    unlabelled = set(splits.get(UNLABELLED, ()))
     for name in sorted(set().union(*splits.values())):
         try:
             if name not in images:
                 raise InputError(f"a list names images/{name}.*, which does not exist")
             _, size = _read_image(images[name])
+            if name in unlabelled:
+                continue
+            if not without_masks and not _has_mask(folder, name):
+                remedy = _REMEDY
             label = _read_label(folder, name)
         except InputError as error:
             problems.append(str(error))
@@ -119,10 +135,7 @@ def check(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
             )
     if not problems:  # Only then are all labels known.
         problems += _check_classes(class_names, used)
-    if problems:
-        more = len(problems) - REPORTED
-        listed = "; ".join(problems[:REPORTED]) + (f"; and {more} more" if more > 0 else "")
-        raise InputError(f"{folder}: {listed}")
+    photographs.report(folder, problems, remedy)
     return splits, class_names or [f"class {index}" for index in sorted(used)]
 
 
@@ -144,19 +157,32 @@ def _check_classes(class_names, used):
     ]
 
 
-def _read_splits(folder, images):
+def _read_splits(folder, images, without_masks):
     """({split: names}, problems) of the lists, or of a draw if there are no lists."""
-    lists = {split: folder / f"{split}.txt" for split in SPLITS}
+    known = (*SPLITS, UNLABELLED) if without_masks else SPLITS
+    lists = {split: folder / f"{split}.txt" for split in known}
     given = {split: _read_lines(path) for split, path in lists.items() if path.is_file()}
-    if given:
-        return given, _check_lists(given)
-    if len(images) < len(SPLITS):
-        known = ", ".join(SUFFIXES)
+    listed = set().union(*given.values())
+    if without_masks and UNLABELLED not in given:
+        rest = [name for name in images if name not in listed and not _has_mask(folder, name)]
+        given |= {UNLABELLED: rest} if rest else {}
+    problems = _check_lists(given)
+    if given.keys() - {UNLABELLED}:
+        return given, problems
+    drawn, more = _draw_splits([name for name in images if name not in given.get(UNLABELLED, ())])
+    return given | drawn, problems + more
+
+
+def _draw_splits(names):
+    """The same of a draw."""
+    if len(names) < len(SPLITS):
+        known = ", ".join(photographs.SUFFIXES)
         return {}, [
-            f"images/ itself holds {len(images)} images ({known}), but at least three are needed"
+            f"images/ itself holds {len(names)} images ({known}) for the splits, but at least "
+            "three are needed"
         ]
     # Ordered by a digest of the name: with a new image nearly all others stay where they are.
-    order = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     begin, end = (round(share * len(order)) for share in SHARES)
     end = min(max(end, begin + 1), len(order) - 1)
     begin = min(begin, end - 1)
@@ -167,12 +193,13 @@ def _read_splits(folder, images):
 def _check_lists(given):
     """What is wrong with the lists {split: names}, as a list of problems."""
     problems = [f"{split}.txt names no image" for split, names in given.items() if not names]
-    problems += [f"{split}.txt is missing" for split in SPLITS[:2] if split not in given]
+    if given.keys() - {UNLABELLED}:
+        problems += [f"{split}.txt is missing" for split in SPLITS[:2] if split not in given]
     for split, names in given.items():
         problems += [f"{split}.txt names {name} twice" for name in _twice(names)]
-        for other in SPLITS[: SPLITS.index(split)]:
-            both = sorted(set(names) & set(given.get(other, ())))
-            problems += [f"{name} is in both {other}.txt and {split}.txt" for name in both]
+    for (other, theirs), (split, names) in itertools.combinations(given.items(), 2):
+        both = sorted(set(names) & set(theirs))
+        problems += [f"{name} is in both {other}.txt and {split}.txt" for name in both]
     return problems
 
 
@@ -198,29 +225,18 @@ def _read_class_names(folder):
     return names
 
 
-def _images(folder):
-    """The paths of the images, sorted. macOS leaves files that begin with a dot."""
-    paths = sorted((folder / "images").iterdir())
-    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-
-
 def _read_image(path):
-    """(the image as JPEG or PNG bytes, (height, width)), turned as its EXIF data says."""
-    with builders.readable(f"images/{path.name}"):
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as opened:
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            if opened.format in ("JPEG", "PNG") and opened.mode == "RGB":
-                if opened.getexif().get(0x0112, 1) == 1:  # Its orientation.
-                    return content, (opened.height, opened.width)
-            return builders.png(np.array(upright.convert("RGB"))), (upright.height, upright.width)
+    return photographs.read_image(path, f"images/{path.name}")
+
+
+def _has_mask(folder, name):
+    return (folder / "labels" / f"{name}.png").exists()
 
 
 def _read_label(folder, name):
     """u8[H,W], the class indices of an example."""
     member = f"labels/{name}.png"
-    if not (folder / member).exists():
+    if not _has_mask(folder, name):
         raise InputError(f"{member} is missing")
     with builders.readable(member), Image.open(folder / member) as opened:
         label, mode = np.array(opened), opened.mode

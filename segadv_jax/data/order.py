@@ -30,6 +30,16 @@ def part(n: int, fraction: float, seed: int) -> Int64[np.ndarray, " m"]:
     return np.sort(chosen[: max(1, round(fraction * n))])
 
 
+def check_unlabelled_batch_size(n: int, batch_size: int) -> None:
+    """Raises an InputError if batches cannot be made of `n` images without labels."""
+    if not 1 <= batch_size <= n:
+        raise InputError(
+            f"config.train.unlabelled_batch_size (as config.train.batch_size if 0) is {batch_size},"
+            f" but there are {n} images without labels: choose from 1 to {n}, or more images"
+            " (config.data.unlabelled)"
+        )
+
+
 def check_batch_size(n: int, batch_size: int) -> None:
     """Raises an InputError if batches cannot be made of `n` training images."""
     if not 1 <= batch_size <= n:

@@ -22,7 +22,8 @@ from jaxtyping import Array, Float, Float32, Integer, UInt8
 from segadv_jax import VOID
 from segadv_jax.shapes import AnyArray, Sizes
 
-PIXELS = 5  # Theta in the smallest image of a data set.
+PIXELS = 5  # Theta in the smallest image of a data set,
+FINE_PIXELS = 3  # and the stricter one that is measured beside it.
 BORDERS = ("outside", "ignore")
 _SUMS = ("sum", "squares", "images", "class_sum", "class_images")
 _BITS = 32
@@ -32,20 +33,21 @@ _OUTSIDE, _UNLABELLED = -1, -2
 class Tolerance(NamedTuple):
     """Theta in the images of a data set: always the same part of an image's diagonal."""
 
-    smallest: int  # Squared diagonal, in pixels, of the smallest image; theta is 5 pixels there.
+    smallest: int  # Squared diagonal, in pixels, of the smallest image.
     radius: int  # The largest whole distance below theta in any image, or more.
+    pixels: int = PIXELS  # Theta in the smallest image.
 
     @classmethod
-    def of(cls, sizes: Sizes) -> "Tolerance":
+    def of(cls, sizes: Sizes, pixels: int = PIXELS) -> "Tolerance":
         """The tolerance in a data set whose images have these true sizes."""
         diagonals = np.sum(np.square(np.asarray(sizes, np.int64)), -1)
         smallest, largest = int(np.min(diagonals)), int(np.max(diagonals))
-        return cls(smallest, math.isqrt((PIXELS**2 * largest - 1) // smallest))
+        return cls(smallest, math.isqrt((pixels**2 * largest - 1) // smallest), pixels)
 
     @property
     def theta(self) -> float:
         """Theta as a part of the diagonal."""
-        return PIXELS / math.sqrt(self.smallest)
+        return self.pixels / math.sqrt(self.smallest)
 
 
 def boundary_f(
@@ -79,8 +81,8 @@ def boundary_f(
             return jnp.where(exists, values, _OUTSIDE)
 
         true, predicted = (_points(classes(x), border) for x in (label, prediction))
-        # The largest squared distance below theta: theta^2 = 25 * diagonal^2 / smallest.
-        reach = (PIXELS**2 * jnp.sum(jnp.square(size)) - 1) // tolerance.smallest
+        # The largest squared distance below theta: theta^2 = pixels^2 * diagonal^2 / smallest.
+        reach = (tolerance.pixels**2 * jnp.sum(jnp.square(size)) - 1) // tolerance.smallest
         recall, there = _matched(true, predicted, reach, num_classes, tolerance.radius)
         precision, found = _matched(predicted, true, reach, num_classes, tolerance.radius)
         f = 2 * precision * recall / jnp.maximum(precision + recall, 1e-12)
@@ -107,12 +109,12 @@ def image_sums(f: Float[AnyArray, "n C"], first: int = 0) -> dict[str, Float32[A
     }
 
 
-def measures(totals: Mapping[str, Any], border: str = "outside") -> dict[str, Any]:
-    """BF from the totals "bf_<border>_<name of image_sums>"; NaN where there are no images.
+def measures(totals: Mapping[str, Any], name: str = "bf_outside") -> dict[str, Any]:
+    """BF from the totals "<name>_<name of image_sums>"; NaN where there are no images.
 
     Its mean and deviation are over images, "bf" over the images of a class.
     """
-    sums = {k: np.asarray(totals[f"bf_{border}_{k}"], np.float64) for k in _SUMS}
+    sums = {k: np.asarray(totals[f"{name}_{k}"], np.float64) for k in _SUMS}
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums["sum"] / sums["images"]
         variance = np.maximum(sums["squares"] / sums["images"] - mean**2, 0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, Integer, UInt8
+from jaxtyping import Array, Float64, Int32, Integer, UInt8
 
 from segadv_jax import VOID
 from segadv_jax.shapes import AnyArray
@@ -37,6 +37,19 @@ def measures(confusion: Integer[AnyArray, "C C"]) -> dict[str, Any]:
             "class_accuracy": _mean(recall),
             "mean_iou": _mean(iou),
             "iou": iou,
+        }
+
+
+def shares(confusion: Integer[AnyArray, "C C"]) -> dict[str, Float64[np.ndarray, " C"]]:
+    """Of the labelled pixels, the share of each class: as labelled and as predicted; NaN of none.
+
+    They are "histogram_true" and "histogram_predicted".
+    """
+    counts = np.asarray(confusion, np.float64)
+    with np.errstate(invalid="ignore"):
+        return {
+            f"histogram_{name}": counts.sum(axis) / counts.sum()
+            for name, axis in (("true", 1), ("predicted", 0))
         }
 
 

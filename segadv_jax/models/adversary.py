@@ -103,6 +103,17 @@ class TwoBranch(AdversaryModule):
         self, label_map: CellMaps, embedded: Float[AnyArray, "n _ _ features"], size: Sizes
     ) -> Verdicts:
         """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4)."""
+        x, size = self._fuse(label_map, embedded, size)
+        return self.prediction(x, size)
+
+    def describe(
+        self, label_map: CellMaps, embedded: Float[AnyArray, "n _ _ features"], size: Sizes
+    ) -> Float[Array, "n rows columns maps"]:
+        """The maps before the last convolution."""
+        return self._fuse(label_map, embedded, size)[0]
+
+    def _fuse(self, label_map, embedded, size):
+        """The maps of blocks, and their true numbers."""
         if embedded.shape[:3] != label_map.shape[:3]:
             raise ValueError(
                 f"This adversary takes label maps at stride {self.stride}: "
@@ -115,7 +126,7 @@ class TwoBranch(AdversaryModule):
             if i < 2:
                 x, size = max_pool(x, size), count_cells(size, 2)
             x = rectify(x, self.leak)
-        return self.prediction(x, size)
+        return x, size
 
 
 Stages = Sequence[Sequence[tuple[int, int]]]
@@ -192,7 +203,6 @@ class FieldOfView(AdversaryModule):
         blocks = self._predictions(count_cells(size, self.stride))
         return jnp.where(inside(self.block * blocks, cells.shape[1:])[..., 0], cells, VOID)
 
-    @nn.compact
     def judge(self, label_map: CellMaps, embedded: None, size: Sizes) -> Verdicts:
         """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
 
@@ -200,6 +210,24 @@ class FieldOfView(AdversaryModule):
         exceeds the block, and too small a map raises a ValueError.
         """
         del embedded
+        synthetic, real = jnp.split(self._convolve(label_map, size)[1].astype(jnp.float32), 2, -1)
+        return real - synthetic
+
+    def describe(
+        self, label_map: CellMaps, embedded: None, size: Sizes
+    ) -> Float[Array, "n rows columns maps"]:
+        """The maps before the last convolution, of as many blocks as there are predictions.
+
+        Without padding, those of a last convolution that takes more than one cell are cut to them.
+        """
+        del embedded
+        maps, last = self._convolve(label_map, size)
+        cut = (maps.shape[1] - last.shape[1]) // 2
+        return maps[:, cut : cut + last.shape[1], cut : cut + last.shape[2]].astype(jnp.float32)
+
+    @nn.compact
+    def _convolve(self, label_map, size):
+        """The maps before the last convolution, and after it."""
         height, width = label_map.shape[1:3]
         if min(height, width) < self.least_cells:
             raise ValueError(
@@ -211,13 +239,13 @@ class FieldOfView(AdversaryModule):
             Conv, kernel_init=torch_uniform, spectral_norm=self.spectral_norm, dtype=dtype
         )
         x, number, total = jnp.asarray(label_map, dtype), 0, sum(map(len, self.stages))
+        before = x
         for pooled, stage in enumerate(self.stages):
             if pooled:
                 x, size = max_pool(x, size if padding == "same" else None), count_cells(size, 2)
             for kernel, maps in stage:
                 number += 1
-                features = maps if number == total else max(1, round(self.width * maps))
+                before, features = x, maps if number == total else max(1, round(self.width * maps))
                 x = conv(features, kernel, padding=padding.upper(), name=f"conv{number}")(x, size)
                 x = x if number == total else rectify(x, self.leak)
-        synthetic, real = jnp.split(x.astype(jnp.float32), 2, -1)
-        return real - synthetic
+        return before, x

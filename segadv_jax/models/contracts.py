@@ -16,6 +16,7 @@ MIDDLE_GREY = 127.5  # Of RGB in 0..255.
 Keys = Key[AnyArray, " n"] | None
 Verdicts = Float[Array, "n rows columns 1"]
 Seen = Float[AnyArray, "n _ _ _"]  # Of an image, as `Adversary.sees` says.
+Embedded = Float[AnyArray, "n h w F"]  # Of an image, by the frozen part of a segmenter.
 
 
 class FlaxModule(Protocol):
@@ -71,6 +72,20 @@ class Segmenter(FlaxModule, Protocol):
         The image is as for a call. It raises a ValueError if this segmenter offers none.
         """
 
+    def embed(self, image: Images, size: Sizes) -> Embedded:
+        """What its frozen part computes of an image, at the label cells.
+
+        A call is `decide` of it, `features` are `features_of` it. It takes none but the frozen
+        parameters, and may be kept from step to step. It raises a ValueError if this segmenter has
+        no such part.
+        """
+
+    def decide(self, embedded: Embedded, size: Sizes, keys: Keys = None) -> CellMaps:
+        """Class logits at the label cells f32[n,h,w,C] from what was embedded of images."""
+
+    def features_of(self, embedded: Embedded) -> CellMaps:
+        """The features of what was embedded of images."""
+
     def __call__(self, image: Images, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
         """Class logits at the label cells.
 
@@ -84,7 +99,7 @@ class SegmenterModule(nn.Module):
 
     It has no margin and no tiles; its cells are blocks of `stride` by `stride` pixels, and their
     colours area means of RGB, less a middle grey. All of it is trained from scratch, and it offers
-    no features.
+    no features and has no part that can be embedded by itself.
     """
 
     if TYPE_CHECKING:  # At run time it would be the default of a subclass's field.
@@ -113,6 +128,15 @@ class SegmenterModule(nn.Module):
         return ()
 
     def features(self, image: Images, size: Sizes) -> CellMaps:
+        raise ValueError("this segmenter offers no features")
+
+    def embed(self, image: Images, size: Sizes) -> Embedded:
+        raise ValueError("this segmenter has no frozen part that could be kept")
+
+    def decide(self, embedded: Embedded, size: Sizes, keys: Keys = None) -> CellMaps:
+        raise ValueError("this segmenter has no frozen part that could be kept")
+
+    def features_of(self, embedded: Embedded) -> CellMaps:
         raise ValueError("this segmenter offers no features")
 
     def colours(self, image: Images, size: Sizes) -> Float[Array, "n h w 3"]:
@@ -150,6 +174,14 @@ class Adversary(FlaxModule, Protocol):
     def judge(self, label_map: CellMaps, embedded: Any, size: Sizes) -> Verdicts:
         """One logit per block of cells of an encoded label map: that it is ground truth."""
 
+    def describe(
+        self, label_map: CellMaps, embedded: Any, size: Sizes
+    ) -> Float[Array, "n rows columns maps"]:
+        """What its last layer judges each block of an encoded label map by.
+
+        It raises a ValueError if this adversary has no such features to be matched.
+        """
+
     def block_labels(self, label: CellLabels, size: Sizes) -> CellLabels:
         """The labels of the cells of which `block` by `block` belong to one prediction."""
 
@@ -178,9 +210,19 @@ class AdversaryModule(nn.Module):
     def embed_image(self, image: Seen, size: Sizes) -> Any:
         del image, size
 
+    def describe(
+        self, label_map: CellMaps, embedded: Any, size: Sizes
+    ) -> Float[Array, "n rows columns maps"]:
+        raise ValueError("this adversary offers no features to be matched")
+
     def block_labels(self, label: CellLabels, size: Sizes) -> CellLabels:
         del size
         return label
 
     def __call__(self, label_map: CellMaps, image: Seen, size: Sizes) -> Verdicts:
         return self.judge(label_map, self.embed_image(image, size), size)
+
+
+def offers_features(adversary: Adversary) -> bool:
+    """Whether an adversary has a `describe` of its own."""
+    return getattr(type(adversary), "describe", None) is not AdversaryModule.describe

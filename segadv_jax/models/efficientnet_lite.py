@@ -19,11 +19,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from segadv_jax.models import layers
-from segadv_jax.models.contracts import Keys, SegmenterModule
+from segadv_jax.models.contracts import Embedded, Keys, SegmenterModule
 from segadv_jax.models.convolution import convolve
 from segadv_jax.models.depthwise import depthwise
 from segadv_jax.models.geometry import Maps, count_cells, filter_axes, inside
@@ -31,7 +32,8 @@ from segadv_jax.shapes import AnyArray, Images, Sizes
 
 Features = Float[AnyArray, "n h w _"]
 
-TAPS = (4, 8, 16, 32)  # The strides at which the decoder takes features: 24, 40, 112, 320 maps.
+TAPS = (4, 8, 16, 32)  # The strides at which the decoder takes features,
+TAP_MAPS = (24, 40, 112, 320)  # and their numbers.
 BOX = 32  # The last of them: the sides of an image's box are multiples of it.
 MEAN, SCALE = 127.0, 128.0  # The network sees (RGB - MEAN) / SCALE.
 STEM = 32
@@ -240,19 +242,32 @@ class EfficientNetLite(SegmenterModule):
         copy of the initial one would double the cost of a step, and drift away from what the
         segmenter sees.
         """
-        return self._taps(image, size)[1] / TAP_DEVIATION
+        return self.features_of(self.embed(image, size))
 
-    def _taps(self, image, size):
-        """All taps at the label cells."""
+    def embed(self, image: Images, size: Sizes) -> Float[Array, "n h w 496"]:
+        """All taps at the label cells, one after the other."""
         cells = [count_cells(pixels, self.stride) for pixels in image.shape[1:3]]
-        return [
+        taps = [
             to_cells(tap, size, stride, cells, self.stride, self.offset)
             for stride, tap in zip(TAPS, self.backbone(image, size), strict=True)
         ]
+        return jnp.concatenate(taps, -1)
+
+    def features_of(self, embedded: Embedded) -> Float[Array, "n h w 40"]:
+        return _split(embedded)[1] / TAP_DEVIATION
+
+    def decide(self, embedded: Embedded, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
+        """Class logits at the label cells."""
+        return self.decoder(_split(embedded), count_cells(size, self.stride), keys)
 
     def __call__(self, image: Images, size: Sizes, keys: Keys = None) -> Float[Array, "n h w C"]:
         """Class logits at the label cells."""
-        return self.decoder(self._taps(image, size), count_cells(size, self.stride), keys)
+        return self.decide(self.embed(image, size), size, keys)
+
+
+def _split(embedded):
+    """The taps, which `EfficientNetLite.embed` has joined."""
+    return jnp.split(jnp.asarray(embedded), np.cumsum(TAP_MAPS)[:-1].tolist(), axis=-1)
 
 
 class Decoder(nn.Module):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from segadv_jax.models.contracts import AdversaryModule, Verdicts
-from segadv_jax.models.geometry import count_cells
+from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.layers import Conv, check_fields, rectify, torch_uniform
 from segadv_jax.shapes import CellMaps, Sizes
 
@@ -39,19 +40,32 @@ class FullyConvolutional(AdversaryModule):
     def block(self) -> int:
         return 2 ** (len(self.features) + 1)
 
-    @nn.compact
     def judge(self, label_map: CellMaps, embedded: None, size: Sizes) -> Verdicts:
         """The logits that blocks are ground truth: ceil(h / block) x ceil(w / block)."""
         del embedded
+        return self._convolve(label_map, size)[2]
+
+    def describe(
+        self, label_map: CellMaps, embedded: None, size: Sizes
+    ) -> Float[Array, "n rows columns maps"]:
+        """The maps before the last convolution, their means over a prediction's block."""
+        del embedded
+        maps, cells, _ = self._convolve(label_map, size)
+        return shrink(maps, cells, 2)[0]
+
+    @nn.compact
+    def _convolve(self, label_map, size):
+        """The maps before the last convolution, the true numbers of their cells, the logits."""
         conv = functools.partial(
             Conv, kernel=4, stride=2, kernel_init=torch_uniform, spectral_norm=self.spectral_norm
         )
         x, size = jnp.asarray(label_map), count_cells(size, self.stride)
         for number, features in enumerate((*self.features, 1), 1):
-            if number > 1:
-                x = rectify(x, self.leak)
+            before, cells = x, size
             # A last odd row or column has an output of its own.
             padding = [(1, 1 + side % 2) for side in x.shape[1:3]]
             x = conv(features, padding=padding, name=f"conv{number}")(x, size)
             size = count_cells(size, 2)
-        return x
+            if number <= len(self.features):
+                x = rectify(x, self.leak)
+        return before, cells, x

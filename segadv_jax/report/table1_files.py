@@ -13,16 +13,22 @@ from segadv_jax import files
 from segadv_jax.errors import InputError
 from segadv_jax.report import pages
 from segadv_jax.report.pages import CAMPAIGN, Row
-from segadv_jax.workdir import HISTORY_COLUMNS
+from segadv_jax.workdir import GAME
 
 ARMS = ("standard", "printed", "tuned")
 # Cross-entropy alone with all settings of "tuned" that are not the adversary's.
 CONTROL = "control"
 TABLE, HISTORIES, CHOICES = "table1.csv", "histories.csv", "choices.json"
 _MEASURED = ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
+# Of a history: the curves of the paper's Figure 4, and the game; what came later is left out.
+_CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
 COLUMNS = {
     TABLE: ("arm", "seed", "fraction", "encoding", "lambda", *_MEASURED),
-    HISTORIES: ("arm", "seed", "fraction", *HISTORY_COLUMNS),
+    HISTORIES: (
+        *("arm", "seed", "fraction", "step", "segmenter_updates", "epoch"),
+        *(f"{split}_{curve}" for split in ("train", "validation") for curve in _CURVES),
+        *GAME,
+    ),
 }
 
 How = Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""The definitions of studies, one file each; `tools/study.py` carries them out."""

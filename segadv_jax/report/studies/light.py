@@ -1,0 +1,188 @@
+"""Where does an adversary on label maps help the light segmenter, and what do simple controls do?
+
+    python -m tools.study light tune --workdir=W --archives=FOLDER --processes=2
+
+Stanford Background at full size, the light segmenter of configs/stanford_light.py, whose frozen
+features are kept in the folder of the runs.
+"""
+
+from segadv_jax.report.study_definition import Arm, Block, Study
+
+CONFIG = "configs/stanford_light.py"
+_RATE = "optimizer.segmenter.learning_rate"
+_ADVERSARY_RATE = "optimizer.adversary.learning_rate"
+_UNLABELLED = {"data.unlabelled": "rest"}
+
+
+def _over(field, values, **more):
+    """Points that differ in one field."""
+    name = field.rpartition(".")[2]
+    return {f"{name}_{value}": {field: value} | more for value in values}
+
+
+def _game(*lams, unlabelled=False):
+    """Points of an adversary: two lambdas times two of its learning rates."""
+    return {
+        f"lam_{lam}_rate_{rate}": {"loss.lam": lam, _ADVERSARY_RATE: rate}
+        | ({"loss.lam_unlabelled": lam} if unlabelled else {})
+        for lam in lams
+        for rate in (2e-4, 5e-4)
+    }
+
+
+def _adversarial(grid, variant="adversarial", **fields):
+    return Arm(grid, ("standard",), f"{CONFIG}:{variant}", fields)
+
+
+def _against(other, arms):
+    return tuple((arm, other) for arm in arms if arm != other)
+
+
+# With the average of the weights at the middle rate: all else equal, it is known to help.
+STANDARD = Arm(
+    {f"rate_{rate}": {_RATE: rate, "train.ema": 0.0} for rate in (2e-3, 4e-3, 8e-3)}
+    | {"rate_0.004_ema": {_RATE: 4e-3, "train.ema": 0.99}}
+)
+FEATURES = _adversarial(_game(0.03, 0.1))
+LABEL_MAP = _adversarial(_game(0.03, 0.1), "fully_convolutional")
+# What is made of predictions begins with the adversaries' term.
+_LATE = {"loss.start": 50}
+ENTROPY = Arm(_over("loss.entropy", (0.01, 0.03, 0.1, 0.3)), ("standard",), fields=_LATE)
+BOUNDARY = Arm(_over("loss.boundary", (2.0, 3.0, 5.0, 8.0)), ("standard",))
+
+NATURAL = {
+    "standard": STANDARD,
+    "features": FEATURES,
+    "features_scaling": _adversarial(_game(0.03, 0.1), encoding="scaling"),
+    "pixels": _adversarial(_game(0.03, 0.1), **{"adversary.image_branch": "pixels"}),
+    "label_map": LABEL_MAP,
+    "feature_matching": _adversarial(
+        _over("loss.lam", (0.03, 0.1, 0.3, 1.0)), **{"loss.feature_matching": True}
+    ),
+    "entropy": ENTROPY,
+    "label_smoothing": Arm(_over("loss.label_smoothing", (0.02, 0.05, 0.1, 0.2)), ("standard",)),
+    "boundary": BOUNDARY,
+    # The weight of boundaries stays that of "boundary": their difference is the adversary's.
+    "boundary_features": Arm(
+        _over("loss.lam", (0.01, 0.03, 0.06, 0.1)),
+        ("standard", "features", "boundary"),
+        f"{CONFIG}:adversarial",
+    ),
+}
+BALANCED = {
+    "standard": STANDARD,
+    "features": FEATURES,
+    "label_map": _adversarial(_game(0.1, 0.3), "fully_convolutional"),
+    "entropy": ENTROPY,
+    "boundary": BOUNDARY,
+}
+# Arms with unlabelled images have a grid of their own, no larger than that of the controls: what
+# they inherited from the arms without would be further settings.
+FEW = {
+    "standard": STANDARD,
+    "features": FEATURES,
+    "label_map": LABEL_MAP,
+    "features_unlabelled": _adversarial(_game(0.03, 0.1, unlabelled=True), **_UNLABELLED),
+    "label_map_unlabelled": _adversarial(
+        _game(0.03, 0.1, unlabelled=True), "fully_convolutional", **_UNLABELLED
+    ),
+    "entropy_unlabelled": Arm(ENTROPY.grid, ("standard",), fields=_UNLABELLED | _LATE),
+    "self_training": Arm(
+        {
+            f"weight_{weight}_from_{threshold}": {
+                "loss.pseudo_labels": weight,
+                "loss.pseudo_threshold": threshold,
+            }
+            for weight in (0.3, 1.0)
+            for threshold in (0.8, 0.9)
+        },
+        ("standard",),
+        fields=_UNLABELLED | _LATE,
+    ),
+}
+_WITH_UNLABELLED = [name for name in FEW if name not in ("standard", "features", "label_map")]
+
+_FOLDED = ("standard", "features", "boundary", "boundary_features")
+
+
+def _fold(number):
+    """Another division of the images: two subsets test, the next validates, all others train.
+
+    No image is in the test splits of two folds, the standard one included. Subset 7, on which the
+    settings were chosen, is in none.
+    """
+    first = 2 * (number - 1)
+    kept = [f"subset_{i}" for i in range(8) if i not in (first, first + 1, first + 2)]
+    splits = {
+        "data.train": "+".join([*kept, "test"]),
+        "data.validation": f"subset_{first + 2}",
+        "data.test": f"subset_{first}+subset_{first + 1}",
+    }
+    return Block(
+        f"As *natural*, with its settings, on fold {number}: tested on "
+        f"`{splits['data.test']}`, validated on `{splits['data.validation']}`.",
+        {name: NATURAL[name] for name in _FOLDED},
+        seeds=tuple(range(5)),
+        pairs=(
+            *_against("standard", _FOLDED),
+            ("boundary_features", "boundary"),
+            ("features", "boundary"),
+        ),
+        fields=splits,
+        choices="natural",
+        fold=number,
+    )
+
+
+STUDY = Study(
+    "Where does an adversary on label maps help a segmenter with a pretrained, frozen backbone, "
+    "and what do simple controls do that have no adversary? Stanford Background at full size.",
+    f"{CONFIG}:standard",
+    {
+        "natural": Block(
+            "All labels, classes as frequent as they are.",
+            NATURAL,
+            seeds=tuple(range(10)),
+            pairs=(
+                *_against("standard", NATURAL),
+                ("boundary_features", "boundary"),
+                ("features", "boundary"),
+            ),
+            tuning_seeds=(100,),
+        ),
+        "balanced": Block(
+            "All labels, classes that count alike in the cross-entropy, as in the paper.",
+            BALANCED,
+            seeds=tuple(range(10)),
+            pairs=(
+                *_against("standard", BALANCED),
+                ("standard_prior", "standard"),
+                *_against("standard_prior", list(BALANCED)[1:]),
+                ("features_prior", "standard_prior"),
+                ("label_map_prior", "standard_prior"),
+            ),
+            fields={"loss.balance": 1.0},
+            tuning_seeds=(100,),
+            prior=tuple(BALANCED),
+        ),
+        "few": Block(
+            "One label map in sixteen; the other training images without theirs, or not at all.",
+            FEW,
+            seeds=tuple(range(10)),
+            pairs=(
+                *_against("standard", FEW),
+                *((arm, base) for arm in _WITH_UNLABELLED for base in ("features", "label_map")),
+            ),
+            fields={"data.fraction": 0.0625, "train.updates": 150, "evaluate.every": 50},
+            tuning_seeds=(100, 101),
+        ),
+        "fold_1": _fold(1),
+        "fold_2": _fold(2),
+        "fold_3": _fold(3),
+    },
+    {
+        "train.updates": 500,
+        "evaluate.every": 100,
+        "train.feature_cache": "{workdir}/features",
+    },
+)

@@ -1,0 +1,142 @@
+"""What a study is: data, from which `tools/study.py` knows what to tune, to train and to compare.
+
+A new study is a new file in `studies/`, with a `Study` called STUDY.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from segadv_jax.errors import InputError
+from segadv_jax.report import studies
+
+Fields = Mapping[str, Any]  # {"loss.lam": 0.1}: fields of a configuration.
+Key = tuple[str, str]  # (name of a block, name of an arm).
+
+# The folder of a workdir's tuning runs: no block's name.
+TUNING = "tuning"
+# Ends the name of an arm whose predictions were shifted by the classes' prior at test time.
+PRIOR = "_prior"
+# In a text field stands for the folder of all runs.
+WORKDIR = "{workdir}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        grid: {name of a point: its fields}; all arms of a study have as many.
+        after: arms of the same block whose chosen fields this one inherits; a later one's count.
+            They come before it in the block.
+        config: "NAME" or "NAME:VARIANT"; the study's if empty.
+        fields: what differs from the configuration in all points.
+    """
+
+    grid: Mapping[str, Fields]
+    after: tuple[str, ...] = ()
+    config: str = ""
+    fields: Fields = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Arms under one condition.
+
+    Attributes:
+        about: a sentence for the page.
+        arms: by name.
+        seeds: with each of which every arm is trained.
+        pairs: (arm, other) whose difference is of interest; "ARM_prior" if ARM is in `prior`.
+        fields: of all arms.
+        tuning_seeds: with each of which every point is trained.
+        choices: the block whose choices are taken; its own grids are tuned if empty.
+        prior: arms that are also measured with shifted predictions.
+        fold: which division of the images it is.
+    """
+
+    about: str
+    arms: Mapping[str, Arm]
+    seeds: tuple[int, ...]
+    pairs: tuple[tuple[str, str], ...]
+    fields: Fields = dataclasses.field(default_factory=dict)
+    tuning_seeds: tuple[int, ...] = ()
+    choices: str = ""
+    prior: tuple[str, ...] = ()
+    fold: int = 0
+
+    @property
+    def shown(self) -> list[str]:
+        """The arms of its tables: those that are trained, and the shifted ones after them."""
+        return [*self.arms, *(arm + PRIOR for arm in self.prior)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is trained and compared: `about` a paragraph for the page, the others as in `Arm`."""
+
+    about: str
+    config: str
+    blocks: Mapping[str, Block]
+    fields: Fields = dataclasses.field(default_factory=dict)
+
+    def tuned(self) -> Iterator[tuple[Key, Arm]]:
+        """The arms that are tuned, those that others inherit from before them."""
+        for name, block in self.blocks.items():
+            if not block.choices:
+                yield from (((name, arm), block.arms[arm]) for arm in block.arms)
+
+    def source(self, key: Key) -> Key:
+        """Where the choices of a block's arm come from."""
+        block, arm = key
+        return self.blocks[block].choices or block, arm
+
+
+def load(name: str) -> Study:
+    """The study of that name, checked; raises an InputError if there is none."""
+    known = [found.name for found in pkgutil.iter_modules(studies.__path__)]
+    try:
+        study = importlib.import_module(f"{studies.__name__}.{name}").STUDY
+    except ModuleNotFoundError as error:
+        raise InputError(f"{name} is no study; known: {', '.join(known)}") from error
+    check(name, study)
+    return study
+
+
+def check(name: str, study: Study) -> None:
+    """Raises an InputError that names the first thing that is wrong in a study's definition."""
+
+    def require(good: bool, where: str, what: str) -> None:
+        if not good:
+            raise InputError(f"study {name}, {where}: {what}")
+
+    sizes = {len(arm.grid) for _, arm in study.tuned()}
+    require(len(sizes) == 1, "arms", "give every arm as many points as the others")
+    seeds = {seed for block in study.blocks.values() for seed in block.seeds}
+    for title, block in study.blocks.items():
+        where = f"block {title}"
+        named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
+        require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
+        require(title != TUNING, where, "the tuning has a folder of that name; rename it")
+        require(not any(a.endswith(PRIOR) for a in block.arms), where, f"no arm ends in {PRIOR}")
+        require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")
+        for pair in block.pairs:
+            known = set(pair) <= set(block.shown) and pair[0] != pair[1]
+            require(known, where, f"the pair {pair} names no two arms")
+        require(len(set(block.pairs)) == len(block.pairs), where, "a pair comes twice")
+        if block.choices:
+            source = study.blocks.get(block.choices)
+            own = source is not None and not source.choices and set(block.arms) <= set(source.arms)
+            require(own, where, f"{block.choices} has no choices for all of its arms")
+        else:
+            require(bool(block.tuning_seeds), where, "it has no tuning seeds")
+            shared = seeds & set(block.tuning_seeds)
+            require(not shared, where, f"its tuning seeds are seeds as well: {sorted(shared)}")
+        before: list[str] = []
+        for arm in block.arms:
+            after = set(block.arms[arm].after)
+            require(after <= set(before), where, f"{arm} inherits from an arm that comes later")
+            before.append(arm)

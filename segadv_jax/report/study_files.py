@@ -1,0 +1,158 @@
+"""The files in `docs/results` from which the page of a study is written.
+
+`<study>.csv` has a row per run, all fractions of one; `<study>_choices.json` every point that was
+tuned and what was chosen; `<study>_campaign.json` how the runs were made.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segadv_jax import files
+from segadv_jax.campaign import provenance
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import PAPER_MEASURES
+from segadv_jax.report import pages
+from segadv_jax.report.pages import Row
+from segadv_jax.report.study_definition import Block, Fields, Key, Study
+
+# Those by which p-values are corrected; their sum, on the validation images, chooses a point.
+PRIMARY = ("mean_iou", "mean_bf")
+MEASURES: tuple[str, ...] = (
+    "mean_iou",
+    "pixel_accuracy",
+    "class_accuracy",
+    "mean_bf",
+    "mean_bf_ignoring_border",
+)
+MEASURES += ("mean_bf_3_pixels", "mean_boundary_iou", "regions", "regions_true", "specks")
+MEASURES += ("specks_true", "ece", "nll", "mce", "certainty", "accuracy_real", "accuracy_synthetic")
+COLUMNS: tuple[str, ...] = (
+    "block",
+    "arm",
+    "seed",
+    "fraction",
+    "balance",
+    "fold",
+    *MEASURES,
+    "prior_alpha",
+)
+COLUMNS += ("segmenter_updates",)
+# By class: {beginning of a column: name in an evaluation}.
+BY_CLASS = {"iou_": "iou", "share_": "histogram_predicted"}
+# Of a point, all on the validation images.
+POINT_MEASURES = (*PAPER_MEASURES, "mean_bf")
+
+Point = dict[str, Any]  # {"fields": its own, "score": ..., measure of POINT_MEASURES: mean}.
+
+
+def table_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.csv"
+
+
+def choices_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_choices.json"
+
+
+def campaign_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_campaign.json"
+
+
+def page_path(folder: Path, name: str) -> Path:
+    return folder.resolve().parent / f"{name}_study.md"
+
+
+def write_rows(path: Path, study: Study, rows: Sequence[Row]) -> None:
+    """Writes `<study>.csv`, arm by arm, with a column for each class that a row has."""
+    shown = [(name, arm) for name, block in study.blocks.items() for arm in block.shown]
+    rows = sorted(rows, key=lambda row: (shown.index((row["block"], row["arm"])), row["seed"]))
+    found = (key for begin in BY_CLASS for row in rows for key in row if key.startswith(begin))
+    files.write_csv(path, (*COLUMNS, *dict.fromkeys(found)), rows)
+
+
+def read_rows(path: Path, study: Study) -> list[Row]:
+    """The rows of `<study>.csv`, with "split" by which comparisons pair them.
+
+    Raises:
+        InputError: the file is missing or damaged, or has a row that the study has not.
+    """
+    arms = {arm for block in study.blocks.values() for arm in block.shown}
+    rows = pages.read_rows(path, (), ("block", "arm"), arms)
+    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
+    unknown = [row for row in rows if not _knows(study.blocks.get(row["block"]), row)]
+    if lacking or unknown:
+        what = f"it has no column {lacking[0]}" if lacking else f"it has the row {unknown[0]}"
+        raise files.damaged(path, what, "restore it, or run the stage report again")
+    return [row | {"split": row["block"]} for row in rows]
+
+
+def _knows(block: Block | None, row: Row) -> bool:
+    return block is not None and row["arm"] in block.shown and row["seed"] in block.seeds
+
+
+def score(result: Mapping[str, Any]) -> float:
+    """By which a point is chosen.
+
+    Raises:
+        InputError: BF was not measured, or either measure is not defined.
+    """
+    values = [value for measure in PRIMARY if (value := result.get(measure)) is not None]
+    if len(values) < len(PRIMARY):
+        raise InputError(f"an evaluation lacks one of {', '.join(PRIMARY)}: set evaluate.bf")
+    return sum(values)
+
+
+def read_choices(path: Path, study: Study) -> dict[Key, dict[str, Any]]:
+    """{(block, arm): {"points": {name: Point}, "chosen": name, "fields": all chosen ones}}.
+
+    Arms that are not tuned yet are not in it.
+
+    Raises:
+        InputError: the file is missing or damaged, or was made for other grids than the study's.
+    """
+    content, result = pages.read_json(path, ("blocks",)), {}
+    for (block, arm), definition in study.tuned():
+        choice = content["blocks"].get(block, {}).get(arm)
+        if choice is None:
+            continue
+        tried = {name: point["fields"] for name, point in choice["points"].items()}
+        if tried != json.loads(json.dumps(definition.grid)):
+            raise InputError(
+                f"{path}: the grid of {block}/{arm} is another one in the study; tune it again"
+            )
+        result[block, arm] = choice
+    return result
+
+
+def check_committed(path: Path) -> None:
+    """Raises an InputError if a file is not committed as it is."""
+    known = provenance.git("ls-files", "--", path.name, cwd=path.parent)
+    changed = provenance.git("status", "--porcelain", "--", path.name, cwd=path.parent)
+    if changed or not known:
+        raise InputError(f"{path} is not committed; commit it before the test images are read")
+
+
+def write_choices(
+    path: Path, study: Study, choices: Mapping[Key, Mapping[str, Any]], how: Mapping[str, Any]
+) -> None:
+    """Writes `<study>_choices.json`; `how` are the arguments of `provenance.record`."""
+    blocks: dict[str, dict[str, Any]] = {}
+    for (block, arm), choice in choices.items():
+        blocks.setdefault(block, {})[arm] = choice
+    provenance.record(
+        path,
+        **how,
+        criterion=f"{' + '.join(PRIMARY)} on the validation images, a mean over the tuning seeds",
+        tuning_seeds={b: study.blocks[b].tuning_seeds for b in blocks},
+        settings_tried=sum(len(choice["points"]) for choice in choices.values()),
+        blocks=blocks,
+    )
+
+
+def merged(choices: Mapping[Key, Mapping[str, Any]], keys: Iterable[Key]) -> Fields:
+    """The chosen fields of several arms; of a field that several have, the last one's."""
+    fields: dict[str, Any] = {}
+    for key in keys:
+        fields |= choices[key]["fields"]
+    return fields

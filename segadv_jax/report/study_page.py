@@ -1,0 +1,247 @@
+"""The page of a study, written from `<study>.csv` and `<study>_choices.json` and `study.md` here.
+
+Run as `python -m tools.study <study> report`.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segadv_jax.campaign import comparison
+from segadv_jax.metrics.names import title
+from segadv_jax.report import markdown, pages, study_files
+from segadv_jax.report.pages import Row
+from segadv_jax.report.study_definition import Block, Study
+from segadv_jax.report.study_files import PRIMARY
+
+# Of the differences, in their order on the page.
+COMPARED: tuple[str, ...] = (
+    "mean_iou",
+    "pixel_accuracy",
+    "class_accuracy",
+    "mean_bf",
+    "mean_bf_3_pixels",
+)
+COMPARED += ("mean_boundary_iou", "ece", "nll")
+# Of the arms, beside these.
+SHOWN: tuple[str, ...] = (
+    *COMPARED,
+    "regions",
+    "regions_true",
+    "specks",
+    "specks_true",
+    "certainty",
+)
+SHOWN += ("accuracy_real", "accuracy_synthetic")
+EVERY_SEED = (*COMPARED, "prior_alpha", "segmenter_updates")
+TITLES = {
+    "mean_bf": "BF",
+    "mean_bf_3_pixels": "BF 3 px",
+    "mean_boundary_iou": "Boundary IoU",
+    "ece": "ECE",
+    "nll": "NLL",
+    "regions_true": "regions, truth",
+    "specks_true": "specks, truth",
+    "accuracy_real": "right on real",
+    "accuracy_synthetic": "right on synthetic",
+    "prior_alpha": "alpha",
+    "segmenter_updates": "selected at update",
+}
+# What is no fraction, and its number of digits; the others are in percent.
+DIGITS = {"nll": 4, "regions": 1, "regions_true": 1, "specks": 1, "specks_true": 1}
+DIGITS |= {"prior_alpha": 2, "segmenter_updates": 0}
+
+
+class Comparison(NamedTuple):
+    """A pair of arms: `differences` as {measure: {seed: difference}}, `tests` as of `t_test`."""
+
+    block: str
+    arm: str
+    other: str
+    seeds: list[int]
+    differences: dict[str, dict[int, float]]
+    tests: dict[str, dict[str, Any]]
+
+
+def render(folder: Path, name: str, study: Study) -> str:
+    """The text of the page; raises an InputError if a file of `folder` cannot be read."""
+    rows = study_files.read_rows(study_files.table_path(folder, name), study)
+    path = study_files.choices_path(folder, name)
+    choices, how = study_files.read_choices(path, study), pages.read_json(path)
+    found = compare_all(study, rows)
+    return pages.fill(
+        "study.md",
+        name=name,
+        folder=folder.resolve().name,
+        about=study.about,
+        answers=_answers(rows, found),
+        incomplete=_incomplete(study, rows),
+        blocks=markdown.join(*(_block(x, study.blocks[x], rows, found) for x in study.blocks)),
+        family=len(PRIMARY) * len(found),
+        tests=_tests(study, found),
+        every_seed=_every_seed(rows),
+        points=len(next(iter(study.tuned()))[1].grid),
+        tried=how["settings_tried"],
+        grid=_grid(study, choices),
+        campaign=_campaign(study_files.campaign_path(folder, name), how),
+    )
+
+
+def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
+    """All pairs of the study, whether there are runs of them or not."""
+    result = []
+    for name, block in study.blocks.items():
+        mine = [row for row in rows if row["block"] == name]
+        for arm, other in block.pairs:
+            seeds, differences = comparison.paired(mine, arm, other, COMPARED)
+            tests = {m: comparison.t_test(list(d.values())) for m, d in differences.items()}
+            result.append(Comparison(name, arm, other, seeds, differences, tests))
+    return result
+
+
+def corrected(found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
+    """{(number of a comparison, primary measure): p-value by Holm over all of them}."""
+    keys = [(number, measure) for number in range(len(found)) for measure in PRIMARY]
+    p_values = comparison.holm([found[number].tests[measure]["p"] for number, measure in keys])
+    return dict(zip(keys, p_values, strict=True))
+
+
+def verdict(differences: Mapping[int, float], test: Mapping[str, Any], measure: str) -> str:
+    """ "+0.50 (+0.20 to +0.80)", with "not shown" where the interval holds zero; "-" for none."""
+    if not differences:
+        return "-"
+    mean = _figure(statistics.mean(differences.values()), measure, "+")
+    if test["t_interval"] is None:
+        return f"{mean} (one pair)"
+    low, high = test["t_interval"]
+    ends = " to ".join(_figure(end, measure, "+") for end in (low, high))
+    return f"{mean} ({ends})" + (", not shown" if low <= 0 <= high else "")
+
+
+def _figure(value: float | None, measure: str, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    digits = DIGITS.get(measure, 2)
+    return format(value if measure in DIGITS else 100 * value, f"{sign}.{digits}f")
+
+
+def _title(measure: str) -> str:
+    return TITLES.get(measure, title(measure))
+
+
+def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
+    holm = corrected(found)
+    plain = [p for one in found for m in PRIMARY if (p := one.tests[m]["p"]) is not None]
+    sure = [key for key, p in holm.items() if p is not None and p < 0.05]
+    text = (
+        f"{len(rows)} results on test images, {len(found)} comparisons of two primary measures. Of "
+        f"{len(plain)} p-values {sum(p < 0.05 for p in plain)} are below 0.05 as they are, and "
+        f"{len(sure)} after correction for their number"
+    )
+    lines = []
+    for number, measure in sure:
+        one = found[number]
+        what = verdict(one.differences[measure], one.tests[measure], measure)
+        lines.append(f"- {one.block}: *{one.arm}* - *{one.other}*, {_title(measure)} {what}")
+    return markdown.join(f"{text}{':' if lines else '.'}", "\n".join(lines))
+
+
+def _incomplete(study: Study, rows: Sequence[Row]) -> str:
+    done = {(row["block"], row["arm"], row["seed"]) for row in rows}
+    lines = []
+    for name, block in study.blocks.items():
+        for arm in block.shown:
+            seeds = [seed for seed in block.seeds if (name, arm, seed) not in done]
+            if seeds:
+                lines.append(f"- {name}/{arm} lacks seeds {pages.listed(seeds)}")
+    if not lines:
+        return "All runs of the study are done."
+    return markdown.join("**This study is not complete:**", "\n".join(lines))
+
+
+def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
+    mine = [row for row in rows if row["block"] == name]
+    fields = ", ".join(f"`{field}={value}`" for field, value in block.fields.items())
+    settings = f"Choices of *{block.choices}*." if block.choices else ""
+    about = " ".join(filter(None, (block.about, fields and f"Fields: {fields}.", settings)))
+    head = [f"## Block *{name}*", about]
+    if not mine:
+        return markdown.join(*head, "**No run of this block is done.**")
+    means = []
+    for arm in block.shown:
+        spread = pages.of_arm(mine, arm, SHOWN)
+        cells = [_mean_std(spread[measure], measure) for measure in SHOWN]
+        means.append([arm, _count(spread["seeds"], block), *cells])
+    lines = []
+    for one in found:
+        if one.block == name:
+            cells = [verdict(one.differences[m], one.tests[m], m) for m in COMPARED]
+            lines.append([f"{one.arm} - {one.other}", _count(one.seeds, block), *cells])
+    heads = ["difference", "pairs", *map(_title, COMPARED)]
+    return markdown.join(
+        *head,
+        markdown.table(["arm", "seeds", *map(_title, SHOWN)], means),
+        *(["Paired differences:", markdown.table(heads, lines)] if lines else []),
+    )
+
+
+def _count(seeds: Sequence[int], block: Block) -> str:
+    """How many seeds there are, and of how many if some are to come."""
+    return f"{len(seeds)}" + (f" of {len(block.seeds)}" if len(seeds) < len(block.seeds) else "")
+
+
+def _mean_std(spread: Mapping[str, float | None], measure: str) -> str:
+    figures = [x for x in (spread["mean"], spread["std"]) if x is not None]
+    return " ± ".join(_figure(x, measure) for x in figures) or "-"
+
+
+def _tests(study: Study, found: Sequence[Comparison]) -> str:
+    holm, lines = corrected(found), []
+    for number, one in enumerate(found):
+        for measure in PRIMARY:
+            what = verdict(one.differences[measure], one.tests[measure], measure)
+            p_values = (one.tests[measure]["p"], holm[number, measure])
+            cells = ["-" if p is None else f"{p:.2g}" for p in p_values]
+            pairs = _count(one.seeds, study.blocks[one.block])
+            name = f"{one.arm} - {one.other}"
+            lines.append([one.block, name, pairs, _title(measure), what, *cells])
+    head = ["block", "difference", "pairs", "measure", "mean (95 %)", "p", "p, Holm"]
+    return markdown.table(head, lines)
+
+
+def _every_seed(rows: Sequence[Row]) -> str:
+    lines = (
+        [row["block"], row["arm"], row["seed"], *(_figure(row[m], m) for m in EVERY_SEED)]
+        for row in rows
+    )
+    return markdown.table(["block", "arm", "seed", *map(_title, EVERY_SEED)], lines)
+
+
+def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
+    lines = []
+    for (block, arm), definition in study.tuned():
+        if (block, arm) not in choices:
+            lines.append([block, arm, "**not tuned yet**", *[""] * 6])
+            continue
+        choice = choices[block, arm]
+        after = ", ".join(definition.after)
+        for name, point in choice["points"].items():
+            cells = [_figure(point[m], m) for m in study_files.POINT_MEASURES]
+            fields = " ".join(f"`{field}={value}`" for field, value in point["fields"].items())
+            best = "yes" if name == choice["chosen"] else ""
+            lines.append([block, arm, name, *cells, best, f"{fields}", after])
+    head = ["block", "arm", "point", *map(_title, study_files.POINT_MEASURES)]
+    return markdown.table([*head, "chosen", "settings", "inherits from"], lines)
+
+
+def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
+    how = pages.read_json(path) if path.exists() else tuning
+    machine = how["machine"]
+    return markdown.join(
+        "## How it was run",
+        f"Choices: commits {pages.listed(tuning['commits'])}; runs: commits "
+        f"{pages.listed(how['commits'])}. {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['processes']} runs at a time, Python {machine['python']}, jax {machine['jax']}.",
+        "```\n" + "\n".join(dict.fromkeys([*tuning["commands"], *how["commands"]])) + "\n```",
+    )

@@ -1,0 +1,195 @@
+"""The runs of a study: its points, its arms, and what they measured."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segadv_jax import configuration, evaluate, files
+from segadv_jax.campaign import arms, comparison, runs
+from segadv_jax.campaign.runs import Run
+from segadv_jax.report import study_files
+from segadv_jax.report.pages import Row
+from segadv_jax.report.study_definition import PRIOR, TUNING, WORKDIR, Fields, Key, Study
+
+# What is tried of the shift by the classes' prior.
+ALPHAS = tuple(quarter / 4 for quarter in range(-4, 5))
+# In a run's folder: the alpha that its validation images chose, and the test images with it.
+SHIFTED = "prior.json"
+
+# Columns: (name, field of the configuration, its value where a study does not set it).
+_CONDITIONS = (("fraction", "data.fraction", 1.0), ("balance", "loss.balance", 0.0))
+
+Choices = Mapping[Key, Mapping[str, Any]]
+
+
+class Place(NamedTuple):
+    """Where runs lie and their data: `data` are arguments, "--config.data.archives=FOLDER"."""
+
+    workdir: str
+    data: tuple[str, ...]
+
+
+def arguments(study: Study, key: Key, chosen: Fields, place: Place) -> tuple[str, ...]:
+    """The arguments of `segadv_jax train` for an arm of a block with fields that were chosen."""
+    config = study.blocks[key[0]].arms[key[1]].config or study.config
+    fields = _set({**_fields(study, key), **chosen}, place)
+    return f"--config={config}", *place.data, *fields
+
+
+def _set(fields: Fields, place: Place) -> list[str]:
+    folder = os.path.abspath(place.workdir)
+    return [
+        f"--config.{name}={value.replace(WORKDIR, folder) if isinstance(value, str) else value}"
+        for name, value in fields.items()
+    ]
+
+
+def _fields(study: Study, key: Key) -> Fields:
+    """The fields of an arm of a block that are not chosen."""
+    block = study.blocks[key[0]]
+    return {**study.fields, **block.fields, **block.arms[key[1]].fields}
+
+
+def check_configs(study: Study, keys: Iterable[Key], place: Place) -> None:
+    """Raises an InputError if a point of these arms has a field that a configuration has not."""
+    for key in keys:
+        config = arms.load_config(arguments(study, key, {}, place))
+        for point in study.blocks[key[0]].arms[key[1]].grid.values():
+            for field in _set(point, place):
+                configuration.set_field(config, field)
+
+
+def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, list[Run]] | None:
+    """{point: its runs}, measured on the validation images; None before all it inherits is chosen.
+
+    The validation split takes the place of the test images, which are not to be read yet.
+    """
+    block, arm = key
+    definition = study.blocks[block].arms[arm]
+    inherited = [(block, other) for other in definition.after]
+    if not all(other in choices for other in inherited):
+        return None
+    split = arms.load_config(arguments(study, key, {}, place)).data.validation
+    result = {}
+    for point, own in definition.grid.items():
+        chosen = {**study_files.merged(choices, inherited), **own, "data.test": split}
+        given = arguments(study, key, chosen, place)
+        folder, name = os.path.join(place.workdir, TUNING), f"{block}/{arm}/{point}"
+        planned = arms.plan(folder, {name: given}, study.blocks[block].tuning_seeds)
+        result[point] = [run._replace(arm=f"{TUNING}/{run.arm}") for run in planned]
+    return result
+
+
+def choose(
+    study: Study, key: Key, planned: Mapping[str, Sequence[Run]], choices: Choices
+) -> dict[str, Any] | None:
+    """The choice of `study_files.read_choices` for an arm; None while a run is not done.
+
+    Raises:
+        InputError: a run was made with other arguments, or has no BF.
+    """
+    definition = study.blocks[key[0]].arms[key[1]]
+    points: dict[str, dict[str, Any]] = {}
+    for point, some in planned.items():
+        for run in some:
+            runs.check_arguments(run)
+        results = runs.results(some)
+        if len(results) < len(some):
+            return None
+        spread = comparison.spread(results, study_files.POINT_MEASURES)
+        means = {name: spread[name]["mean"] for name in study_files.POINT_MEASURES}
+        fields = dict(definition.grid[point])
+        points[point] = {"fields": fields, "score": study_files.score(means)} | means
+    best = max(points, key=lambda point: points[point]["score"])
+    inherited = study_files.merged(choices, [(key[0], other) for other in definition.after])
+    return {"points": points, "chosen": best, "fields": {**inherited, **points[best]["fields"]}}
+
+
+def training(
+    study: Study, keys: Iterable[Key], choices: Choices, seeds: Iterable[int], place: Place
+) -> dict[int, list[tuple[Key, Run]]]:
+    """{seed: the runs of all blocks and arms that have choices and this seed}.
+
+    Seed by seed, so that a campaign that is cut short has few seeds of all arms.
+    """
+    chosen = {
+        f"{key[0]}/{key[1]}": (key, arguments(study, key, choices[source]["fields"], place))
+        for key in keys
+        if (source := study.source(key)) in choices
+    }
+    result = {}
+    for seed in seeds:
+        mine = {
+            n: given for n, (key, given) in chosen.items() if seed in study.blocks[key[0]].seeds
+        }
+        planned = arms.plan(place.workdir, mine, [seed])
+        result[seed] = [(chosen[run.arm][0], run) for run in planned]
+    return result
+
+
+def shift(run: Run) -> None:
+    """Chooses alpha on a finished run's validation images and measures its test images with it."""
+    if shifted(run) is not None:
+        return
+    config = configuration.recorded(run.workdir)
+    split = config.data.validation
+    alpha, _ = evaluate.choose_prior_shift(config, run.folder, split, ALPHAS)
+    result = run.workdir.result()
+    if alpha:
+        config.evaluate.prior_shift = alpha
+        result = evaluate.evaluate(config, run.folder, config.data.test)
+    files.write_json(Path(run.folder, SHIFTED), {"alpha": alpha, "result": result})
+
+
+def shifted(run: Run) -> dict[str, Any] | None:
+    """What `shift` found, {"alpha", "result"}; None if it is not done for this checkpoint."""
+    path, result = Path(run.folder, SHIFTED), run.workdir.result()
+    if result is None or not path.exists():
+        return None
+    found = files.read_json(path, "delete it and train again", ("alpha", "result"))
+    return found if found["result"]["step"] == result["step"] else None
+
+
+def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
+    """The rows of `<study>.csv` for what is done.
+
+    Raises:
+        InputError: a file of a run is damaged, or it was made with other arguments.
+    """
+    for (block, arm), run in planned:
+        result = run.workdir.result()
+        if result is None:
+            continue
+        runs.check_arguments(_placed(study, (block, arm), run))
+        fields = _fields(study, (block, arm))
+        row = {"block": block, "seed": run.seed, "fold": study.blocks[block].fold}
+        row |= {name: fields.get(field, default) for name, field, default in _CONDITIONS}
+        row["segmenter_updates"] = result["segmenter_updates"]
+        yield row | {"arm": arm} | _measures(result)
+        found = shifted(run) if arm in study.blocks[block].prior else None
+        if found is not None:
+            measures = _measures(found["result"])
+            yield row | {"arm": arm + PRIOR, "prior_alpha": found["alpha"]} | measures
+
+
+def _placed(study: Study, key: Key, run: Run) -> Run:
+    """The run in the folders that it was made with: where they were plays no part in a report."""
+    path, remedy = Path(run.folder, runs.ARGUMENTS), f"delete {run.folder} to make the run again"
+    if not path.exists():
+        return run
+    places = {"data.archives", "data.data_dir"}
+    places |= {name for name, value in _fields(study, key).items() if WORKDIR in str(value)}
+    begins = tuple(f"--config.{name}=" for name in places)
+    with files.reading(path, remedy):
+        there = [each for each in json.loads(path.read_text()) if each.startswith(begins)]
+    kept = [each for each in run.arguments if not each.startswith(begins)]
+    return run._replace(arguments=(*kept, *there))
+
+
+def _measures(result: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: result.get(name) for name in study_files.MEASURES}
+    for begin, name in study_files.BY_CLASS.items():
+        row |= {begin + kind: value for kind, value in (result.get(name) or {}).items()}
+    return row

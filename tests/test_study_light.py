@@ -1,0 +1,84 @@
+"""The study *light*: arms equally tuned, divisions of the images that do not overlap."""
+
+import itertools
+
+import pytest
+
+from segadv_jax import experiment
+from segadv_jax.campaign import arms
+from segadv_jax.data.stanford_background import read_splits
+from segadv_jax.report import study_definition, study_runs
+
+STUDY = study_definition.load("light")
+PLACE = study_runs.Place("W", ())
+FOLDS = [name for name, block in STUDY.blocks.items() if block.choices]
+
+
+def test_every_arm_is_tuned_with_as_many_points():
+    grids = {key: arm.grid for key, arm in STUDY.tuned()}
+    assert len(grids) == 22
+    for key, grid in grids.items():
+        assert len(grid) == 4, key
+        # And no two of them are the same.
+        assert all(a != b for a, b in itertools.combinations(grid.values(), 2)), key
+
+
+def test_every_point_is_a_configuration():
+    study_runs.check_configs(STUDY, (key for key, _ in STUDY.tuned()), PLACE)
+
+
+def config_of(key):
+    """With the first point of the arm's own grid."""
+    point = next(iter(STUDY.blocks[key[0]].arms[key[1]].grid.values()))
+    return arms.load_config(study_runs.arguments(STUDY, key, point, PLACE))
+
+
+@pytest.mark.parametrize("key", [key for key, _ in STUDY.tuned()], ids="/".join)
+def test_an_arm_can_be_built_and_plays_the_game_or_not(key):
+    config = config_of(key)
+    experiment.check_numbers(config)
+    setup = experiment.build(config, 8).setup
+    standard = ("standard", "entropy", "entropy_unlabelled", "self_training")
+    standard += ("label_smoothing", "boundary")
+    assert (setup.adversary is None) == (key[1] in standard)
+    # Arms with unlabelled images learn from them, the others have none.
+    uses = config.loss.lam_unlabelled or config.loss.pseudo_labels
+    unlabelled = key[1].endswith("_unlabelled") or key[1] == "self_training"
+    assert config.data.unlabelled == ("rest" if unlabelled else "")
+    assert bool(uses) == (unlabelled and not key[1].startswith("entropy"))
+    # Pairs see the same images in the same order.
+    reference = config_of((key[0], "standard"))
+    for field in ("batch_size", "updates", "crop", "flip", "feature_cache"):
+        assert config.train[field] == reference.train[field]
+    assert config.data.fraction == reference.data.fraction
+    assert config.evaluate == reference.evaluate
+
+
+def images_of(splits):
+    known = read_splits()
+    names = splits.split("+")
+    assert len(set(names)) == len(names)
+    return {image for name in names for image in known[name]}
+
+
+@pytest.mark.parametrize("name", ["natural", *FOLDS])
+def test_the_parts_of_a_division_do_not_overlap(name):
+    data = config_of((name, "standard")).data
+    parts = [images_of(data[split]) for split in ("train", "validation", "test")]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 715
+    for part, size in zip(parts, (502, 71, 142), strict=True):
+        assert abs(len(part) - size) <= 3
+    # What chose the settings is tested nowhere.
+    assert not images_of("subset_7") & parts[2]
+
+
+def test_no_image_is_tested_in_two_divisions():
+    tests = [images_of(config_of((n, "standard")).data.test) for n in ("natural", *FOLDS)]
+    assert len(tests) == 4 and len(set.union(*tests)) == sum(map(len, tests))
+
+
+def test_folds_are_trained_with_the_settings_of_the_natural_block():
+    for name in FOLDS:
+        for arm, definition in STUDY.blocks[name].arms.items():
+            assert STUDY.source((name, arm)) == ("natural", arm)
+            assert definition == STUDY.blocks["natural"].arms[arm]

@@ -1,0 +1,215 @@
+"""The page of a study: what it says follows from the files, by the standard library alone."""
+
+import csv
+import math
+import random
+import statistics
+
+import pytest
+import small_study
+
+from segadv_jax import files
+from segadv_jax.errors import InputError
+from segadv_jax.report import study_definition, study_files, study_page
+
+# Student's t, two-sided 95 %, by degrees of freedom: from any table.
+T = {1: 12.7062, 2: 4.30265}
+STUDY = small_study.make()
+GAIN = {"standard": 0.0, "features": 0.02, "both": 0.021, "standard_prior": 0.03}
+TITLES = {"mean_iou": "mean IoU", "mean_bf": "BF"}
+
+
+def made_rows(lacking=()):
+    """Rows of all runs, with noise."""
+    noise, rows = random.Random(0), []
+    for name, block in STUDY.blocks.items():
+        for arm in block.shown:
+            for seed in block.seeds:
+                value = 0.5 + GAIN[arm] + seed / 50
+                row = {m: value + noise.gauss(0, 0.001) for m in study_files.MEASURES}
+                row |= {"regions": 12.25, "regions_true": 19.0, "accuracy_real": None}
+                row |= {"block": name, "arm": arm, "seed": seed, "fraction": 1.0}
+                row |= {"balance": 0.0, "fold": block.fold, "segmenter_updates": 300}
+                row |= {"iou_sky": value, "share_sky": 0.25}
+                if (name, arm, seed) not in lacking:
+                    rows.append(row)
+    return rows
+
+
+def choice(arm, chosen):
+    point = dict.fromkeys(study_files.POINT_MEASURES, 0.5) | {"score": 1.0}
+    points = {name: {"fields": dict(fields)} | point for name, fields in arm.grid.items()}
+    return {"points": points, "chosen": chosen, "fields": {}}
+
+
+def write(folder, rows):
+    files.writable_folder(folder, "folder")
+    study_files.write_rows(study_files.table_path(folder, "small"), STUDY, rows)
+    blocks = {}
+    for (block, name), arm in STUDY.tuned():
+        blocks.setdefault(block, {})[name] = choice(arm, next(iter(arm.grid)))
+    machine = {"processor": "P", "cores": 2, "processes": 2, "python": "3", "jax": "0"}
+    how = {"commits": ["abc"], "commands": ["python -m tools.study small tune"]}
+    content = how | {"machine": machine, "settings_tried": 10, "blocks": blocks}
+    files.write_json(study_files.choices_path(folder, "small"), content)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "results", made_rows())
+
+
+def render(folder):
+    return study_page.render(folder, "small", STUDY)
+
+
+def table_of(page, heading, number=0):
+    """The rows of a table, as {first cells joined: {head: cell}}."""
+    lines = page.split(heading)[1].split("\n## ")[0].split("\n\n")
+    lines = [part for part in lines if part.startswith("|")][number].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def values_of(folder, block, arm, measure):
+    """{seed: value} from the csv."""
+    with open(folder / "small.csv", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if (r["block"], r["arm"]) == (block, arm)]
+    return {int(row["seed"]): float(row[measure]) for row in rows}
+
+
+def test_a_reader_recomputes_the_tables(folder):
+    page = render(folder)
+    for block in ("natural", "balanced"):
+        head = f"## Block *{block}*"
+        for row in table_of(page, head):
+            values = list(values_of(folder, block, row["arm"], "mean_iou").values())
+            mean, std = 100 * statistics.mean(values), 100 * statistics.stdev(values)
+            assert row["mean IoU"] == f"{mean:.2f} ± {std:.2f}"
+            assert row["seeds"] == str(len(values))
+            assert row["regions"] == "12.2 ± 0.0" and row["right on real"] == "-"
+        for row in table_of(page, head, 1):
+            arm, other = row["difference"].split(" - ")
+            for measure, title, scale, digits in (
+                ("mean_iou", "mean IoU", 100, 2),
+                ("mean_bf", "BF", 100, 2),
+                ("ece", "ECE", 100, 2),
+                ("nll", "NLL", 1, 4),
+            ):
+                ours, theirs = (values_of(folder, block, name, measure) for name in (arm, other))
+                values = [scale * (ours[seed] - theirs[seed]) for seed in theirs]
+                half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+                low, mean, high = (statistics.mean(values) + x for x in (-half, 0, half))
+                expected = f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+                expected += ", not shown" if low <= 0 <= high else ""
+                assert row[title] == expected
+    # The gain in the natural block is ten times the noise, of the third arm over it half of it.
+    first, second = table_of(page, "## Block *natural*", 1)
+    assert "not shown" not in first["mean IoU"] and "not shown" in second["mean IoU"]
+
+
+def test_p_values_are_corrected_for_all_comparisons(folder):
+    rows = table_of(render(folder), "## All comparisons at once")
+    family = 2 * sum(len(block.pairs) for block in STUDY.blocks.values())
+    assert len(rows) == family == 8
+    plain = [float(row["p"]) for row in rows]
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(family), key=lambda place: plain[place])):
+        largest = max(largest, min(1, (family - rank) * plain[place]))
+        assert float(rows[place]["p, Holm"]) == pytest.approx(largest, rel=0.06)
+    # By hand: with two degrees of freedom p = 1 - |t| / sqrt(t^2 + 2).
+    ours, theirs = (
+        values_of(folder, "natural", arm, "mean_bf") for arm in ("features", "standard")
+    )
+    values = [ours[seed] - theirs[seed] for seed in range(3)]
+    t = statistics.mean(values) / (statistics.stdev(values) / math.sqrt(3))
+    assert plain[1] == pytest.approx(1 - abs(t) / math.sqrt(t * t + 2), rel=0.06)
+
+
+def test_the_page_says_how_many_are_sure(folder):
+    page = render(folder)
+    rows = table_of(page, "## All comparisons at once")
+    below = [sum(float(row[p]) < 0.05 for row in rows) for p in ("p", "p, Holm")]
+    answer = page.split("## Block")[0]
+    assert f"Of 8 p-values {below[0]} are below 0.05 as they are, and {below[1]} after" in answer
+    assert answer.count("\n- ") == below[1] and 0 < below[1] < below[0]
+
+
+def test_what_is_incomplete_is_said_and_counts_among_the_comparisons(tmp_path):
+    lacking = [("natural", "both", 0), ("natural", "both", 1), ("balanced", "features", 1)]
+    page = render(write(tmp_path / "results", made_rows(lacking)))
+    assert "**This study is not complete:**" in page
+    assert "- natural/both lacks seeds 0, 1\n- balanced/features lacks seeds 1\n" in page
+    first, second = table_of(page, "## Block *natural*", 1)
+    assert first["pairs"] == "3" and second["pairs"] == "1 of 3"
+    assert second["mean IoU"].endswith("(one pair)")
+    rows = table_of(page, "## All comparisons at once")
+    assert len(rows) == 8 and "for the number of them all, 8," in page
+    assert [row["p"] for row in rows][2:] == ["-"] * 6
+    known = sorted((float(r["p"]), float(r["p, Holm"])) for r in rows[:2])
+    assert known[0][1] == pytest.approx(min(1, 8 * known[0][0]), rel=0.06)
+
+
+def test_every_seed_and_setting_is_on_the_page(folder):
+    page = render(folder)
+    assert len(table_of(page, "## Every seed")) == 9 + 4 + 2 + 1
+    grid = table_of(page, "## What was tuned")
+    assert len(grid) == 10 and [row["chosen"] for row in grid].count("yes") == 5
+    assert grid[4]["settings"] == "`loss.start=10`"
+    assert grid[4]["inherits from"] == "standard, features"
+    assert "with 2 settings of its own, 10 in all" in page.replace("every arm ", "")
+
+
+def test_files_that_do_not_belong_together_are_refused(folder):
+    table = folder / "small.csv"
+    before = table.read_text()
+    for wrong, message in (
+        (
+            before.replace("natural,both,0", "natural,both,7"),
+            "small.csv is damaged .it has the row",
+        ),
+        (before.replace("mean_bf,", "mean_fb,", 1), "it has no column mean_bf"),
+        (before.replace("natural,both,0", "natural,bath,0"), "it has an unknown arm, bath"),
+    ):
+        assert wrong != before
+        table.write_text(wrong)
+        with pytest.raises(InputError, match=message):
+            render(folder)
+    table.write_text(before)
+    (folder / "small_choices.json").unlink()
+    with pytest.raises(InputError, match="small_choices.json is missing"):
+        render(folder)
+
+
+ARM = small_study.ARMS["standard"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tuning_seeds": (1, 2)}, r"its tuning seeds are seeds as well: \[1, 2\]"),
+        ({"tuning_seeds": ()}, "it has no tuning seeds"),
+        ({"pairs": (("a", "c"),)}, "the pair .* names no two arms"),
+        ({"pairs": (("a", "a"),)}, "the pair .* names no two arms"),
+        ({"pairs": (("a", "b"),) * 2}, "a pair comes twice"),
+        ({"prior": ("c",)}, "prior names an arm that is not there"),
+        ({"arms": {"a": study_definition.Arm({"x": {}, "y": {}, "z": {}})}}, "as many points"),
+        (
+            {"arms": {"a": study_definition.Arm(ARM.grid, ("b",)), "b": ARM}},
+            "a inherits from an arm that comes later",
+        ),
+        ({"arms": {"a": ARM, "b": ARM, "a_prior": ARM}}, "no arm ends in _prior"),
+        ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
+        ({"choices": "natural"}, "natural has no choices for all of its arms"),
+    ],
+)
+def test_a_wrong_definition_is_refused(changes, message):
+    right = {"arms": {"a": ARM, "b": ARM}, "pairs": (("a", "b"),), "tuning_seeds": (9,)}
+    for fields in (right, right | changes):
+        block = study_definition.Block("About.", seeds=(1, 2), **fields)
+        study = small_study.make(block=block)
+        if fields is right:
+            study_definition.check("some", study)
+    with pytest.raises(InputError, match=f"study some, (block block|arms): .*{message}"):
+        study_definition.check("some", study)

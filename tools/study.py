@@ -1,0 +1,244 @@
+"""Carries out a study of `segadv_jax/report/studies/`: arms x blocks x seeds, all equally tuned.
+
+    python -m tools.study light tune   --workdir=W --archives=FOLDER --processes=2
+    git add docs/results/light_choices.json; git commit -m "Choices for the study light"
+    python -m tools.study light train  --workdir=W --archives=FOLDER --processes=2
+    python -m tools.study light report --workdir=W
+    python -m tools.study light report
+
+    python -m tools.study light repeat --workdir=W2 --archives=FOLDER --blocks=natural --seeds=0
+
+The same command resumes a stage that was stopped. `tune` trains every point of every arm's grid
+and measures it on the validation images; the test images are not read. An arm is tuned when those
+that it inherits from have their choices. The choices must be committed before `train` reads them,
+which trains all arms of all blocks, seed by seed, and then shifts the predictions of the arms that
+a block names by the classes' prior. What is not done is named, and the exit status is 1. --blocks,
+--arms and --seeds limit a call to a part, as --arms=standard,features.
+
+`report` writes `docs/results/<study>.csv` and, from the files there alone, `docs/<study>_study.md`;
+without --workdir it writes the page only. `repeat` trains one seed of each arm of a block again
+(the first block and seed 0 unless it is told others) and compares it with what is recorded.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from segadv_jax import cli, files
+from segadv_jax.campaign import arms, command_line, pool, provenance
+from segadv_jax.campaign.runs import Run
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import describe, percent
+from segadv_jax.report import pages, study_definition, study_files, study_page, study_runs
+from segadv_jax.report.pages import CAMPAIGN
+from segadv_jax.report.study_definition import PRIOR, Key, Study
+
+PROGRAM = "tools.study"
+REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
+TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run must agree.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="a file in segadv_jax/report/studies, as light")
+    pages.add_arguments(parser, STAGES, "results")
+    parser.add_argument("--blocks", default="", help="as natural,few: these blocks only")
+    parser.add_argument("--arms", default="", help="as standard,features: these arms only")
+    parser.add_argument("--seeds", default="", help="as 0,1: these seeds only")
+
+
+def main(options: argparse.Namespace) -> int:
+    if options.overrides:
+        raise InputError(f"{options.overrides[0]}: the fields are those of the study")
+    study = study_definition.load(options.study)
+    if options.stage != "report":
+        pages.make_workdir(options)
+    return STAGES[options.stage](options, study)
+
+
+def place_of(options: argparse.Namespace) -> study_runs.Place:
+    return study_runs.Place(options.workdir, tuple(pages.data_fields(options)))
+
+
+def select(options: argparse.Namespace, study: Study) -> list[Key]:
+    """The arms of blocks that --blocks and --arms leave; raises an InputError on unknown names."""
+    blocks, names = (
+        [name for name in text.split(",") if name] for text in (options.blocks, options.arms)
+    )
+    for flag, given, known in (
+        ("--blocks", blocks, list(study.blocks)),
+        ("--arms", names, [arm for block in study.blocks.values() for arm in block.arms]),
+    ):
+        for name in given:
+            if name not in known:
+                known = list(dict.fromkeys(known))
+                raise InputError(f"{flag}: there is no {name}; known: {', '.join(known)}")
+    keys = [
+        (block, arm)
+        for block in blocks or study.blocks
+        for arm in study.blocks[block].arms
+        if not names or arm in names
+    ]
+    if not keys:
+        raise InputError(f"--arms={options.arms}: none is in --blocks={options.blocks}")
+    return keys
+
+
+def seeds_of(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> list[int]:
+    """The seeds of these blocks that --seeds leaves; an InputError if one is no seed of theirs."""
+    known = {seed for block, _ in keys for seed in study.blocks[block].seeds}
+    if not options.seeds:
+        return sorted(known)
+    seeds = arms.parse_seeds(options.seeds)
+    for seed in seeds:
+        if seed not in known:
+            raise InputError(f"--seeds: no block has the seed {seed}; known: {sorted(known)}")
+    return seeds
+
+
+def record(options: argparse.Namespace) -> None:
+    """Keeps in the workdir how its runs are made."""
+    path = Path(options.workdir, CAMPAIGN)
+    provenance.record(path, PROGRAM, options.processes, study=options.study)
+
+
+def tune(options: argparse.Namespace, study: Study) -> int:
+    """Trains the grids, measures them on the validation images, and writes the choices."""
+    tuned, place = [key for key, _ in study.tuned()], place_of(options)
+    wanted = set(select(options, study)) & set(tuned)
+    if not wanted:
+        raise InputError(f"--blocks={options.blocks}: these take the choices of another block")
+    study_runs.check_configs(study, tuned, place)
+    record(options)
+    left, failures = tuned, []
+    choices: dict[Key, dict[str, Any]] = {}
+    while left:
+        # In turn those whose choices all others wait for, then those that wait for these alone.
+        found = {key: study_runs.tuning(study, key, choices, place) for key in left}
+        ready = {key: planned for key, planned in found.items() if planned}
+        todo = [
+            run
+            for key, planned in ready.items()
+            for run in itertools.chain(*planned.values())
+            if key in wanted
+        ]
+        failures += command_line.train(options, todo)
+        made = {key: study_runs.choose(study, key, ready[key], choices) for key in ready}
+        choices |= {key: choice for key, choice in made.items() if choice}
+        left = [key for key in left if key not in ready]
+        if not any(made.values()):
+            break
+    path = study_files.choices_path(options.results, options.study)
+    choices = {key: choices[key] for key in tuned if key in choices}
+    how = {"program": PROGRAM, "processes": options.processes}
+    study_files.write_choices(path, study, choices, how)
+    for (block, arm), choice in choices.items():
+        best = choice["points"][choice["chosen"]]
+        print(f"{block}/{arm}: {choice['chosen']}, on the validation images in %: {describe(best)}")
+    command_line.report_failures(failures)
+    lacking = [key for key in tuned if key not in choices]
+    report_lacking("not tuned yet", lacking)
+    return int(not wanted.isdisjoint(lacking))
+
+
+def report_lacking(what: str, keys: Iterable[Key]) -> None:
+    names = [f"{block}/{arm}" for block, arm in keys]
+    if names:
+        print(f"{what}: {', '.join(names)}", file=sys.stderr)
+
+
+def train(options: argparse.Namespace, study: Study) -> int:
+    """Trains what is chosen, seed by seed, and shifts the predictions of those to be shifted."""
+    path, place = study_files.choices_path(options.results, options.study), place_of(options)
+    choices = study_files.read_choices(path, study)
+    study_files.check_committed(path)
+    keys = select(options, study)
+    seeds = seeds_of(options, study, keys)
+    lacking = [key for key in keys if study.source(key) not in choices]
+    planned = study_runs.training(study, keys, choices, seeds, place)
+    record(options)
+    failures: pool.Failures = []
+    for some in planned.values():
+        failures += command_line.train(options, [run for _, run in some])
+        shift(options, study, some)
+    report_lacking("not tuned, so not trained", lacking)
+    return max(command_line.report_failures(failures), int(bool(lacking)))
+
+
+def shift(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
+    """Shifts the predictions of the finished runs that are to be shifted, in this process."""
+    before = jax.config.jax_compilation_cache_dir
+    cache = os.path.join(os.path.abspath(options.workdir), ".compiled", platform.node())
+    jax.config.update("jax_compilation_cache_dir", cache)  # They compile the same programs.
+    for (block, arm), run in some:
+        if arm in study.blocks[block].prior and run.workdir.result() is not None:
+            study_runs.shift(run)
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def report(options: argparse.Namespace, study: Study) -> int:
+    """Writes the files in `docs/results`, if there is a workdir, and the page."""
+    folder, name = options.results, options.study
+    if options.workdir:
+        choices = study_files.read_choices(study_files.choices_path(folder, name), study)
+        keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
+        seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
+        planned = study_runs.training(study, keys, choices, seeds, place_of(options))
+        rows = list(study_runs.rows(study, itertools.chain(*planned.values())))
+        if not rows:
+            raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
+        study_files.write_rows(study_files.table_path(folder, name), study, rows)
+        how = pages.read_json(Path(options.workdir, CAMPAIGN), ("commits", "commands", "machine"))
+        files.write_json(study_files.campaign_path(folder, name), how)
+    page = study_files.page_path(folder, name)
+    page.write_text(study_page.render(folder, name, study), encoding="utf-8")
+    print(f"written: {page} and {folder}")
+    return 0
+
+
+def repeat(options: argparse.Namespace, study: Study) -> int:
+    """Trains one seed of each arm of a block again; 0 if all agree with what is recorded."""
+    if Path(options.workdir, CAMPAIGN).exists():
+        raise InputError(
+            f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
+        )
+    options.blocks = options.blocks or next(iter(study.blocks))
+    keys = select(options, study)
+    seeds = seeds_of(options, study, keys)[: None if options.seeds else 1]
+    recorded = study_files.read_rows(study_files.table_path(options.results, options.study), study)
+    known = {(row["block"], row["arm"], row["seed"]): row for row in recorded}
+    choices = study_files.read_choices(
+        study_files.choices_path(options.results, options.study), study
+    )
+    planned = study_runs.training(study, keys, choices, seeds, place_of(options))
+    todo = list(itertools.chain(*planned.values()))
+    for (block, arm), seed in itertools.product(keys, seeds):
+        if seed in study.blocks[block].seeds and (block, arm, seed) not in known:
+            name = f"{block}/{arm}/seed_{seed}"
+            raise InputError(f"{options.study}.csv has no run of {name}; choose others to repeat")
+    status = command_line.report_failures(command_line.train(options, [run for _, run in todo]))
+    if status:
+        return status
+    agrees = True
+    for row in study_runs.rows(study, todo):
+        if row["arm"].endswith(PRIOR):
+            continue
+        before = known[row["block"], row["arm"], row["seed"]]
+        off = max(abs(row[measure] - before[measure]) for measure in REPEATED)
+        agrees &= off <= TOLERANCE
+        name = f"{row['block']}/{row['arm']}, seed {row['seed']}"
+        print(f"{name}: largest difference {percent(off, '.4f')} %")
+    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
+    return 0 if agrees else 1
+
+
+STAGES = {"tune": tune, "train": train, "report": report, "repeat": repeat}
+
+if __name__ == "__main__":
+    cli.report_errors(lambda argv: cli.run(PROGRAM, f"python -m {PROGRAM}", argv), sys.argv[1:])
