@@ -128,6 +128,9 @@ def get_config():
     # The measure on the validation split that selects the checkpoint: "mean_iou" or
     # "class_accuracy".
     config.evaluate.select = "mean_iou"
+    # Which checkpoint --mode=evaluate evaluates: the "selected" one, the "latest", or the best by
+    # "mean_iou" or "class_accuracy".
+    config.evaluate.checkpoint = "selected"
     config.evaluate.batch_size = 4
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.

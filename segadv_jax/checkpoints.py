@@ -1,5 +1,7 @@
 """Whole-state checkpoints: the latest, from which a run is resumed, and the best, to evaluate."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
 from segadv_jax.workdir import Workdir
 
@@ -16,28 +19,30 @@ SEGMENTER, TRAINING = "segmenter", "training"
 
 
 class Checkpoints:
-    """The checkpoints of a run: the latest, and the best on the validation split.
+    """The checkpoints of a run: the latest, and the best on the validation split by each measure.
 
     A context manager: on leaving it waits until all is written. What reads a checkpoint raises an
     InputError if it cannot be read or has other shapes.
     """
 
     def __init__(self, workdir: Workdir):
-        def score(metrics):
-            (value,) = metrics.values()  # Of whatever measure.
-            return value
-
         # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor be
         # deleted while it is the latest, which `max_to_keep` with `best_fn` alone does.
-        policy = AnyPreservationPolicy(
-            [LatestN(1), BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)]
-        )
+        bests = [
+            BestN(
+                get_metric_fn=functools.partial(_score, measure=measure),
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+            for measure in SELECTING
+        ]
+        policy = AnyPreservationPolicy([LatestN(1), *bests])
         self._manager = ocp.CheckpointManager(
             workdir.checkpoints_path.absolute(),
             item_names=(SEGMENTER, TRAINING),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
-                best_fn=score,
+                best_fn=_score,
                 best_mode="max",
                 cleanup_tmp_directories=True,
             ),
@@ -57,12 +62,20 @@ class Checkpoints:
         """The step of the latest checkpoint; None without any."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """The step of the best checkpoint; None if none was validated."""
-        return self._manager.best_step()
+    def best_step(self, measure: str = "") -> int | None:
+        """The step of the best checkpoint by a measure, by default the one that selects.
+
+        None if none was validated by it.
+        """
+        found = {}
+        for step in self.steps():
+            metrics = self._manager.metrics(step)
+            if metrics and (not measure or measure in metrics):
+                found[step] = _score(metrics, measure)
+        return max(found, key=lambda step: (found[step], step)) if found else None
 
     def selected_by(self) -> str | None:
-        """The measure by which the best checkpoint is the best; None if none was validated."""
+        """The measure that selects; None if no checkpoint was validated."""
         best = self.best_step()
         return None if best is None else next(iter(self._manager.metrics(best)))
 
@@ -74,13 +87,12 @@ class Checkpoints:
         """Whether the hosts have agreed to stop after `step`."""
         return self._manager.reached_preemption(step)
 
-    def save(
-        self, state: TrainState, step: int, score: float | None = None, measure: str = "mean_iou"
-    ) -> None:
+    def save(self, state: TrainState, step: int, scores: Mapping[str, float] | None = None) -> None:
         """Saves a state in the background, as NumPy arrays: any number of devices can resume it.
 
-        The best has the highest `score`, which is of the same `measure` of the validation split in
-        all checkpoints of a run. A checkpoint that is there already is left alone.
+        The scores are measures of the validation split, the higher the better. The first selects,
+        and is the same in all checkpoints of a run. A checkpoint that is there already is left
+        alone.
         """
         if step in self._manager.all_steps():
             return
@@ -88,7 +100,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             segmenter=ocp.args.StandardSave(segmenter), training=ocp.args.StandardSave(training)
         )
-        metrics = None if score is None else {measure: score}
+        metrics = None if scores is None else dict(scores)
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, state: TrainState, step: int) -> TrainState:
@@ -128,6 +140,11 @@ class Checkpoints:
             return self._manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(self._manager.directory / str(step), error) from error
+
+
+def _score(metrics, measure=""):
+    """One of a checkpoint's measures, by default and if it lacks that one the first."""
+    return metrics.get(measure, next(iter(metrics.values())))
 
 
 def _unreadable(folder, error):

@@ -30,10 +30,11 @@ Sums = dict[str, np.ndarray]
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any]:
-    """Evaluates the checkpoint that the validation selected, and writes `eval/<split>.json`.
+    """Evaluates a checkpoint, by default the selected one, and writes `eval/<split>.json`.
 
-    Averages over flips and scales go to a file of their own, as `eval/<split>_flip.json`;
-    cross-entropy and certainty are those of the image as it is. So does an evaluation with
+    Another checkpoint goes to a file of its own, as `eval/<split>_latest.json`, and so do averages
+    over flips and scales, as `eval/<split>_flip.json`; their cross-entropy and certainty are those
+    of the image as it is. So does an evaluation with
     `config.evaluate.prior_shift`, as `eval/<split>_prior_0.5.json`. Its logits are shifted wherever
     the segmenter is measured; the adversary judges the maps that it was trained to judge.
 
@@ -69,7 +70,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     if jax.process_index() == 0:
         # Other views of the images are another measurement, and so are shifted logits.
         shift = [f"prior_{alpha:g}"] if alpha else []
-        name = "_".join([split, *trained.views.names, *shift])
+        chosen = config.evaluate.checkpoint
+        which = [] if chosen == "selected" else [chosen]
+        name = "_".join([split, *which, *trained.views.names, *shift])
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("%s, in %%: %s", path, names.describe(result))
     return result

@@ -17,6 +17,7 @@ from segadv_jax.configuration import fields_of
 from segadv_jax.data import DataSet
 from segadv_jax.errors import InputError
 from segadv_jax.losses import Objective
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.models import ADVERSARIES, SEGMENTERS, Adversary, Segmenter
 from segadv_jax.models.contracts import offers_features
 from segadv_jax.prediction import Views
@@ -48,8 +49,8 @@ AT_LEAST = {
     "optimizer.segmenter.weight_decay": 0,
     "optimizer.adversary.weight_decay": 0,
 }
-# The measures on the validation split that can select the checkpoint.
-SELECTING = ("mean_iou", "class_accuracy")
+# Which checkpoint is evaluated: the selected one, the latest, or the best by a measure.
+CHECKPOINTS = ("selected", "latest", *SELECTING)
 # Of config.data, what is not the data set's own option.
 _SPLITS = ("name", "fraction", "unlabelled", "train", "validation", "test")
 # Of config.loss, what class weights are made of.
@@ -133,6 +134,7 @@ def check_numbers(config: ConfigDict) -> None:
     if not abs(shift) <= 2:
         raise InputError(f"config.evaluate.prior_shift is {shift}: set it from -2 to 2")
     _choice("evaluate.select", SELECTING, config.evaluate.select)
+    _choice("evaluate.checkpoint", CHECKPOINTS, config.evaluate.checkpoint)
     _check_unlabelled(config)
     views_of(config)
 

@@ -12,6 +12,7 @@ from segadv_jax import class_balance, configuration, experiment, initialize, pre
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import DataSet, order
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.models import Segmenter
 from segadv_jax.prediction import Views
 from segadv_jax.workdir import Workdir
@@ -42,7 +43,7 @@ class Predictor:
 
 
 def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
-    """The segmenter of the checkpoint that the validation selected.
+    """The segmenter of the checkpoint that `config.evaluate.checkpoint` names.
 
     Without any checkpoint it is the one whose weights `config.init` is the path of, a file's or
     another run's: published weights are evaluated without training.
@@ -110,12 +111,21 @@ def _restore(config, workdir, num_classes):
             "own, which would be evaluated: name another --workdir for these weights"
         )
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step()
+        step = _step_of(config.evaluate.checkpoint, checkpoints)
         if step is not None:
             params = checkpoints.restore_segmenter(shapes, step)
     # Raised within, it would leave the manager's thread behind.
     if step is None:
+        name = config.evaluate.checkpoint
+        of = f" whose {name} is known" if name in SELECTING else ""
         raise InputError(
-            f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
+            f"--workdir={workdir} holds no validated checkpoint{of}; train up to a validation"
         )
     return segmenter, params, step
+
+
+def _step_of(name, checkpoints):
+    """The step of the checkpoint that `config.evaluate.checkpoint` names, or None."""
+    if name == "latest":
+        return checkpoints.latest_step()
+    return checkpoints.best_step("" if name == "selected" else name)

@@ -28,6 +28,7 @@ from segadv_jax.experiment import Experiment
 from segadv_jax.game import Metrics
 from segadv_jax.initialize import check_init, check_seen, initialize
 from segadv_jax.journal import Journal, check_finite, open_journal, write_parameters
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import train_step
@@ -94,8 +95,10 @@ class TrainingRun:
             self.workdir.add_validation(self.position(after) | measures | game)
             visualize.save_png(picture, self.workdir.picture_path(updates))
         self.journal.add_validation(measures, picture, updates)
-        measure = self.config.evaluate.select
-        self.checkpoints.save(state, after, measures[f"validation_{measure}"], measure)
+        selecting = self.config.evaluate.select
+        order = sorted(SELECTING, key=lambda measure: measure != selecting)  # It comes first.
+        scores = {measure: measures[f"validation_{measure}"] for measure in order}
+        self.checkpoints.save(state, after, scores)
 
     def has_waited_in_vain(self, step: int) -> bool:
         """Whether the best validation lies too far back; all processes know it alike."""

@@ -77,6 +77,42 @@ def comparison_grid(images, labels, predictions, sizes, palette, class_names):
     return np.concatenate([_legend(entries, grid.shape[1]), grid])
 
 
+def outline(images, label_maps, outlined=(255, 255, 0)):
+    """Draws the boundaries of classes on darkened images, as u8[n, H, W, 3].
+
+    A pixel is on a boundary if the one to its right or below it is of another class; void is one.
+
+    Args:
+        images: u8[n, H, W, 3].
+        label_maps: integer[n, H, W].
+        outlined: RGB of the boundaries.
+    """
+    label_maps = np.asarray(label_maps)
+    boundary = np.zeros(label_maps.shape, bool)
+    boundary[:, :, :-1] |= label_maps[:, :, :-1] != label_maps[:, :, 1:]
+    boundary[:, :-1] |= label_maps[:, :-1] != label_maps[:, 1:]
+    return np.where(boundary[..., None], np.uint8(outlined), np.asarray(images) // 2)
+
+
+def boundary_grid(images, labels, probabilities, sizes):
+    """One row an example: image, the truth's boundaries, each arm's boundaries and certainty.
+
+    The certainty is the highest class probability, 0 black and 1 white, never rescaled.
+
+    Args:
+        images, labels: u8[n, H, W, 3] and integer[n, H, W].
+        probabilities: {arm: f32[n, H, W, C]}.
+        sizes: i32[n, 2], true heights and widths; the padding is not shown.
+    """
+    columns = {"image": images, "truth": outline(images, labels)}
+    for arm, maps in probabilities.items():
+        columns[arm] = outline(images, np.argmax(maps, -1))
+        certainty = np.round(255 * np.clip(np.max(maps, -1), 0, 1)).astype(np.uint8)
+        columns[f"{arm}, certainty"] = np.repeat(certainty[..., None], 3, -1)
+    rows = list(zip(*columns.values(), strict=True))
+    return _grid(rows, sizes, [(name, None) for name in columns])
+
+
 def curves(
     histories: Mapping[str, Sequence[Mapping]], path, keys: Sequence[str], *, x="segmenter_updates"
 ):

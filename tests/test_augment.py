@@ -10,7 +10,7 @@ import pytest
 import small
 
 from segadv_jax import VOID
-from segadv_jax.augment import Augmentation, augment
+from segadv_jax.augment import Augmentation, augment, is_flipped
 
 STILL = {"flip": False, "rotation": 0.0, "scale": (1.0, 1.0)}
 HEIGHT, WIDTH = 61, 84
@@ -78,6 +78,19 @@ def test_flip_alone_mirrors_the_image_half_of_the_time():
         np.testing.assert_array_equal(got, image[:, ::-1] if mirrored else image)
         np.testing.assert_array_equal(got_label, label[:, ::-1] if mirrored else label)
     assert abs(flipped / DRAWS - 0.5) < 0.1  # Four standard deviations.
+
+
+def test_it_is_known_beforehand_which_images_are_mirrored():
+    image, label = noise()
+    for fields in (STILL | {"flip": True}, STILL, {"crop": 0}):
+        images, _, _ = draws(image, label, SIZE, count=20, **fields)
+        augmentation = Augmentation(**fields)
+        known = [bool(is_flipped(jax.random.key(seed), augmentation)) for seed in range(20)]
+        # Even where an image is rotated and scaled, it is nearer to what it is made of.
+        seen = [np.abs(x - image[:, ::-1]).mean() < np.abs(x - image).mean() for x in images]
+        if augmentation.only_flips:
+            assert known == seen
+        assert any(known) == augmentation.flip
 
 
 @pytest.mark.parametrize("canvas", [(HEIGHT, WIDTH), (70, 96)])

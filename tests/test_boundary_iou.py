@@ -51,6 +51,15 @@ def test_random_maps():
         np.testing.assert_array_equal(got["boundary_union"], expected[1])
 
 
+def test_the_distance_is_rounded_as_the_authors_program_rounds_it():
+    """Halves to even numbers, and never to 0: pixels at the border of an image of one class."""
+    for (height, width), distance in {(60, 45): 2, (75, 100): 2, (105, 140): 4, (9, 12): 1}.items():
+        size, label = np.array([(height, width)], np.int32), np.zeros((1, 105, 140), np.uint8)
+        inner = (height - 2 * distance) * (width - 2 * distance)
+        counts = jitted(1)(label.astype(np.int32), label, size)
+        assert counts["boundary_union"].tolist() == [height * width - inner]
+
+
 def test_void_between_two_classes_is_no_contour_but_the_other_class_behind_it_is():
     label = np.zeros((1, 60, 80), np.uint8)  # d is 2.
     label[0, :, 40:43] = VOID

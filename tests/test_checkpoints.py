@@ -29,7 +29,8 @@ def same(a, b):
 def test_twenty_saves_leave_exactly_the_latest_and_the_best(tmp_path):
     # Half of the saves carry no measure, as those of a stopped run; the best is step 7.
     scores = {
-        step: None if step % 2 == 0 else 0.1 * (step == 7) + 0.001 * step for step in range(20)
+        step: None if step % 2 == 0 else {"mean_iou": 0.1 * (step == 7) + 0.001 * step}
+        for step in range(20)
     }
     with Checkpoints(Workdir(tmp_path)) as checkpoints:
         for step in range(10):
@@ -48,6 +49,26 @@ def test_twenty_saves_leave_exactly_the_latest_and_the_best(tmp_path):
         assert checkpoints.best_step() == 7
     on_disk = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert on_disk == ["19", "7"]
+
+
+def test_the_best_by_either_measure_is_kept_and_the_first_selects(tmp_path):
+    measured = {1: (0.5, 0.1), 2: (0.4, 0.9), 3: (0.3, 0.2), 4: (0.2, 0.3)}
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        for step, (class_accuracy, mean_iou) in measured.items():
+            scores = {"class_accuracy": class_accuracy, "mean_iou": mean_iou}
+            checkpoints.save(make_state(step), step, scores)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 4]
+        assert checkpoints.best_step() == checkpoints.best_step("class_accuracy") == 1
+        assert checkpoints.best_step("mean_iou") == 2
+        assert checkpoints.selected_by() == "class_accuracy"
+
+
+def test_a_run_of_one_measure_has_no_best_by_the_other(tmp_path):
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(1), 1, {"mean_iou": 0.5})
+        checkpoints.wait()
+        assert (checkpoints.best_step(), checkpoints.best_step("class_accuracy")) == (1, None)
 
 
 def test_the_whole_state_comes_back(tmp_path):
@@ -69,7 +90,7 @@ def test_the_segmenter_is_restored_without_knowing_the_rest(tmp_path):
 
 def test_a_checkpoint_that_is_there_is_left_alone(tmp_path):
     with Checkpoints(Workdir(tmp_path)) as checkpoints:
-        checkpoints.save(make_state(5), 5, 0.5)
+        checkpoints.save(make_state(5), 5, {"mean_iou": 0.5})
         checkpoints.wait()
         checkpoints.save(make_state(5), 5)
         checkpoints.wait()

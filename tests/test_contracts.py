@@ -35,6 +35,15 @@ def test_a_minimal_segmenter_has_defaults_for_all_else():
             np.testing.assert_allclose(colours[n, i, j], block.mean((0, 1)) - 127.5, atol=1e-3)
 
 
+def test_a_minimal_segmenter_has_no_part_to_be_kept_and_no_features():
+    image, size = small.images([(16, 24)], (16, 24))
+    for method in ("embed", "decide"):
+        with pytest.raises(ValueError, match="no frozen part that could be kept"):
+            Blocks(5).apply({}, image, size, method=method)
+    with pytest.raises(ValueError, match="offers no features"):
+        Blocks(5).apply({}, image, method="features_of")
+
+
 @pytest.mark.parametrize("name", sorted(SEGMENTERS))
 def test_segmenters_keep_the_contract(name):
     """`tile` is a field of those that can be evaluated on tiles, and 0 unless it is set."""

@@ -102,7 +102,7 @@ def save(workdir, states):
     """Checkpoints of {step: (state, mean IoU or None)}."""
     with Checkpoints(Workdir(workdir)) as checkpoints:
         for step, (state, mean_iou) in states.items():
-            checkpoints.save(state, step, mean_iou)
+            checkpoints.save(state, step, mean_iou and {"mean_iou": mean_iou})
 
 
 def test_the_best_of_a_run(tmp_path, capsys):

@@ -119,6 +119,16 @@ def test_shard_gives_each_device_its_contiguous_rows():
         np.testing.assert_array_equal(value[1], batch[name][2:4])
 
 
+def test_a_batch_within_a_batch_is_shared_as_well():
+    """It has a number of rows of its own."""
+    batch = uneven_batch()
+    inner = {name: batch[name][:4] for name in ("image", "size")} | {"id": np.array(list("abcd"))}
+    got = devices.shard(batch | {"unlabelled": inner})["unlabelled"]
+    assert set(got) == {"image", "size"}
+    for name, value in got.items():
+        np.testing.assert_array_equal(value, batch[name][:4, None])
+
+
 def over_devices(function, *args):
     """What each device makes of its row of `args`: f32[4,...]."""
     return np.asarray(jax.pmap(function, axis_name=devices.AXIS)(*args))

@@ -132,6 +132,31 @@ def test_logits_and_features_do_not_depend_on_the_canvas(params, stride):
             np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
 
 
+def test_a_call_decides_what_the_frozen_part_embeds(params):
+    """The backbone's parameters embed, the decoder's decide; features are a part of it."""
+    segmenter, (image, size) = EfficientNetLite(3), small.images(SIZES, CANVAS)
+    parts = [{"params": {name: params[name]}} for name in ("backbone", "decoder")]
+
+    @jax.jit
+    def apply(image, size):
+        embedded = segmenter.apply(parts[0], image, size, method="embed")
+        whole = {"params": params}
+        return (
+            segmenter.apply(parts[1], embedded, size, method="decide"),
+            segmenter.apply(whole, image, size),
+            segmenter.apply({}, embedded, method="features_of"),
+            segmenter.apply(whole, image, size, method="features"),
+        )
+
+    decided, called, features, offered = apply(image, size)
+    np.testing.assert_array_equal(decided, called)
+    np.testing.assert_array_equal(features, offered)
+    tap = taps(params, image, size)[0][1]  # Of the first image, which begins its box: stride 8.
+    got = np.asarray(features[0, : tap.shape[0], : tap.shape[1]])
+    assert np.corrcoef(got.ravel(), tap.ravel())[0, 1] > 0.7
+    assert np.ptp(called) > 0.1
+
+
 @pytest.mark.parametrize("size", [(128, 96), (101, 75)])
 def test_a_tap_s_field_of_view_is_centred_where_the_geometry_says(params, size):
     canvas, level = (128, 96), 0

@@ -44,7 +44,7 @@ CLASSES = 8
         ("loss.game", "wgan", "config.loss: game is 'wgan'; known: bce, hinge, least_squares"),
         ("loss.smoothing", 0.5, "config.loss: smoothing is 0.5: set it from 0 to below 0.5"),
         ("loss.noise", float("inf"), "config.loss: noise is inf: set it to a finite number"),
-        ("loss.start", 600, "config.loss.start is 600, but config.train.updates 600: the adv"),
+        ("loss.start", 600, "config.loss.start is 600, but config.train.updates 600: the term"),
         ("seed", 2**32, r"config.seed is 4294967296: set it below 2\*\*32"),
         ("segmenter.shrink", 16, "config.train.crop is 80, but a label cell takes 64 pixels"),
         ("loss.r1", -0.5, "config.loss: r1 is -0.5: set it to 0 or more"),

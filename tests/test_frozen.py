@@ -94,7 +94,7 @@ def test_a_checkpoint_holds_it_once_and_gives_it_back(tmp_path, ema):
     setup = setup_of(Small(small.CLASSES), ema)
     state = step(setup, state_of(setup))
     with Checkpoints(Workdir(tmp_path)) as checkpoints:
-        checkpoints.save(devices.replicate(state), 1, 0.5)
+        checkpoints.save(devices.replicate(state), 1, {"mean_iou": 0.5})
     with Checkpoints(Workdir(tmp_path)) as checkpoints:
         back = checkpoints.restore(state, 1)
         assert small.equal(back, state) and jax.tree.structure(back) == jax.tree.structure(state)

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "eval_step": STEPS - {"eval_step", "train_step", "augment", "game", "optimizers", "scene"},
     "weights": {"models"},
     "workdir": {"metrics"},
-    "checkpoints": {"train_state", "workdir"},
+    "checkpoints": {"metrics", "train_state", "workdir"},
     "configuration": {"models", "workdir"},
     "class_balance": {"data", "models"},
     "feature_cache": {"augment", "data", "models", "prediction", "resampling"},

@@ -124,7 +124,9 @@ def save(folder, states):
     with Checkpoints(Workdir(folder)) as checkpoints:
         for step, (segmenter, score) in states.items():
             params = {"segmenter": segmenter, "adversary": {}}
-            checkpoints.save(TrainState(np.int32(step), params, ()), step, score)
+            checkpoints.save(
+                TrainState(np.int32(step), params, ()), step, score and {"mean_iou": score}
+            )
 
 
 def test_all_layers_are_taken_from_a_network_of_the_same_classes(source, trained, caplog):

@@ -25,7 +25,9 @@ def run(data_dir, tmp_path_factory):
     setup = experiment.build(config, CLASSES).setup
     with Checkpoints(workdir) as checkpoints:
         for step, mean_iou in ((4, 0.5), (8, 0.4)):
-            checkpoints.save(initialize(setup, step, (32, 32), CLASSES), step, mean_iou)
+            checkpoints.save(
+                initialize(setup, step, (32, 32), CLASSES), step, {"mean_iou": mean_iou}
+            )
     return config, workdir, setup
 
 

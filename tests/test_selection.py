@@ -51,10 +51,13 @@ def test_the_measure_selects_the_checkpoint(trained):
         config, workdir = trained(select)
         assert workdir.end() == End(UPDATES, 20, best)
         with Checkpoints(workdir) as checkpoints:
-            assert checkpoints.steps() == [best, 20] and checkpoints.selected_by() == select
+            assert checkpoints.steps() == [4, 8, 20] and checkpoints.selected_by() == select
     # What evaluates the run need not know by what it was selected, but two are not compared.
     config.evaluate.select = "mean_iou"
     assert predictor.load(config, str(workdir)).step == 8
+    for name, step in (("latest", 20), ("mean_iou", 4), ("class_accuracy", 8), ("selected", 8)):
+        config.evaluate.checkpoint = name
+        assert predictor.load(config, str(workdir)).step == step
     config.train.updates = 24
     with pytest.raises(InputError, match="config.evaluate.select is 'mean_iou', but the checkpoi"):
         train(config, str(workdir))

@@ -200,3 +200,38 @@ def test_save_png_refuses_floats(tmp_path):
 def test_matplotlib_waits_until_it_is_needed():
     code = "import sys, segadv_jax.visualize; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_boundaries_are_drawn_where_classes_meet():
+    label = np.zeros((1, 4, 6), np.uint8)
+    label[0, :, 3:] = 1
+    label[0, 2:, 3:] = 2
+    image = np.full((1, 4, 6, 3), 200, np.uint8)
+    drawn = visualize.outline(image, label, (255, 0, 0))
+    expected = np.zeros((4, 6), bool)
+    expected[:, 2] = True  # Beside the column where the class changes,
+    expected[1, 3:] = True  # and above the row.
+    assert np.all(drawn[0][expected] == (255, 0, 0))
+    assert np.all(drawn[0][~expected] == 100)
+
+
+def test_boundaries_and_certainty_of_each_arm_are_side_by_side():
+    random = np.random.RandomState(0)
+    image = random.randint(0, 256, (2, 40, 60, 3)).astype(np.uint8)
+    label = random.randint(0, 3, (2, 40, 60)).astype(np.uint8)
+    maps = {name: random.dirichlet(np.ones(3), (2, 40, 60)) for name in ("standard", "features")}
+    sizes = np.array([[40, 60], [30, 50]])
+    grid = visualize.boundary_grid(image, label, maps, sizes)
+    width = (grid.shape[1] + visualize.GAP) // 6 - visualize.GAP
+    assert grid.shape[0] == visualize.LINE + 2 * (40 + visualize.GAP)
+
+    def cell(row, column, size):
+        top = visualize.LINE + row * (40 + visualize.GAP)
+        left = column * (width + visualize.GAP)
+        return grid[top : top + size[0], left : left + size[1]]
+
+    np.testing.assert_array_equal(cell(0, 0, sizes[0]), image[0])
+    found = visualize.outline(image, maps["features"].argmax(-1))
+    np.testing.assert_array_equal(cell(1, 4, sizes[1]), found[1, :30, :50])
+    certainty = np.round(255 * maps["features"].max(-1))[1, :30, :50]
+    np.testing.assert_array_equal(cell(1, 5, sizes[1])[..., 0], certainty)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 PAPER_MEASURES = ("class_accuracy", "pixel_accuracy", "mean_iou")
+# Those on the validation split that can select a checkpoint. The best by each is kept.
+SELECTING = ("mean_iou", "class_accuracy")
 
 
 def title(measure: str) -> str:
