@@ -52,6 +52,7 @@ class Game(NamedTuple):
 def show_both_maps(setup: Setup, theta: Any, scene: Scene, logits: CellMaps) -> Game:
     """Encodes both maps (Section 3.2) and takes the adversary's verdict on the synthetic one."""
     adversary, noise = setup.adversary, setup.objective.noise
+    assert adversary is not None
     image, size, cell_label, keys, seen, labelled = scene
     judged = adversary.apply({}, cell_label, size, method="block_labels")
     weights = losses.prediction_weights(judged, adversary.block)

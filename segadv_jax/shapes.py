@@ -1,5 +1,7 @@
 """The arrays that everything here is made of, by shape; the tests check them at run time."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Array, Float, Integer, Shaped, UInt8
 
@@ -11,5 +13,5 @@ CellMaps = Float[AnyArray, "n h w C"]
 CellLabels = UInt8[AnyArray, "n h w"]  # Classes, 255 = void.
 Probabilities = Float[Array, "n H W C"]  # At pixels.
 # A batch: {"image": u8[n,H,W,3], "label": u8[n,H,W], "size": i32[n,2], "mask": f32[n]}; rows whose
-# mask is 0 only fill it up.
-Batch = dict[str, AnyArray]
+# mask is 0 only fill it up. What else a training batch can hold is in `train_step`.
+Batch = dict[str, Any]

@@ -97,8 +97,9 @@ class TrainingRun:
         self.journal.add_validation(measures, picture, updates)
         selecting = self.config.evaluate.select
         order = sorted(SELECTING, key=lambda measure: measure != selecting)  # It comes first.
-        scores = {measure: measures[f"validation_{measure}"] for measure in order}
-        self.checkpoints.save(state, after, scores)
+        found = {measure: measures[f"validation_{measure}"] for measure in order}
+        scores = {measure: value for measure, value in found.items() if value is not None}
+        self.checkpoints.save(state, after, scores or None)
 
     def has_waited_in_vain(self, step: int) -> bool:
         """Whether the best validation lies too far back; all processes know it alike."""

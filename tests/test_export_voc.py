@@ -82,7 +82,7 @@ def test_the_test_split_has_its_name(run, tmp_path):
 
 def test_pictures_show_images_without_flips(run):
     config, workdir, params = run
-    data_set, batch, probabilities = pictures.predict({"a": (config, workdir)}, count=1)
+    data_set, batch, probabilities = pictures.predict({"a": (config, workdir)}, rows=[0])
     assert config.evaluate.flip and list(batch["id"]) == data_set.read("val").ids[:1]
     segmenter = experiment.build_segmenter(config, CLASSES)
     plain, flipped = (

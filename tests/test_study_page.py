@@ -161,6 +161,15 @@ def test_every_seed_and_setting_is_on_the_page(folder):
     assert "with 2 settings of its own, 10 in all" in page.replace("every arm ", "")
 
 
+def test_an_arm_that_is_not_tuned_is_said_to_be_so(folder):
+    path = folder / "small_choices.json"
+    content = files.read_json(path, "")
+    del content["blocks"]["natural"]["both"]
+    files.write_json(path, content)
+    grid = table_of(render(folder), "## What was tuned")
+    assert [r["arm"] for r in grid if r["point"] == "**not tuned yet**"] == ["both"]
+
+
 def test_files_that_do_not_belong_together_are_refused(folder):
     table = folder / "small.csv"
     before = table.read_text()

@@ -216,7 +216,7 @@ def write_files(options: argparse.Namespace, folder: Path) -> None:
         some += table1_runs.plan(options, choices, fraction, options.fresh_seeds, names)
     rows, histories = table1_runs.collect(planned)
     drawn = {run.arm: (arms.load_config(run.arguments), run.folder) for run in shown}
-    predicted = pictures.predict(drawn, table1_page.SHOWN)
+    predicted = pictures.predict(drawn, range(table1_page.SHOWN))
     how = pages.read_json(Path(options.workdir, CAMPAIGN)) | table1_runs.cost(options.workdir)
     how["tested_runs"] = len(rows)
     table1.write(folder, rows, histories, how)

@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
         train(config, folder)
         result = evaluate(config, folder, config.data.test)
         rows.append([arm, *(percent(result[measure]) for measure in PAPER_MEASURES)])
-    pictures.draw_labels(workdir / "comparison.png", *pictures.predict(runs, 6))
+    pictures.draw_labels(workdir / "comparison.png", *pictures.predict(runs, range(6)))
     histories = {arm: Workdir(folder).history() for arm, (_, folder) in runs.items()}
     keys = ("train_class_accuracy", "validation_class_accuracy", "validation_mean_iou")
     visualize.curves(histories, workdir / "curves.png", keys)

@@ -1,6 +1,6 @@
 """Pictures of several finished runs: test images with their predictions, and curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ Maps = dict[str, Float[np.ndarray, "n H W C"]]
 
 
 def predict(
-    runs: Mapping[str, tuple[ConfigDict, PathLike]], count: int
+    runs: Mapping[str, tuple[ConfigDict, PathLike]], rows: Sequence[int]
 ) -> tuple[DataSet, Batch, Maps]:
-    """The first `count` test images, and {name: class probabilities} for them.
+    """The test images of these `rows`, as far as there are, and {name: class probabilities}.
 
     They are those of the checkpoint that the validation selected. All `runs`, {name: (config,
     workdir)}, have the same data.
@@ -31,7 +31,7 @@ def predict(
     data_set = next(iter(loaded.values())).data_set
     config, _ = next(iter(runs.values()))
     split = data_set.read(config.data.test)
-    split = split.take(range(min(count, len(split.ids))))
+    split = split.take(row for row in rows if row < len(split.ids))
     batch = next(split.eval_batches(batch_size=len(split.ids), canvas=split.canvas()))
     maps = {name: one.predict(batch["image"], batch["size"]) for name, one in loaded.items()}
     return data_set, batch, maps
@@ -64,6 +64,12 @@ def draw_probabilities(
         data_set.class_names,
     )
     visualize.save_png(picture, path)
+
+
+def draw_boundaries(path: PathLike, batch: Batch, maps: Maps) -> None:
+    """A row per image: it, the truth's boundaries, and each run's boundaries and certainty."""
+    args = (batch["image"], batch["label"], maps, batch["size"])
+    visualize.save_png(visualize.boundary_grid(*args), path)
 
 
 def draw_curves(path: Path, validations: list[Row]) -> None:

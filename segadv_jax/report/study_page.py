@@ -219,10 +219,12 @@ def _every_seed(rows: Sequence[Row]) -> str:
 
 
 def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
+    head = ["block", "arm", "point", *map(_title, study_files.POINT_MEASURES)]
+    head += ["chosen", "settings", "inherits from"]
     lines = []
     for (block, arm), definition in study.tuned():
         if (block, arm) not in choices:
-            lines.append([block, arm, "**not tuned yet**", *[""] * 6])
+            lines.append([block, arm, "**not tuned yet**", *[""] * (len(head) - 3)])
             continue
         choice = choices[block, arm]
         after = ", ".join(definition.after)
@@ -231,8 +233,7 @@ def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
             fields = " ".join(f"`{field}={value}`" for field, value in point["fields"].items())
             best = "yes" if name == choice["chosen"] else ""
             lines.append([block, arm, name, *cells, best, f"{fields}", after])
-    head = ["block", "arm", "point", *map(_title, study_files.POINT_MEASURES)]
-    return markdown.table([*head, "chosen", "settings", "inherits from"], lines)
+    return markdown.table(head, lines)
 
 
 def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
