@@ -1,4 +1,4 @@
-"""A small study for tests: two blocks of their own choices, and a fold without."""
+"""A small study for tests: two blocks of their own choices, and two without."""
 
 from segadv_jax.report.study_definition import Arm, Block, Study
 
@@ -19,6 +19,24 @@ ARMS = {
     ),
 }
 PAIRS = (("features", "standard"), ("both", "features"))
+
+# One more block: what it shares with "natural" is trained once.
+TURNS = Block(
+    "In turns.",
+    {
+        "standard": ARMS["standard"],
+        "fast": Arm(
+            config=f"{CONFIG}:adversarial",
+            fields={"alternation.schedule": "fast"},
+            like="features",
+        ),
+    },
+    (0, 1),
+    (("fast", "standard"), ("fast_latest", "fast")),
+    choices="natural",
+    checkpoints=("latest",),
+    shares="natural",
+)
 
 
 def make(**blocks):

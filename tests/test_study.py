@@ -24,7 +24,7 @@ STAND_IN = f"--program={ROOT / 'tests' / 'stand_in_study.py'}"
 def small():
     """The small study is known by the name "small", and its processes are looked at often."""
     module = types.ModuleType("small")
-    module.STUDY = small_study.make()
+    module.STUDY = small_study.make(turns=small_study.TURNS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "segadv_jax.report.studies.small", module)
         patch.setattr(pool, "POLL", 0.02)
@@ -42,6 +42,10 @@ def prior():
         return (0.0 if folder.endswith("seed_1") else 0.5), []
 
     def measure(config, folder, split):
+        if config.evaluate.checkpoint == "latest":
+            result = Workdir(folder).evaluation(split)
+            changed = {"mean_iou": result["mean_iou"] - 0.25}
+            return Workdir(folder).write_evaluation(f"{split}_latest", result | changed)
         assert config.evaluate.prior_shift == 0.5
         result = Workdir(folder).evaluation(split)
         return result | {"mean_iou": result["mean_iou"] + 0.05}
@@ -136,7 +140,13 @@ def test_every_arm_runs_with_its_settings_in_every_block(trained):
     }
     expected = {f"natural/{arm}/seed_{n}" for arm in small_study.ARMS for n in (0, 1, 2)}
     expected |= {f"balanced/{arm}/seed_{n}" for arm in ("standard", "features") for n in (0, 1)}
+    # The block "turns" shares the folder of the block "natural".
+    expected |= {f"natural/fast/seed_{n}" for n in (0, 1)}
     assert found == expected | {"fold_1/standard/seed_0"}
+    fast, like = (
+        set(arguments_of(trained, f"natural/{arm}/seed_0")) for arm in ("fast", "features")
+    )
+    assert fast - like == {"--config.alternation.schedule=fast"} and like < fast
     fold = arguments_of(trained, "fold_1/standard/seed_0")
     assert "--config.optimizer.segmenter.learning_rate=0.004" in fold
     assert "--config.data.test=test[71:]+subset_0" in fold
@@ -186,7 +196,7 @@ def rows_of(folder):
 
 def test_the_report_has_a_row_for_every_run(reported):
     rows = rows_of(reported)
-    assert len(rows) == 9 + 4 + 2 + 1
+    assert len(rows) == 9 + 4 + 2 + 1 + 4 + 4
     first = rows[0]
     assert (first["block"], first["arm"], first["seed"]) == ("natural", "standard", "0")
     assert (first["fraction"], first["balance"], first["fold"]) == ("1.0", "0.0", "0")
@@ -197,11 +207,15 @@ def test_the_report_has_a_row_for_every_run(reported):
         "2",
     )
     shifted = {row["seed"]: row for row in rows if row["arm"] == "standard_prior"}
-    plain = {row["seed"]: row for row in rows if row["arm"] == "standard"} | {}
+    plain = {row["seed"]: row for row in rows if row["arm"] == "standard"}
     assert {n: row["prior_alpha"] for n, row in shifted.items()} == {"0": "0.5", "1": "0.0"}
     assert float(shifted["0"]["mean_iou"]) == pytest.approx(0.65)
     assert shifted["1"]["mean_iou"] == plain["1"]["mean_iou"] and shifted["1"]["balance"] == "1.0"
     assert [row["fold"] for row in rows if row["block"] == "fold_1"] == ["1"]
+    turns = [row for row in rows if row["block"] == "turns" and row["seed"] == "0"]
+    assert [row["arm"] for row in turns] == ["standard", "fast", "standard_latest", "fast_latest"]
+    values = [float(row["mean_iou"]) for row in turns]
+    assert values[2] == values[0] - 0.25 and values[3] == values[1] - 0.25
 
 
 def test_the_page_needs_the_files_only(reported):

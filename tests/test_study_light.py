@@ -11,7 +11,7 @@ from segadv_jax.report import study_definition, study_runs
 
 STUDY = study_definition.load("light")
 PLACE = study_runs.Place("W", ())
-FOLDS = [name for name, block in STUDY.blocks.items() if block.choices]
+FOLDS = [name for name, block in STUDY.blocks.items() if block.fold]
 
 
 def test_every_arm_is_tuned_with_as_many_points():
@@ -82,3 +82,16 @@ def test_folds_are_trained_with_the_settings_of_the_natural_block():
         for arm, definition in STUDY.blocks[name].arms.items():
             assert STUDY.source((name, arm)) == ("natural", arm)
             assert definition == STUDY.blocks["natural"].arms[arm]
+
+
+def test_the_claims_of_section_4_differ_from_their_arm_in_what_they_are_called():
+    block = STUDY.blocks["section_4"]
+    for name, arm in block.arms.items():
+        source = STUDY.source(("section_4", name))
+        ours, theirs = (
+            set(study_runs.arguments(STUDY, key, {}, PLACE))
+            for key in (("section_4", name), source)
+        )
+        assert (ours == theirs) == (not arm.like) and theirs <= ours
+        config = arms.load_config(study_runs.arguments(STUDY, ("section_4", name), {}, PLACE))
+        experiment.build(config, 8)

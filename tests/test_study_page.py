@@ -208,7 +208,7 @@ ARM = small_study.ARMS["standard"]
             {"arms": {"a": study_definition.Arm(ARM.grid, ("b",)), "b": ARM}},
             "a inherits from an arm that comes later",
         ),
-        ({"arms": {"a": ARM, "b": ARM, "a_prior": ARM}}, "no arm ends in _prior"),
+        ({"arms": {"a": ARM, "b": ARM, "a_prior": ARM}}, "no arm.s name ends in _prior"),
         ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
         ({"choices": "natural"}, "natural has no choices for all of its arms"),
     ],

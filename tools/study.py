@@ -11,9 +11,10 @@
 The same command resumes a stage that was stopped. `tune` trains every point of every arm's grid
 and measures it on the validation images; the test images are not read. An arm is tuned when those
 that it inherits from have their choices. The choices must be committed before `train` reads them,
-which trains all arms of all blocks, seed by seed, and then shifts the predictions of the arms that
-a block names by the classes' prior. What is not done is named, and the exit status is 1. --blocks,
---arms and --seeds limit a call to a part, as --arms=standard,features.
+which trains all arms of all blocks, seed by seed, and then measures what a block names beside
+them: predictions shifted by the classes' prior, and other checkpoints. What is not done is named,
+and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
+--arms=standard,features.
 
 `report` writes `docs/results/<study>.csv` and, from the files there alone, `docs/<study>_study.md`;
 without --workdir it writes the page only. `repeat` trains one seed of each arm of a block again
@@ -38,7 +39,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe, percent
 from segadv_jax.report import pages, study_definition, study_files, study_page, study_runs
 from segadv_jax.report.pages import CAMPAIGN
-from segadv_jax.report.study_definition import PRIOR, Key, Study
+from segadv_jax.report.study_definition import Key, Study
 
 PROGRAM = "tools.study"
 REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
@@ -165,20 +166,29 @@ def train(options: argparse.Namespace, study: Study) -> int:
     record(options)
     failures: pool.Failures = []
     for some in planned.values():
-        failures += command_line.train(options, [run for _, run in some])
-        shift(options, study, some)
+        failures += command_line.train(options, different(run for _, run in some))
+        measure(options, study, some)
     report_lacking("not tuned, so not trained", lacking)
     return max(command_line.report_failures(failures), int(bool(lacking)))
 
 
-def shift(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
-    """Shifts the predictions of the finished runs that are to be shifted, in this process."""
+def different(some: Iterable[Run]) -> list[Run]:
+    """The runs, of which blocks that share them name some twice."""
+    return list({run.folder: run for run in some}.values())
+
+
+def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
+    """What is measured beside the selected checkpoint of finished runs, in this process."""
     before = jax.config.jax_compilation_cache_dir
     cache = os.path.join(os.path.abspath(options.workdir), ".compiled", platform.node())
     jax.config.update("jax_compilation_cache_dir", cache)  # They compile the same programs.
     for (block, arm), run in some:
-        if arm in study.blocks[block].prior and run.workdir.result() is not None:
+        if run.workdir.result() is None:
+            continue
+        if arm in study.blocks[block].prior:
             study_runs.shift(run)
+        for checkpoint in study.blocks[block].checkpoints:
+            study_runs.measure_checkpoint(run, checkpoint)
     jax.config.update("jax_compilation_cache_dir", before)
 
 
@@ -222,12 +232,13 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
         if seed in study.blocks[block].seeds and (block, arm, seed) not in known:
             name = f"{block}/{arm}/seed_{seed}"
             raise InputError(f"{options.study}.csv has no run of {name}; choose others to repeat")
-    status = command_line.report_failures(command_line.train(options, [run for _, run in todo]))
+    failures = command_line.train(options, different(run for _, run in todo))
+    status = command_line.report_failures(failures)
     if status:
         return status
     agrees = True
     for row in study_runs.rows(study, todo):
-        if row["arm"].endswith(PRIOR):
+        if (row["block"], row["arm"]) not in keys:  # What is measured beside an arm.
             continue
         before = known[row["block"], row["arm"], row["seed"]]
         off = max(abs(row[measure] - before[measure]) for measure in REPEATED)

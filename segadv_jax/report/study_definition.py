@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.report import studies
 
 Fields = Mapping[str, Any]  # {"loss.lam": 0.1}: fields of a configuration.
@@ -20,6 +21,8 @@ Key = tuple[str, str]  # (name of a block, name of an arm).
 TUNING = "tuning"
 # Ends the name of an arm whose predictions were shifted by the classes' prior at test time.
 PRIOR = "_prior"
+# End those of an arm whose other checkpoints were measured: values of config.evaluate.checkpoint.
+CHECKPOINTS = ("latest", *SELECTING)
 # In a text field stands for the folder of all runs.
 WORKDIR = "{workdir}"
 
@@ -34,12 +37,15 @@ class Arm:
             They come before it in the block.
         config: "NAME" or "NAME:VARIANT"; the study's if empty.
         fields: what differs from the configuration in all points.
+        like: in a block that takes its choices elsewhere, the arm whose choice it takes; the one of
+            its own name if empty. It then needs no grid.
     """
 
-    grid: Mapping[str, Fields]
+    grid: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
     after: tuple[str, ...] = ()
     config: str = ""
     fields: Fields = dataclasses.field(default_factory=dict)
+    like: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +61,10 @@ class Block:
         tuning_seeds: with each of which every point is trained.
         choices: the block whose choices are taken; its own grids are tuned if empty.
         prior: arms that are also measured with shifted predictions.
+        checkpoints: of `CHECKPOINTS`, which checkpoints of all arms are measured beside the
+            selected one.
+        shares: the block in whose folder its runs lie, so that what is an arm of both is trained
+            once; its own if empty.
         fold: which division of the images it is.
     """
 
@@ -66,12 +76,15 @@ class Block:
     tuning_seeds: tuple[int, ...] = ()
     choices: str = ""
     prior: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    shares: str = ""
     fold: int = 0
 
     @property
     def shown(self) -> list[str]:
-        """The arms of its tables: those that are trained, and the shifted ones after them."""
-        return [*self.arms, *(arm + PRIOR for arm in self.prior)]
+        """The arms of its tables: those that are trained, and what else is measured of them."""
+        shifted = [arm + PRIOR for arm in self.prior]
+        return [*self.arms, *shifted, *(f"{a}_{c}" for c in self.checkpoints for a in self.arms)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Study:
     def source(self, key: Key) -> Key:
         """Where the choices of a block's arm come from."""
         block, arm = key
-        return self.blocks[block].choices or block, arm
+        return self.blocks[block].choices or block, self.blocks[block].arms[arm].like or arm
 
 
 def load(name: str) -> Study:
@@ -121,7 +134,11 @@ def check(name: str, study: Study) -> None:
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
-        require(not any(a.endswith(PRIOR) for a in block.arms), where, f"no arm ends in {PRIOR}")
+        ends = (PRIOR, *(f"_{checkpoint}" for checkpoint in CHECKPOINTS))
+        ending = [arm for arm in block.arms if arm.endswith(ends)]
+        require(not ending, where, f"no arm's name ends in {' or '.join(ends)}")
+        known = set(block.checkpoints) <= set(CHECKPOINTS)
+        require(known, where, f"checkpoints are of {', '.join(CHECKPOINTS)}")
         require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")
         for pair in block.pairs:
             known = set(pair) <= set(block.shown) and pair[0] != pair[1]
@@ -129,12 +146,20 @@ def check(name: str, study: Study) -> None:
         require(len(set(block.pairs)) == len(block.pairs), where, "a pair comes twice")
         if block.choices:
             source = study.blocks.get(block.choices)
-            own = source is not None and not source.choices and set(block.arms) <= set(source.arms)
+            taken = {arm.like or name for name, arm in block.arms.items()}
+            own = source is not None and not source.choices and taken <= set(source.arms)
             require(own, where, f"{block.choices} has no choices for all of its arms")
         else:
             require(bool(block.tuning_seeds), where, "it has no tuning seeds")
+            require(
+                not any(arm.like for arm in block.arms.values()), where, "it has choices of its own"
+            )
             shared = seeds & set(block.tuning_seeds)
             require(not shared, where, f"its tuning seeds are seeds as well: {sorted(shared)}")
+        same = block.shares == "" or (
+            block.shares in study.blocks and study.blocks[block.shares].fields == block.fields
+        )
+        require(same, where, f"it cannot share the runs of {block.shares}: other fields")
         before: list[str] = []
         for arm in block.arms:
             after = set(block.arms[arm].after)

@@ -114,19 +114,31 @@ def training(
 
     Seed by seed, so that a campaign that is cut short has few seeds of all arms.
     """
-    chosen = {
-        f"{key[0]}/{key[1]}": (key, arguments(study, key, choices[source]["fields"], place))
-        for key in keys
-        if (source := study.source(key)) in choices
-    }
-    result = {}
-    for seed in seeds:
-        mine = {
-            n: given for n, (key, given) in chosen.items() if seed in study.blocks[key[0]].seeds
-        }
-        planned = arms.plan(place.workdir, mine, [seed])
-        result[seed] = [(chosen[run.arm][0], run) for run in planned]
+    result: dict[int, list[tuple[Key, Run]]] = {seed: [] for seed in seeds}
+    for key in keys:
+        block, source = study.blocks[key[0]], study.source(key)
+        if source not in choices:
+            continue
+        given = arguments(study, key, choices[source]["fields"], place)
+        mine = {f"{block.shares or key[0]}/{key[1]}": given}
+        for seed in result:
+            if seed in block.seeds:
+                result[seed] += [(key, run) for run in arms.plan(place.workdir, mine, [seed])]
     return result
+
+
+def measure_checkpoint(run: Run, checkpoint: str) -> None:
+    """Measures the test images with another checkpoint of a finished run."""
+    if other_checkpoint(run, checkpoint) is None:
+        config = configuration.recorded(run.workdir)
+        config.evaluate.checkpoint = checkpoint
+        evaluate.evaluate(config, run.folder, config.data.test)
+
+
+def other_checkpoint(run: Run, checkpoint: str) -> dict[str, Any] | None:
+    """What `measure_checkpoint` found; None if it is not done."""
+    split = configuration.recorded(run.workdir).data.test
+    return run.workdir.evaluation(f"{split}_{checkpoint}")
 
 
 def shift(run: Run) -> None:
@@ -172,6 +184,17 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         if found is not None:
             measures = _measures(found["result"])
             yield row | {"arm": arm + PRIOR, "prior_alpha": found["alpha"]} | measures
+        for checkpoint in study.blocks[block].checkpoints:
+            other = other_checkpoint(run, checkpoint)
+            if other is not None:
+                row["segmenter_updates"] = _updates_at(run, other["step"])
+                yield row | {"arm": f"{arm}_{checkpoint}"} | _measures(other)
+
+
+def _updates_at(run: Run, step: int) -> int | None:
+    """The segmenter's updates at a validation."""
+    at = [row["segmenter_updates"] for row in run.workdir.history() if row["step"] == step]
+    return int(at[0]) if at else None
 
 
 def _placed(study: Study, key: Key, run: Run) -> Run:
