@@ -1,0 +1,44 @@
+"""Table 2 of the paper's supplement in miniature, on the light segmenter.
+
+    python -m tools.study voc tune --workdir=W --archives=FOLDER --processes=2
+    segadv_jax tables --out=docs/tables --split=val_full voc=W/table_2
+
+Four adversaries, each with three encodings, at the settings that a small grid found on the images
+of `val`, as in the paper; tested on the images that are annotated on all pixels.
+"""
+
+from segadv_jax.configs.voc_light import PAIRS
+from segadv_jax.report.study_definition import Arm, Block, Study
+
+CONFIG = "configs/voc_light.py"
+_RATE = "optimizer.segmenter.learning_rate"
+
+ARMS = {"standard": Arm({f"rate_{rate}": {_RATE: rate} for rate in (2e-3, 4e-3)})}
+ARMS |= {
+    name: Arm(
+        {f"lam_{lam}": {"loss.lam": lam} for lam in (0.03, 0.1)}, ("standard",), f"{CONFIG}:{name}"
+    )
+    for name in PAIRS
+}
+
+STUDY = Study(
+    "Table 2 of the paper's supplement in miniature: the light segmenter on those images of PASCAL "
+    "VOC 2012 that were at hand, 500 updates. `val` chooses settings and checkpoints, as in the "
+    "paper, and the images of `val_full` are among its images.",
+    f"{CONFIG}:standard",
+    {
+        "table_2": Block(
+            "Four adversaries, three encodings.",
+            ARMS,
+            seeds=tuple(range(5)),
+            pairs=tuple((name, "standard") for name in PAIRS),
+            tuning_seeds=(100,),
+        )
+    },
+    {
+        "data.allow_partial": True,
+        "data.test": "val_full",
+        "train.updates": 500,
+        "evaluate.every": 125,
+    },
+)

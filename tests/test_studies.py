@@ -1,0 +1,52 @@
+"""The studies of the paper's own network and of its Table 2: every setting is one that can run."""
+
+import pytest
+
+from segadv_jax import experiment
+from segadv_jax.campaign import arms
+from segadv_jax.configs import hyperparameters
+from segadv_jax.report import measured, study_definition, study_runs
+
+STUDIES = {name: study_definition.load(name) for name in ("paper", "voc")}
+KEYS = [(name, key) for name, study in STUDIES.items() for key, _ in study.tuned()]
+PLACE = study_runs.Place("W", ())
+
+
+def configs_of(name, key):
+    study = STUDIES[name]
+    for point in study.blocks[key[0]].arms[key[1]].grid.values():
+        yield arms.load_config(study_runs.arguments(study, key, point, PLACE))
+
+
+@pytest.mark.parametrize(("name", "key"), KEYS, ids=str)
+def test_every_point_can_be_built_and_is_another(name, key):
+    found = list(configs_of(name, key))
+    assert len(found) == 2 and found[0] != found[1]
+    for config in found:
+        experiment.check_numbers(config)
+        standard = experiment.build(config, 8).setup.adversary is None
+        assert standard == (key[1] == "standard")
+        assert config.evaluate.bf
+
+
+def test_the_papers_network_is_trained_in_balance_and_differs_in_the_adversary_alone():
+    for block in STUDIES["paper"].blocks:
+        first = {arm: next(configs_of("paper", (block, arm))) for arm in ("standard", "printed")}
+        means = next(configs_of("paper", (block, "printed_means")))
+        assert (first["printed"].loss.lam, means.loss.lam) == (2 / 16, 2)
+        for config in (*first.values(), means):
+            assert config.loss.balance == 1 and config.segmenter.name == "multiscale"
+            for group in ("data", "segmenter", "train", "evaluate"):
+                assert config[group] == first["standard"][group]
+            assert config.optimizer.segmenter == first["standard"].optimizer.segmenter
+    weak = next(configs_of("paper", ("weak", "standard")))
+    rule = weak.optimizer.segmenter
+    assert (rule.learning_rate, rule.momentum, rule.clip, weak.train.ema) == (1e-3, 0, 0, 0)
+
+
+def test_table_2_has_its_rows():
+    rows = {
+        measured.row_of(next(configs_of("voc", key)).to_dict()) for key, _ in STUDIES["voc"].tuned()
+    }
+    pairs = [(a, e) for a in hyperparameters.ADVERSARIES for e in hyperparameters.ENCODINGS]
+    assert rows == {"baseline", *pairs}
