@@ -1,12 +1,14 @@
 """The stages of a study, with a stand-in for the training: what they run, refuse and record."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 import small_study
 from small_runs import ROOT
@@ -14,7 +16,7 @@ from small_runs import ROOT
 from segadv_jax import cli, evaluate
 from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
-from segadv_jax.report import study_definition, study_page
+from segadv_jax.report import pictures, study_definition, study_page
 from segadv_jax.workdir import Workdir
 
 STAND_IN = f"--program={ROOT / 'tests' / 'stand_in_study.py'}"
@@ -321,3 +323,26 @@ def test_a_field_that_there_is_not_is_found_before_anything_runs(tmp_path, monke
     with pytest.raises(InputError, match="--config.loss.lamb: the configuration has no such field"):
         study(tmp_path, "tune")
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch):
+    asked = []
+    batch = {"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), np.uint8)}
+    batch |= {"size": np.array([[8, 8]])}
+
+    def predict(runs, rows):
+        asked.append(({arm: folder for arm, (_, folder) in runs.items()}, rows))
+        return None, batch, {arm: np.ones((1, 8, 8, 2)) / 2 for arm in runs}
+
+    monkeypatch.setattr(pictures, "predict", predict)
+    study_of = sys.modules["segadv_jax.report.studies.small"].STUDY
+    pictured = dataclasses.replace(study_of, pictured=("standard", "features"))
+    monkeypatch.setattr(sys.modules["segadv_jax.report.studies.small"], "STUDY", pictured)
+    assert study(reported, "report") == 0
+    folders = {arm: str(reported / f"runs/natural/{arm}/seed_0") for arm in pictured.pictured}
+    assert asked == [(folders, (0, 28, 56, 84, 112))]
+    assert (reported / "results" / "small.png").exists()
+    page = (reported / "small_study.md").read_text()
+    assert (
+        "(results/small.png)" in page and "*standard*, *features* (block *natural*, seed 0)" in page
+    )

@@ -16,9 +16,10 @@ them: predictions shifted by the classes' prior, and other checkpoints. What is 
 and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
 --arms=standard,features.
 
-`report` writes `docs/results/<study>.csv` and, from the files there alone, `docs/<study>_study.md`;
-without --workdir it writes the page only. `repeat` trains one seed of each arm of a block again
-(the first block and seed 0 unless it is told others) and compares it with what is recorded.
+`report` writes `docs/results/<study>.csv`, a picture of five test images and, from the files there
+alone, `docs/<study>_study.md`; without --workdir it writes the page only. `repeat` trains one seed
+of each arm of a block again (the first block and seed 0 unless it is told others) and compares it
+with what is recorded.
 """
 
 import argparse
@@ -32,17 +33,18 @@ from typing import Any
 
 import jax
 
-from segadv_jax import cli, files
+from segadv_jax import cli, configuration, files
 from segadv_jax.campaign import arms, command_line, pool, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe, percent
-from segadv_jax.report import pages, study_definition, study_files, study_page, study_runs
+from segadv_jax.report import pages, pictures, study_definition, study_files, study_page, study_runs
 from segadv_jax.report.pages import CAMPAIGN
 from segadv_jax.report.study_definition import Key, Study
 
 PROGRAM = "tools.study"
 REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
+PICTURED = (0, 28, 56, 84, 112)  # Test images, by their places in the split.
 TOLERANCE = 1e-4  # Of a fraction of pixels, within which a repeated run must agree.
 
 
@@ -206,10 +208,24 @@ def report(options: argparse.Namespace, study: Study) -> int:
         study_files.write_rows(study_files.table_path(folder, name), study, rows)
         how = pages.read_json(Path(options.workdir, CAMPAIGN), ("commits", "commands", "machine"))
         files.write_json(study_files.campaign_path(folder, name), how)
+        draw(study, planned, study_files.picture_path(folder, name))
     page = study_files.page_path(folder, name)
     page.write_text(study_page.render(folder, name, study), encoding="utf-8")
     print(f"written: {page} and {folder}")
     return 0
+
+
+def draw(study: Study, planned: dict[int, list[tuple[Key, Run]]], path: Path) -> None:
+    """Draws the pictured arms' boundaries on some test images, once all of these arms are done."""
+    block, definition = next(iter(study.blocks.items()))
+    wanted = [(block, arm) for arm in study.pictured]
+    found = {key: run for key, run in planned[definition.seeds[0]] if key in wanted}
+    if not wanted or not all(key in found and found[key].workdir.result() for key in wanted):
+        return
+    shown = {key[1]: found[key] for key in wanted}
+    runs = {arm: (configuration.recorded(run.workdir), run.folder) for arm, run in shown.items()}
+    _, batch, maps = pictures.predict(runs, PICTURED)
+    pictures.draw_boundaries(path, batch, maps)
 
 
 def repeat(options: argparse.Namespace, study: Study) -> int:

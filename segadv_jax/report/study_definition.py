@@ -89,12 +89,20 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is trained and compared: `about` a paragraph for the page, the others as in `Arm`."""
+    """What is trained and compared.
+
+    Attributes:
+        about: a paragraph for the page.
+        config, fields: of all arms, as in `Arm`.
+        blocks: by name.
+        pictured: arms of the first block whose predictions, with its first seed, are drawn.
+    """
 
     about: str
     config: str
     blocks: Mapping[str, Block]
     fields: Fields = dataclasses.field(default_factory=dict)
+    pictured: tuple[str, ...] = ()
 
     def tuned(self) -> Iterator[tuple[Key, Arm]]:
         """The arms that are tuned, those that others inherit from before them."""
@@ -128,6 +136,10 @@ def check(name: str, study: Study) -> None:
 
     sizes = {len(arm.grid) for _, arm in study.tuned()}
     require(len(sizes) == 1, "arms", "give every arm as many points as the others")
+    first = next(iter(study.blocks.values()))
+    require(
+        set(study.pictured) <= set(first.arms), "pictured", "it names no arm of the first block"
+    )
     seeds = {seed for block in study.blocks.values() for seed in block.seeds}
     for title, block in study.blocks.items():
         where = f"block {title}"

@@ -1,7 +1,8 @@
 """The files in `docs/results` from which the page of a study is written.
 
 `<study>.csv` has a row per run, all fractions of one; `<study>_choices.json` every point that was
-tuned and what was chosen; `<study>_campaign.json` how the runs were made.
+tuned and what was chosen; `<study>_campaign.json` how the runs were made; `<study>.png` shows some
+predictions.
 """
 
 import json
@@ -57,6 +58,10 @@ def choices_path(folder: Path, name: str) -> Path:
 
 def campaign_path(folder: Path, name: str) -> Path:
     return folder / f"{name}_campaign.json"
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.png"
 
 
 def page_path(folder: Path, name: str) -> Path:

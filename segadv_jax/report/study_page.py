@@ -77,6 +77,7 @@ def render(folder: Path, name: str, study: Study) -> str:
         about=study.about,
         answers=_answers(rows, found),
         incomplete=_incomplete(study, rows),
+        picture=_picture(folder, name, study),
         blocks=markdown.join(*(_block(x, study.blocks[x], rows, found) for x in study.blocks)),
         family=len(PRIMARY) * len(found),
         tests=_tests(study, found),
@@ -145,6 +146,19 @@ def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
         what = verdict(one.differences[measure], one.tests[measure], measure)
         lines.append(f"- {one.block}: *{one.arm}* - *{one.other}*, {_title(measure)} {what}")
     return markdown.join(f"{text}{':' if lines else '.'}", "\n".join(lines))
+
+
+def _picture(folder: Path, name: str, study: Study) -> str:
+    """The picture, if there is one."""
+    path, block = study_files.picture_path(folder, name), next(iter(study.blocks))
+    if not path.exists():
+        return ""
+    arms, seed = ", ".join(f"*{arm}*" for arm in study.pictured), study.blocks[block].seeds[0]
+    return (
+        f"![Boundaries and certainty]({folder.resolve().name}/{path.name})\n\nFive test images at "
+        f"fixed places of the split: the boundaries of the truth and those of {arms} (block "
+        f"*{block}*, seed {seed}), and the highest class probability, black 0, white 1."
+    )
 
 
 def _incomplete(study: Study, rows: Sequence[Row]) -> str:

@@ -218,4 +218,5 @@ STUDY = Study(
         "evaluate.every": 100,
         "train.feature_cache": "{workdir}/features",
     },
+    pictured=("standard", "features", "boundary"),
 )
