@@ -30,7 +30,9 @@ def test_every_point_can_be_built_and_is_another(name, key):
 
 
 def test_the_papers_network_is_trained_in_balance_and_differs_in_the_adversary_alone():
-    for block in STUDIES["paper"].blocks:
+    for block in STUDIES[
+        "paper"
+    ].blocks:  # With the first point: not all have choices of their own.
         first = {arm: next(configs_of("paper", (block, arm))) for arm in ("standard", "printed")}
         means = next(configs_of("paper", (block, "printed_means")))
         assert (first["printed"].loss.lam, means.loss.lam) == (2 / 16, 2)

@@ -77,9 +77,9 @@ def _number(text: str) -> int | float | None:
     return int(text) if text.isdigit() else float(text)
 
 
-def notes(folder: Path) -> str:
-    """What people say about the results, in `notes.md`; empty without it."""
-    path = folder / "notes.md"
+def notes(folder: Path, name: str = "notes.md") -> str:
+    """What people say about the results, in `notes.md` or another file; empty without it."""
+    path = folder / name
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 

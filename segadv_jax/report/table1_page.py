@@ -1,7 +1,8 @@
 """The page `docs/results.md`, written from the files beside it and `table1.md` here.
 
 See `table1_files.py` for these files; `notes.md`, if it is there, is what people say about the
-results. Run as `python -m tools.reproduce_table1 report`.
+results, and `front.md` what comes before them: newer answers, in plain words. Run as `python -m
+tools.reproduce_table1 report`.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ def render(folder: Path) -> str:
     updates, smallest = how.get("fraction_updates"), min(results.validations)
     return pages.fill(
         "table1.md",
+        front=pages.notes(folder, "front.md"),
         answers=_answers(main, results),
         notes=pages.notes(folder),
         means=_means(main),

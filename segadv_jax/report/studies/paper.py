@@ -28,7 +28,7 @@ def _arms(grid):
     }
 
 
-def _block(about, grid, **fields):
+def _block(about, grid, choices="", **fields):
     arms = _arms(grid)
     compared = [*arms, *(f"{arm}_prior" for arm in arms)]
     pairs = [(arm, "standard") for arm in compared[1:]]
@@ -40,7 +40,8 @@ def _block(about, grid, **fields):
         seeds=tuple(range(5)),
         pairs=tuple(pairs),
         fields=fields,
-        tuning_seeds=(100,),
+        tuning_seeds=() if choices else (100,),
+        choices=choices,
         prior=tuple(arms),
         checkpoints=("latest", "class_accuracy"),
     )
@@ -59,7 +60,13 @@ STUDY = Study(
         "overfitting": _block(
             "No flips, no average of the weights, and all updates: a standard arm that over-fits.",
             _RATES,
-            **{"train.flip": False, "train.ema": 0.0, "train.patience": 0},
+            "strong",
+            **{
+                "train.flip": False,
+                "train.ema": 0.0,
+                "train.patience": 0,
+                "train.updates": 2000,
+            },
         ),
         "weak": _block(
             "Trained as Farabet's own program does: a rate of 1e-3, no momentum, no average of the "
