@@ -134,7 +134,7 @@ def test_later_stages_know_the_seeds_of_the_earlier_ones(trained):
 
 
 def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
-    monkeypatch.setattr(pictures, "predict", lambda runs, count: (sorted(runs), count))
+    monkeypatch.setattr(pictures, "predict", lambda runs, rows: (sorted(runs), list(rows)))
     drawn = []
     for name in ("draw_labels", "draw_probabilities"):
         monkeypatch.setattr(pictures, name, lambda path, *args, **kwargs: drawn.append(args))
@@ -150,7 +150,8 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
     page = (trained / "results.md").read_text()
     assert page == table1_page.render(folder)
     assert "mean IoU +0.03 (" in page and "## The largest gain, with fresh seeds" in page
-    assert drawn == [(["printed", "standard", "tuned"], table1_page.SHOWN)] * 4
+    first = list(range(table1_page.SHOWN))
+    assert drawn == [(["printed", "standard", "tuned"], first)] * 4
     for name in ("figure4.png", "gain.png"):
         assert (folder / name).stat().st_size > 5000
 
