@@ -29,6 +29,15 @@ COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
 
+def plain(config: ConfigDict) -> ConfigDict:
+    """The same run's configuration that is evaluated to `eval/<split>.json`."""
+    copied = config.copy_and_resolve_references()
+    copied.evaluate.update(
+        {"checkpoint": "selected", "flip": False, "scales": (1.0,), "prior_shift": 0.0}
+    )
+    return copied
+
+
 def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any]:
     """Evaluates a checkpoint, by default the selected one, and writes `eval/<split>.json`.
 

@@ -117,9 +117,13 @@ def _restore(config, workdir, num_classes):
     # Raised within, it would leave the manager's thread behind.
     if step is None:
         name = config.evaluate.checkpoint
-        of = f" whose {name} is known" if name in SELECTING else ""
+        if name in SELECTING:
+            raise InputError(
+                f"config.evaluate.checkpoint is {name!r}, but no checkpoint in --workdir={workdir} "
+                "was measured by it, as in runs of older versions: set it to 'selected' or 'latest'"
+            )
         raise InputError(
-            f"--workdir={workdir} holds no validated checkpoint{of}; train up to a validation"
+            f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
         )
     return segmenter, params, step
 

@@ -73,6 +73,17 @@ def test_without_a_command_it_trains_and_then_reads_the_test_split(called):
     assert called == [train, evaluate] * 3
 
 
+def test_what_is_evaluated_otherwise_comes_on_top_of_the_plain_evaluation(called):
+    """Without `eval/test.json` a run is not done."""
+    for field in ("prior_shift=0.5", "checkpoint=latest", "flip"):
+        called.clear()
+        assert not status_of("train", *ARGUMENTS, f"--config.evaluate.{field}")
+        (_, _, _), (_, plain, *_), (_, other, *_) = called
+        default = {"prior_shift": 0, "checkpoint": "selected", "flip": False, "scales": (1.0,)}
+        assert {name: plain["evaluate"][name] for name in default} == default
+        assert plain != other and plain | {"evaluate": 0} == other | {"evaluate": 0}
+
+
 def test_a_field_may_have_its_value_in_the_next_word(called):
     joined = ["--config.seed=5", "--config.train.scale=(1.0,1.5)", "--config.train.flip=false"]
     apart = ["--config.seed", "5", "--config.train.scale", "(1.0,1.5)", "--noconfig.train.flip"]

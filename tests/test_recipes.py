@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segadv_jax.report import study_definition, study_runs
 from segadv_jax.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,10 +54,21 @@ def test_each_recipe_is_one_new_file_and_one_registration():
     paths = [path for path, _ in recipes()]
     new = [path for path in paths if not (ROOT / path).exists()]
     registrations = [code for path, code in recipes() if (ROOT / path).exists()]
-    assert len(new) == 5 and len(registrations) == 4
+    assert len(new) == 6 and len(registrations) == 4
     for code in registrations:
         lines = [x for x in code.splitlines() if x and not x.startswith("from ")]
         assert len(lines) == 1 and re.match(r"[A-Z_]+\[", lines[0])
+
+
+def test_the_study_can_be_carried_out():
+    (code,) = [code for path, code in recipes() if "/studies/" in path]
+    names: dict = {}
+    exec(code, names)
+    study = names["STUDY"]
+    study_definition.check("edges", study)
+    keys = [key for key, _ in study.tuned()]
+    assert len(keys) == 2
+    study_runs.check_configs(study, keys, study_runs.Place("W", ()))
 
 
 def test_training_resuming_and_evaluating_with_them(checkout, tmp_path):

@@ -16,7 +16,7 @@ from small_runs import ROOT
 from segadv_jax import cli, evaluate
 from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
-from segadv_jax.report import pictures, study_definition, study_page
+from segadv_jax.report import pictures, studies, study_definition, study_page
 from segadv_jax.workdir import Workdir
 
 STAND_IN = f"--program={ROOT / 'tests' / 'stand_in_study.py'}"
@@ -346,3 +346,62 @@ def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch)
     assert (
         "(results/small.png)" in page and "*standard*, *features* (block *natural*, seed 0)" in page
     )
+
+
+def test_choices_of_other_arms_are_kept_and_those_of_changed_ones_are_not(tuned, tmp_path):
+    """A second workdir tunes one arm again."""
+    results = tmp_path / "results"
+    shutil.copytree(tuned / "results", results, ignore=shutil.ignore_patterns(".git"))
+    before = json.loads((results / "small_choices.json").read_text())
+    part = ("tune", "--blocks=natural", "--arms=standard")
+    assert study(tmp_path, *part) == 0
+    again = choices_of(tmp_path)
+    assert again["blocks"] == before["blocks"]
+    # Had another point been chosen before, what was inherited from it would no longer hold.
+    chosen = before["blocks"]["natural"]["standard"]
+    chosen["chosen"], chosen["fields"] = "slow", chosen["points"]["slow"]["fields"]
+    (results / "small_choices.json").write_text(json.dumps(before))
+    assert study(tmp_path, *part) == 0
+    again = choices_of(tmp_path)["blocks"]
+    assert (
+        again["natural"].keys() == {"standard"}
+        and again["balanced"] == before["blocks"]["balanced"]
+    )
+
+
+def test_where_no_run_ends_the_choices_are_left_alone(tuned, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(tuned / "results", results, ignore=shutil.ignore_patterns(".git"))
+    before = (results / "small_choices.json").read_text()
+    failing = tmp_path / "fails.py"
+    failing.write_text("raise SystemExit(2)")
+    arguments = ["small", "tune", f"--workdir={tmp_path / 'runs'}", f"--results={results}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "POLL", 0.02)
+        assert cli.run("tools.study", "study", [*arguments, f"--program={failing}"]) == 1
+    assert (results / "small_choices.json").read_text() == before
+
+
+def test_archives_that_are_not_there_are_noticed_once_before_any_run(tmp_path):
+    arguments = ["small", "tune", f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path}"]
+    arguments += [f"--archives={tmp_path / 'none'}", f"--data_dir={tmp_path / 'data'}"]
+    with pytest.raises(InputError, match="none"):
+        cli.run("tools.study", "study", arguments)
+    assert not (tmp_path / "runs" / "tuning").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("STUDY = ", "faulty.py cannot be used: SyntaxError"),
+        ("import no_such_package", "faulty.py cannot be used: ModuleNotFoundError: .*no_such"),
+        ("", "faulty.py cannot be used: AttributeError: .*STUDY"),
+    ],
+)
+def test_a_faulty_definition_is_named(tmp_path, monkeypatch, text, message):
+    (tmp_path / "faulty.py").write_text(text)
+    monkeypatch.setattr(studies, "__path__", [str(tmp_path)])
+    with pytest.raises(InputError, match=message):
+        study_definition.load("faulty")
+    with pytest.raises(InputError, match="other is no study; known: faulty"):
+        study_definition.load("other")

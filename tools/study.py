@@ -105,6 +105,11 @@ def seeds_of(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> 
     return seeds
 
 
+def check_data(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> None:
+    if not options.program:  # A stand-in for the training reads none.
+        study_runs.check_data(study, keys, place_of(options))
+
+
 def record(options: argparse.Namespace) -> None:
     """Keeps in the workdir how its runs are made."""
     path = Path(options.workdir, CAMPAIGN)
@@ -117,8 +122,10 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     wanted = set(select(options, study)) & set(tuned)
     if not wanted:
         raise InputError(f"--blocks={options.blocks}: these take the choices of another block")
+    path = study_files.choices_path(options.results, options.study)
+    before = study_files.read_choices(path, study, of_other_grids=True) if path.exists() else {}
     study_runs.check_configs(study, tuned, place)
-    record(options)
+    check_data(options, study, wanted)
     left, failures = tuned, []
     choices: dict[Key, dict[str, Any]] = {}
     while left:
@@ -137,10 +144,10 @@ def tune(options: argparse.Namespace, study: Study) -> int:
         left = [key for key in left if key not in ready]
         if not any(made.values()):
             break
-    path = study_files.choices_path(options.results, options.study)
-    choices = {key: choices[key] for key in tuned if key in choices}
-    how = {"program": PROGRAM, "processes": options.processes}
-    study_files.write_choices(path, study, choices, how)
+    if choices:
+        choices = study_files.keep_choices(study, before, choices)
+        how = {"program": PROGRAM, "processes": options.processes}
+        study_files.write_choices(path, study, choices, how)
     for (block, arm), choice in choices.items():
         best = choice["points"][choice["chosen"]]
         print(f"{block}/{arm}: {choice['chosen']}, on the validation images in %: {describe(best)}")
@@ -165,6 +172,7 @@ def train(options: argparse.Namespace, study: Study) -> int:
     seeds = seeds_of(options, study, keys)
     lacking = [key for key in keys if study.source(key) not in choices]
     planned = study_runs.training(study, keys, choices, seeds, place)
+    check_data(options, study, keys)
     record(options)
     failures: pool.Failures = []
     for some in planned.values():

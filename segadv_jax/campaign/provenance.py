@@ -38,8 +38,9 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
 
 
 def commit() -> str:
-    """The commit of the code, with a note if files differ from it."""
+    """The commit of the code, with a note if it differs from it or has files beside it."""
     changed = git("status", "--porcelain", "--untracked-files=no")
+    changed += git("status", "--porcelain", "--", "segadv_jax", "configs", "tools", "main.py")
     return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
 
 

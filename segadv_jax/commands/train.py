@@ -11,7 +11,7 @@ as in --config.train.batch_size=8.
 import argparse
 
 from segadv_jax import commands
-from segadv_jax.evaluate import evaluate
+from segadv_jax.evaluate import evaluate, plain
 from segadv_jax.train import train
 
 add_arguments = commands.add_run_arguments
@@ -20,5 +20,8 @@ add_arguments = commands.add_run_arguments
 def main(options: argparse.Namespace) -> None:
     config = commands.begin_run(options)
     train(config, options.workdir)
-    # The test split is read here, once, and nowhere before.
-    evaluate(config, options.workdir, config.data.test)
+    # The test split is read here and nowhere before. What other views and checkpoints measure comes
+    # on top: a run without the plain measurement would not be done.
+    evaluate(plain(config), options.workdir, config.data.test)
+    if config != plain(config):
+        evaluate(config, options.workdir, config.data.test)

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -117,12 +118,16 @@ class Study:
 
 
 def load(name: str) -> Study:
-    """The study of that name, checked; raises an InputError if there is none."""
+    """The study of that name, checked; raises an InputError if there is none, or it is faulty."""
     known = [found.name for found in pkgutil.iter_modules(studies.__path__)]
+    module = f"{studies.__name__}.{name}"
+    if name not in known and module not in sys.modules:
+        raise InputError(f"{name} is no study; known: {', '.join(known)}")
     try:
-        study = importlib.import_module(f"{studies.__name__}.{name}").STUDY
-    except ModuleNotFoundError as error:
-        raise InputError(f"{name} is no study; known: {', '.join(known)}") from error
+        study = importlib.import_module(module).STUDY
+    except Exception as error:  # Whatever is wrong in a file of the user's.
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"segadv_jax/report/studies/{name}.py cannot be used: {what}") from error
     check(name, study)
     return study
 

@@ -108,14 +108,19 @@ def score(result: Mapping[str, Any]) -> float:
     return sum(values)
 
 
-def read_choices(path: Path, study: Study) -> dict[Key, dict[str, Any]]:
+def read_choices(
+    path: Path, study: Study, of_other_grids: bool = False
+) -> dict[Key, dict[str, Any]]:
     """{(block, arm): {"points": {name: Point}, "chosen": name, "fields": all chosen ones}}.
 
-    Arms that are not tuned yet are not in it.
+    Arms that are not tuned yet are not in it, nor, with `of_other_grids`, those whose grid is
+    another one now, which otherwise is an error.
 
     Raises:
         InputError: the file is missing or damaged, or was made for other grids than the study's.
     """
+    if not path.exists():
+        raise InputError(f"{path} is missing: run the stage tune first")
     content, result = pages.read_json(path, ("blocks",)), {}
     for (block, arm), definition in study.tuned():
         choice = content["blocks"].get(block, {}).get(arm)
@@ -123,6 +128,8 @@ def read_choices(path: Path, study: Study) -> dict[Key, dict[str, Any]]:
             continue
         tried = {name: point["fields"] for name, point in choice["points"].items()}
         if tried != json.loads(json.dumps(definition.grid)):
+            if of_other_grids:
+                continue
             raise InputError(
                 f"{path}: the grid of {block}/{arm} is another one in the study; tune it again"
             )
@@ -153,6 +160,27 @@ def write_choices(
         settings_tried=sum(len(choice["points"]) for choice in choices.values()),
         blocks=blocks,
     )
+
+
+def keep_choices(
+    study: Study, before: Mapping[Key, dict[str, Any]], found: Mapping[Key, dict[str, Any]]
+) -> dict[Key, dict[str, Any]]:
+    """What was found, and what was chosen before of the other arms.
+
+    The choice of an arm is dropped if that of an arm that it inherits from is another one now.
+    """
+    result: dict[Key, dict[str, Any]] = {}
+    for key, arm in study.tuned():
+        inherited = [(key[0], other) for other in arm.after]
+        same = all(
+            result.get(other, {}).get("fields") == before.get(other, {}).get("fields")
+            for other in inherited
+        )
+        if key in found:
+            result[key] = found[key]
+        elif key in before and same:
+            result[key] = before[key]
+    return result
 
 
 def merged(choices: Mapping[Key, Mapping[str, Any]], keys: Iterable[Key]) -> Fields:

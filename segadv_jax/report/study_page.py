@@ -136,9 +136,9 @@ def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
     plain = [p for one in found for m in PRIMARY if (p := one.tests[m]["p"]) is not None]
     sure = [key for key, p in holm.items() if p is not None and p < 0.05]
     text = (
-        f"{len(rows)} results on test images, {len(found)} comparisons of two primary measures. Of "
-        f"{len(plain)} p-values {sum(p < 0.05 for p in plain)} are below 0.05 as they are, and "
-        f"{len(sure)} after correction for their number"
+        f"{len(rows)} results on test images, and comparisons of two primary measures: "
+        f"{len(found)}. Of {len(plain)} p-values {sum(p < 0.05 for p in plain)} are below 0.05 as "
+        f"they are, and {len(sure)} after correction for their number"
     )
     lines = []
     for number, measure in sure:

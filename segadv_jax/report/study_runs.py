@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segadv_jax import configuration, evaluate, files
+from segadv_jax import configuration, evaluate, experiment, files
 from segadv_jax.campaign import arms, comparison, runs
 from segadv_jax.campaign.runs import Run
+from segadv_jax.errors import InputError
 from segadv_jax.report import study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import PRIOR, TUNING, WORKDIR, Fields, Key, Study
@@ -55,10 +56,29 @@ def _fields(study: Study, key: Key) -> Fields:
 def check_configs(study: Study, keys: Iterable[Key], place: Place) -> None:
     """Raises an InputError if a point of these arms has a field that a configuration has not."""
     for key in keys:
+        try:
+            config = arms.load_config(arguments(study, key, {}, place))
+            for point in study.blocks[key[0]].arms[key[1]].grid.values():
+                for field in _set(point, place):
+                    configuration.set_field(config, field)
+        except InputError as error:
+            raise InputError(f"arm {key[1]} of the block {key[0]}: {error}") from error
+
+
+def check_data(study: Study, keys: Iterable[Key], place: Place) -> None:
+    """Prepares the data of these arms; raises an InputError if it cannot be read.
+
+    Before the first of many runs would find that out, each for itself.
+    """
+    seen: list[Any] = []
+    for key in keys:
         config = arms.load_config(arguments(study, key, {}, place))
-        for point in study.blocks[key[0]].arms[key[1]].grid.values():
-            for field in _set(point, place):
-                configuration.set_field(config, field)
+        options = {name: config.data[name] for name in config.data if name != "fraction"}
+        if options not in seen:
+            seen.append(options)
+            data_set = experiment.load_data(config)
+            for field in ("train", "validation", "test"):
+                data_set.check_split(config.data[field], f"data.{field}")
 
 
 def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, list[Run]] | None:
