@@ -133,6 +133,16 @@ def check_numbers(config: ConfigDict) -> None:
     shift = config.evaluate.prior_shift
     if not abs(shift) <= 2:
         raise InputError(f"config.evaluate.prior_shift is {shift}: set it from -2 to 2")
+    if config.loss.feature_matching and config.alternation.schedule == "standard":
+        raise InputError(
+            "config.loss.feature_matching needs an adversary, but config.alternation.schedule is "
+            "'standard': set it to False, or choose another schedule"
+        )
+    if config.train.unlabelled_batch_size and not config.data.unlabelled:
+        raise InputError(
+            f"config.train.unlabelled_batch_size is {config.train.unlabelled_batch_size}, but "
+            "config.data.unlabelled is empty: name the images, or set it to 0"
+        )
     _choice("evaluate.select", SELECTING, config.evaluate.select)
     _choice("evaluate.checkpoint", CHECKPOINTS, config.evaluate.checkpoint)
     _check_unlabelled(config)

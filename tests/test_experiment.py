@@ -11,6 +11,7 @@ from segadv_jax import experiment
 from segadv_jax.augment import Augmentation
 from segadv_jax.errors import InputError
 from segadv_jax.losses import Objective
+from segadv_jax.models.contracts import AdversaryModule
 from segadv_jax.prediction import Views
 
 CLASSES = 8
@@ -61,6 +62,10 @@ CLASSES = 8
         ("loss.balance", float("nan"), "config.loss.balance is nan: set it from 0 to 1"),
         ("loss.largest_weight", 0.9, "config.loss.largest_weight is 0.9: set it to 1 or more"),
         ("loss.largest_weight", float("inf"), "config.loss.largest_weight is inf: set it to a fin"),
+        ("train.unlabelled_batch_size", 3, "unlabelled_batch_size is 3, but config.data"),
+        ("evaluate.checkpoint", "best", "config.evaluate.checkpoint is 'best'; known: selected, "),
+        ("loss.label_smoothing", 1.0, "config.loss: label_smoothing is 1.0: set it from 0"),
+        ("loss.boundary_radius", 0, "config.loss: boundary_radius is 0: set it to 1 or more"),
         ("evaluate.select", "mce", "config.evaluate.select is 'mce'; known: mean_iou, class_acc"),
         ("adversary.leak", 1.0, "config.adversary: leak is 1.0: set it from 0 to below 1"),
         ("adversary.image_branch", "edges", "config.adversary: image_branch is 'edges'; known: pi"),
@@ -153,3 +158,27 @@ def test_an_evaluation_is_shown_what_the_configuration_says():
     config.evaluate.update({"flip": True, "scales": (0.5, 1.0)})
     assert experiment.views_of(config) == Views(True, (0.5, 1.0))
     assert experiment.in_tiles(small.segmenter(), 0) == small.segmenter()
+
+
+def test_features_are_matched_by_an_adversary_that_has_some():
+    config = synthetic_config.get_config("standard")
+    config.loss.feature_matching = True
+    with pytest.raises(InputError, match="feature_matching needs an adversary, but config.alterna"):
+        experiment.check_numbers(config)
+    config = synthetic_config.get_config("adversarial")
+    config.loss.feature_matching = True
+    experiment.check_numbers(config)
+    assert experiment.build(config, 3).setup.objective.feature_matching
+
+    class Blind(AdversaryModule):
+        stride: int
+        block = 4
+
+        def judge(self, label_map, embedded, size):
+            return label_map
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiment.ADVERSARIES, "blind", Blind)
+        config.adversary = ml_collections.ConfigDict({"name": "blind"})
+        with pytest.raises(InputError, match="the adversary blind offers no features to be match"):
+            experiment.build(config, 3)
