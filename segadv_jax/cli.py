@@ -19,6 +19,7 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 from segadv_jax.errors import InputError
+from segadv_jax.signals import Stopped, signals_raised
 
 # Each command, and what it does in a few words.
 COMMANDS = {
@@ -48,11 +49,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def report_errors(function, argv: Sequence[str]) -> NoReturn:
     """Calls `function(argv)` and exits with what it returns.
 
-    What is wrong with the input becomes one line on stderr and the status 2.
+    What is wrong with the input becomes one line on stderr and the status 2. So does a signal where
+    nobody waits for it, as before the first step, with the status 128 + signal.
     """
     _show_messages()
     try:
-        status = function(argv)
+        with signals_raised():
+            status = function(argv)
+    except Stopped as stop:
+        print("stopped; the same command starts again, from what is saved", file=sys.stderr)
+        status = stop.code
     except (InputError, FloatingPointError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         status = 2

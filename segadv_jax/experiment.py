@@ -155,9 +155,11 @@ def _check_unlabelled(config: ConfigDict) -> None:
     if config.alternation.schedule != "standard":
         using, needing = [*using, "lam_unlabelled"], [*needing, "lam_unlabelled"]
     if config.data.unlabelled and not any(config.loss[name] for name in using):
+        idle = config.loss.lam_unlabelled and "config.loss.lam_unlabelled needs an adversary; "
         raise InputError(
             f"config.data.unlabelled is {config.data.unlabelled!r}, but nothing uses these images: "
-            f"set {' or '.join(f'config.loss.{name}' for name in using)}, or leave it empty"
+            f"{idle or ''}set {' or '.join(f'config.loss.{name}' for name in using)}, or leave it "
+            "empty"
         )
     for name in needing:
         if config.loss[name] and not config.data.unlabelled:

@@ -8,6 +8,7 @@ the files, and none finds those of another network, or of an older version of th
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def keep(
         batch_size: images at once.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or is full.
     """
     folder = writable_folder(Path(folder).expanduser(), FIELD)
     frozen = jax.tree.map(np.asarray, frozen)
@@ -113,11 +114,19 @@ def keep(
     network = _digest(program.as_text().encode(), *map(_content, jax.tree.leaves(frozen)))
     paths = [folder / f"{_digest(network, _content(image)).hex()}.npy" for image in split.images]
     kept = Kept(split, paths, segmenter.stride, maps=program.out_info.shape[-1])
-    with lock(folder):  # Another process on this host may be computing the same.
-        missing = [row for row, path in enumerate(paths) if not _is_whole(kept, row)]
-        if missing:
-            logging.info("computing the features of %d images into %s", len(missing), folder)
-            _compute(kept, missing, segmenter, frozen, batch_size)
+    try:
+        with lock(folder):  # Another process on this host may be computing the same.
+            missing = [row for row in range(len(paths)) if not _is_whole(kept, row)]
+            if missing:
+                size = sum(math.prod(_shape(kept, row)) for row in missing) * 4 / 1e6
+                what = "computing the features of %d images, %.1f MB, into %s"
+                logging.info(what, len(missing), size, folder)
+                _compute(kept, missing, segmenter, frozen, batch_size)
+    except OSError as error:
+        raise InputError(
+            f"{FIELD}={folder} cannot be filled ({error.strerror or error}): make room there, or "
+            "choose another folder; what is there already is not computed again"
+        ) from error
     return kept
 
 
@@ -142,7 +151,7 @@ def _compute(
     """Writes the files of these rows of the split."""
     embed, part = jax.jit(_embed, static_argnums=0), kept.split.take(rows)
     paths = (kept.paths[row] for row in rows)
-    frozen = jax.device_put(frozen)
+    frozen, done, total = jax.device_put(frozen), 0, len(rows)
     for batch in part.eval_batches(batch_size=batch_size, canvas=part.canvas()):
         embedded = np.asarray(embed(segmenter, frozen, batch["image"], batch["size"]))
         # The paths come last: where a batch ends, none of them is passed over.
@@ -150,15 +159,22 @@ def _compute(
             height, width = count_cells(size, kept.stride)
             with replacing(path, "wb") as file:
                 np.save(file, maps[:, :height, :width])
+        before, done = done, min(done + batch_size, total)
+        if done * 10 // total > before * 10 // total:
+            logging.info("%d of %d images", done, total)
 
 
 def _is_whole(kept: Kept, row: int) -> bool:
     """Whether the file of a row is there, and as large as it must be."""
-    shape = (2, *count_cells(kept.split.sizes[row], kept.stride).tolist(), kept.maps)
     try:
-        return np.load(kept.paths[row], mmap_mode="r").shape == shape
+        return np.load(kept.paths[row], mmap_mode="r").shape == _shape(kept, row)
     except UNREADABLE:
         return False
+
+
+def _shape(kept: Kept, row: int) -> tuple[int, ...]:
+    """Of what is kept of a row."""
+    return (2, *count_cells(kept.split.sizes[row], kept.stride).tolist(), kept.maps)
 
 
 def _content(array: bytes | np.ndarray | Array) -> bytes:

@@ -3,7 +3,13 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """Raised where a signal comes, to end the process with status 128 + signal."""
 
 
 @contextlib.contextmanager
@@ -14,18 +20,40 @@ def stop_signals(second_kills: bool = False) -> Iterator[list[int]]:
     handle signals: in another thread nothing is caught.
     """
     caught: list[int] = []
-    ours = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGTERM, signal.SIGINT) if ours else ()
 
     def catch(number: int, frame: object) -> None:
         caught.append(number)
         if second_kills:
-            for each in numbers:
-                signal.signal(each, signal.SIG_DFL)
+            _let_kill()
 
-    before = {number: signal.signal(number, catch) for number in numbers}
-    try:
+    with _handled(catch):
         yield caught
+
+
+@contextlib.contextmanager
+def signals_raised() -> Iterator[None]:
+    """Where nobody catches SIGTERM and Ctrl-C, they raise `Stopped`; a second one kills."""
+
+    def stop(number: int, frame: object) -> None:
+        _let_kill()
+        raise Stopped(128 + number)
+
+    with _handled(stop):
+        yield
+
+
+def _let_kill() -> None:
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handles the signals with `handler`, then as before."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in (_NUMBERS if ours else ())}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -36,10 +36,11 @@ def read(config: ConfigDict, data_set: DataSet) -> Images:
     """Reads the images.
 
     Raises:
-        InputError: a split does not exist, or there are fewer images than a batch has.
+        InputError: a split does not exist or has no labels, or there are fewer images than a batch
+            has.
     """
     for field in ("train", "validation", "test"):  # The last is only needed when all is done.
-        data_set.check_split(config.data[field], f"data.{field}")
+        data_set.check_labelled(config.data[field], f"data.{field}")
     training = data_set.read(config.data.train)
     chosen = order.part(len(training.ids), config.data.fraction, config.seed)
     order.check_batch_size(len(chosen), config.train.batch_size)

@@ -1,5 +1,6 @@
 """Archives: members in memory and on disk, keys, and the lock."""
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -53,6 +54,22 @@ def test_the_key_depends_on_name_content_and_the_rest(path):
     assert key != archives.key(archive._replace(file_name="b.tar"), path, "x")
     path.write_bytes(path.read_bytes().replace(b"first", b"First"))
     assert key != archives.key(archive, path, "x")
+
+
+def test_who_waits_for_the_lock_says_so(tmp_path, monkeypatch):
+    said, holder = [], contextlib.ExitStack()
+
+    def say(message, *args):
+        said.append(message % args)
+        holder.close()
+
+    monkeypatch.setattr(archives.logging, "info", say)
+    with holder:
+        holder.enter_context(archives.lock(tmp_path))
+        assert not said
+        with archives.lock(tmp_path):
+            pass
+    assert said == [f"waiting for another process, which is at work in {tmp_path}"]
 
 
 def test_the_lock_keeps_others_out_until_it_is_released(tmp_path):

@@ -1,6 +1,7 @@
 """What a frozen part computes, kept in a folder: the same runs, and no file of something else."""
 
 import contextlib
+import errno
 
 import jax
 import numpy as np
@@ -86,7 +87,7 @@ def test_batches_are_those_of_the_split_and_each_row_has_its_own(process, proces
             np.testing.assert_array_equal(embedded[row], own)
 
 
-def test_what_is_there_is_not_computed_again_whatever_part_is_used(tmp_path, caplog):
+def test_what_is_there_is_not_computed_again_whatever_part_is_used(tmp_path):
     split = images()
     keep(tmp_path, split.take([0, 2, 5]))
     before = files(tmp_path)
@@ -143,6 +144,46 @@ def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="config.train.feature_cache=.*file/below is not a fold"):
         keep(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left"), OSError("No space l")])
+def test_a_full_disk_is_an_input_error_and_leaves_no_half_file(reason, tmp_path, monkeypatch):
+    save, written = np.save, []
+
+    def fill(file, maps):
+        if len(written) == 3:
+            file.write(b"half")
+            raise reason
+        written.append(file)
+        save(file, maps)
+
+    monkeypatch.setattr(np, "save", fill)
+    message = f"config.train.feature_cache={tmp_path} cannot be filled .No space l.*: make room"
+    with pytest.raises(InputError, match=message):
+        keep(tmp_path)
+    left = [path.suffix for path in tmp_path.iterdir() if path.name != ".lock"]
+    assert left == [".npy"] * 3
+    monkeypatch.undo()
+    before = files(tmp_path)
+    keep(tmp_path)
+    assert len(files(tmp_path)) == len(SIZES) and before.items() <= files(tmp_path).items()
+
+
+def test_what_it_costs_is_said_and_how_far_it_is(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(feature_cache.logging, "info", lambda text, *args: said.append(text % args))
+    split = images([(32, 48)] * 41)
+    kept = keep(tmp_path, split.take([0]))
+    stored = kept.paths[0].stat().st_size - 128  # The header of an array's file.
+    said.clear()
+    keep(tmp_path, split, batch_size=2)
+    assert (
+        said[0]
+        == f"computing the features of 40 images, {40 * stored / 1e6:.1f} MB, into {tmp_path}"
+    )
+    assert said[1:] == [f"{done} of 40 images" for done in range(4, 41, 4)]
+    keep(tmp_path, split)
+    assert len(said) == 11
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,22 @@ def test_photographs_are_turned_as_their_exif_data_says(tmp_path):
     np.testing.assert_array_equal(found[NAMES[2]][0], images[NAMES[2]])
 
 
+def test_what_cannot_be_an_image_is_named_with_the_others(tmp_path, monkeypatch):
+    """What is too large, and what is none: no object of the program is shown."""
+    write(tmp_path / "mine")
+    (tmp_path / "mine/images" / f"{NAMES[1]}.png").write_bytes(b"no image")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 70)  # An error above twice as many.
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError) as error:
+        load(tmp_path / "mine", tmp_path)
+    message = str(error.value)
+    assert f"{NAMES[1]}.png is not a readable image (its format is not known)" in message
+    assert (
+        f"images/{NAMES[7]}.png is too large (Image size (204 pixels) exceeds limit of" in message
+    )
+    assert f"images/{NAMES[0]}.png" not in message and "): shrink it" in message
+    assert "object at" not in message
+
+
 def test_everything_that_is_wrong_is_reported_together(tmp_path):
     folder = tmp_path / "mine"
     write(folder)
@@ -215,6 +231,8 @@ def test_images_without_masks_can_be_a_split_of_their_own(tmp_path):
     data_set = load(tmp_path / "mine", tmp_path, without_masks=True)
     assert set(data_set.splits) == {"train", "validation", "test", "unlabelled"}
     assert data_set.read("unlabelled").ids == NAMES[2:4]
+    with pytest.raises(InputError, match="config.data.train is 'unlabelled', but the images of u"):
+        data_set.check_labelled("unlabelled", "data.train")
     found = examples(data_set, ("unlabelled",))
     for name, (image, label) in found.items():
         np.testing.assert_array_equal(image, images[name])

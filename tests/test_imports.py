@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "report": LOOPS | {"campaign"},
     "benchmark": STEPS | {"data"},
     "commands": LOOPS | {"campaign", "report", "train"},
-    "cli": set(),
+    "cli": {"signals"},
     "__main__": {"cli"},
 }
 # Third-party packages that only some parts may import: the numerics run without them.

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from segadv_jax.signals import stop_signals
+from segadv_jax import cli
+from segadv_jax.signals import Stopped, signals_raised, stop_signals
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -33,11 +34,36 @@ def test_a_second_signal_kills(first):
     assert handlers() == before
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_that_nobody_catches_is_raised(number):
+    before = handlers()
+    with pytest.raises(Stopped) as stop, signals_raised():
+        with stop_signals() as caught:
+            signal.raise_signal(number)
+        assert caught == [number]
+        try:
+            signal.raise_signal(number)
+        finally:
+            assert handlers() == [signal.SIG_DFL] * 2  # A second one would kill.
+    assert stop.value.code == 128 + number and handlers() == before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_command_that_a_signal_stops_ends_with_a_line(number, capsys):
+    """As one that is stopped before its loop begins."""
+    before = handlers()
+    with pytest.raises(SystemExit) as end:
+        cli.report_errors(lambda argv: signal.raise_signal(number), [])
+    assert end.value.code == 128 + number and handlers() == before
+    output, errors = capsys.readouterr()
+    assert not output and errors.startswith("stopped; the same command") and errors.count("\n") == 1
+
+
 def test_another_thread_leaves_the_handlers_alone():
     before, seen = handlers(), []
 
     def look():
-        with stop_signals() as caught:
+        with stop_signals() as caught, signals_raised():
             seen.append((handlers(), caught))
 
     thread = threading.Thread(target=look)

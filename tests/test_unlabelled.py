@@ -11,6 +11,8 @@ from small_runs import small_config
 
 from segadv_jax import experiment, streams
 from segadv_jax.data import order, unlabelled
+from segadv_jax.data.builders import png
+from segadv_jax.data.pipeline import Encoded
 from segadv_jax.errors import InputError
 from segadv_jax.models import SEGMENTERS
 from segadv_jax.training_run import check, prepare
@@ -68,6 +70,43 @@ def test_a_folder_of_photographs(tmp_path):
     np.testing.assert_array_equal(shown[0]["image"][0, :, :20], np.rot90(pixels, -1))
     np.testing.assert_array_equal(shown[1]["image"][0, :20], pixels)
     assert all((batch["label"] == 255).all() for batch in shown)
+
+
+@pytest.mark.parametrize(("field", "seed"), [("validation", 1), ("test", 2)])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_photographs_that_are_held_out_are_refused(field, seed, suffix, tmp_path):
+    """By what they show, under any name and in any format, and by their names."""
+    held_out, other = images(SIZES[:2], seed), images(SIZES[:1], 7)
+    Image.fromarray(other.images[0]).save(tmp_path / "another.png")
+    assert read(str(tmp_path)).ids == ["another.png"]
+    Image.fromarray(held_out.images[1]).save(tmp_path / f"copy{suffix}")
+    Image.fromarray(other.images[0]).save(tmp_path / f"{seed}_0{suffix}")
+    message = f"2 images, such as {seed}_0{suffix}, copy{suffix}, are in config.data.{field}, "
+    with pytest.raises(InputError, match=f"{message}'{field}': take them out"):
+        read(str(tmp_path))
+
+
+def test_photographs_are_compared_with_encoded_images(tmp_path):
+    held_out = images(SIZES[:2], 1)
+    parts = ([png(x) for x in each] for each in (held_out.images, held_out.labels))
+    encoded = Encoded(["one", "two"], *parts, held_out.sizes)
+    Image.fromarray(held_out.images[1]).save(tmp_path / "copy.bmp")
+    splits = {"validation": encoded, "test": images(SIZES[:2], 2)}
+    of_both = data_set()._replace(read_split=splits.get)
+    with pytest.raises(InputError, match="1 images, such as copy.bmp, are in config.data.valid"):
+        unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
+
+
+@pytest.mark.parametrize("field", ["train", "validation", "test"])
+def test_splits_without_labels_are_refused_where_labels_are_needed(field):
+    """Before anything is read; also beside others."""
+    without = data_set(more=images(SIZES, 6, labels=False))._replace(without_labels=("more",))
+    refused = without._replace(read_split=lambda split: pytest.fail(f"{split} is read"))
+    message = "config.data.{} is '{}', but the images of more have no labels: choose of train, va"
+    for split in ("more", f"{field}+more"):
+        with pytest.raises(InputError, match=message.format(field, split.replace("+", r"\+"))):
+            streams.read(config_of(**{f"data.{field}": split}), refused)
+    assert streams.read(config_of(**USED | {"data.unlabelled": "more"}), without).unlabelled
 
 
 def test_what_is_wrong_with_photographs_is_reported_together(tmp_path):
@@ -192,7 +231,8 @@ def test_more_than_there_are_is_refused():
     ("arm", "fields", "message"),
     [
         ("adversarial", {"data.unlabelled": "rest"}, "but nothing uses these images: set config."),
-        ("standard", USED, "but nothing uses these images: set config.loss.entropy or config.lo"),
+        ("standard", USED, "these images: config.loss.lam_unlabelled needs an adversary; set conf"),
+        ("standard", {"data.unlabelled": "rest"}, "images: set config.loss.entropy or config.los"),
         ("adversarial", {"loss.lam_unlabelled": 0.1}, "config.loss.lam_unlabelled is 0.1, but th"),
         ("standard", {"loss.pseudo_labels": 0.1}, "config.loss.pseudo_labels is 0.1, but there a"),
         ("standard", {"train.unlabelled_batch_size": -1}, "unlabelled_batch_size is -1: set it to"),

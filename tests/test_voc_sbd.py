@@ -125,7 +125,10 @@ def test_images_of_the_test_archive_have_no_labels(tmp_path):
             member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    labels = decoded(load(folder, tmp_path), "test")
+    data_set = load(folder, tmp_path)
+    with pytest.raises(InputError, match="config.data.test is 'test', but the images of test have"):
+        data_set.check_labelled("test", "data.test")
+    labels = decoded(data_set, "test")
     assert list(labels) == ["t"] and labels["t"].shape == (7, 8) and np.all(labels["t"] == 255)
 
 

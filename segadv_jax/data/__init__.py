@@ -124,6 +124,7 @@ class DataSet(NamedTuple):
     read_split: Callable[[str], Split]
     class_names: tuple[str, ...]
     palette: Palette
+    without_labels: tuple[str, ...] = ()  # Splits, should they be there, whose labels are all void.
 
     def read(self, split: str) -> Split:
         """Reads a split, or several joined with "+".
@@ -138,13 +139,32 @@ class DataSet(NamedTuple):
 
     def check_split(self, split: str, field: str = "") -> None:
         """Raises an InputError that names config.`field`, if given, if there is no such split."""
-        for part in split.split("+"):
-            if part.split("[")[0].strip() not in self.splits:
+        for part in _parts(split):
+            if part not in self.splits:
                 where = f"config.{field}: " if field else ""
                 raise InputError(
-                    f"{where}the data set {self.name} has no split {part.strip()!r};"
+                    f"{where}the data set {self.name} has no split {part!r};"
                     f" known: {', '.join(self.splits)} (join several with +)"
                 )
+
+    def check_labelled(self, split: str, field: str) -> None:
+        """Raises an InputError that names config.`field` if there is no such split, or no labels.
+
+        Nothing is read.
+        """
+        self.check_split(split, field)
+        without = [part for part in _parts(split) if part in self.without_labels]
+        if without:
+            known = ", ".join(name for name in self.splits if name not in self.without_labels)
+            raise InputError(
+                f"config.{field} is {split!r}, but the images of {' and '.join(without)} have no "
+                f"labels: choose of {known}; images without labels are for config.data.unlabelled"
+            )
+
+
+def _parts(split: str) -> list[str]:
+    """The names in a split such as "train[:22]+more"."""
+    return [part.split("[")[0].strip() for part in split.split("+")]
 
 
 def load(name: str, *, archives: str = "", data_dir: str = "", **options: Any) -> DataSet:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike, writable_folder
 
@@ -148,5 +150,9 @@ def lock(folder: PathLike) -> Iterator[None]:
     """
     folder = writable_folder(folder, "--config.data.data_dir")
     with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("waiting for another process, which is at work in %s", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -49,7 +49,11 @@ class Arrays(Split):
 
 
 def data_set(
-    name: str, splits: Mapping[str, Arrays], class_names: tuple[str, ...], palette: Palette
+    name: str,
+    splits: Mapping[str, Arrays],
+    class_names: tuple[str, ...],
+    palette: Palette,
+    without_labels: tuple[str, ...] = (),
 ) -> DataSet:
     """A data set of splits in memory; see `DataSet`."""
 
@@ -63,4 +67,4 @@ def data_set(
             [label for part in parts for label in part.labels],
         )
 
-    return DataSet(name, tuple(splits), read_split, class_names, palette)
+    return DataSet(name, tuple(splits), read_split, class_names, palette, without_labels)

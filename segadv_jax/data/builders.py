@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segadv_jax import VOID
 from segadv_jax.data import Palette
@@ -90,6 +90,12 @@ def readable(where: str) -> Iterator[None]:
     """Turns Pillow's errors into an InputError."""
     try:
         yield
+    except Image.DecompressionBombError as error:
+        reason = str(error).partition(",")[0]
+        raise InputError(f"{where} is too large ({reason}): shrink it") from error
+    except UnidentifiedImageError as error:
+        # Pillow's own message shows the object that it read from.
+        raise InputError(f"{where} is not a readable image (its format is not known)") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{where} is not a readable image ({error})") from error
 

@@ -41,6 +41,8 @@ _REMEDY = (
 class ImageFolder(builders.Builder):
     """Images and labels as they are in the folder."""
 
+    # Raise it with every change of how images are read: prepared data is kept per version.
+    VERSION = tfds.core.Version("1.1.0")
     encoding = "png"
 
     def _info(self):
@@ -81,7 +83,8 @@ def prepare(*, archives: str = "", data_dir: str = "", without_masks: bool = Fal
     name = _key(folder) + ("_unlabelled" if without_masks else "")
     builder = builders.prepare(ImageFolder, data_dir, name, (folder, without_masks))
     class_names = tuple(builder.info.metadata["class_names"])
-    return pipeline.data_set(builder, class_names, builders.voc_palette(len(class_names)))
+    palette = builders.voc_palette(len(class_names))
+    return pipeline.data_set(builder, class_names, palette, without_labels=(UNLABELLED,))
 
 
 def _key(folder):

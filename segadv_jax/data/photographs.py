@@ -1,10 +1,16 @@
-"""Image files in a folder: which they are, and how they are read."""
+"""Image files in a folder: which they are, and how they are read.
+
+A camera's EXIF data says which way up an image is. Grey values of 16 bits are scaled to 8 bits.
+What is transparent is shown on black: what lies under it is not meant to be seen. Values whose
+range is not known, integers of 32 bits or floating-point numbers, are refused.
+"""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from segadv_jax import VOID
@@ -14,6 +20,7 @@ from segadv_jax.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 REPORTED = 20  # Problems that an error lists.
+_PNG_16 = "I", "PNG"
 
 
 def find(folder: Path) -> list[Path]:
@@ -23,19 +30,42 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
-    """(The image as JPEG or PNG bytes, (height, width)), turned as its EXIF data says.
+    """(The image as JPEG or PNG bytes, RGB of 8 bits, (height, width)), the right way up.
 
-    An InputError names a file that is no image as `where`.
+    An InputError names a file that is no image, or that cannot be shown, as `where`.
     """
     with builders.readable(where):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
+            is_upright = opened.getexif().get(0x0112, 1) == 1  # Its orientation.
+            is_plain = opened.mode == "RGB" and not opened.has_transparency_data
+            if opened.format in ("JPEG", "PNG") and is_plain and is_upright:
+                return content, (opened.height, opened.width)
             upright = ImageOps.exif_transpose(opened)
-            if opened.format in ("JPEG", "PNG") and opened.mode == "RGB":
-                if opened.getexif().get(0x0112, 1) == 1:  # Its orientation.
-                    return content, (opened.height, opened.width)
-            return builders.png(np.array(upright.convert("RGB"))), (upright.height, upright.width)
+            # Pillow before 11 opens PNG files of 16 bits as of 32.
+            has_16_bits = opened.mode.startswith("I;16") or (opened.mode, opened.format) == _PNG_16
+            shown = _eight_bits(upright) if has_16_bits else _rgb(upright)
+            return builders.png(shown), (upright.height, upright.width)
+
+
+def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of 16-bit grey values, of which one may stand for what is transparent."""
+    grey = np.array(image).astype(np.int64)
+    grey[grey == image.info.get("transparency", -1)] = 0
+    return np.round(grey / 257).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def _rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its mode is {image.mode}, and the range of its values is not known: save it with 8 "
+            "or 16 bits per channel"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.array(image.convert("RGB"))
 
 
 def read(folder: Path) -> Encoded:

@@ -88,8 +88,11 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
 
 
 def data_set(
-    builder: tfds.core.DatasetBuilder, class_names: tuple[str, ...], palette: Palette
+    builder: tfds.core.DatasetBuilder,
+    class_names: tuple[str, ...],
+    palette: Palette,
+    without_labels: tuple[str, ...] = (),
 ) -> DataSet:
     """The data set of a prepared TFDS builder; see `DataSet`."""
-    read = functools.partial(read_split, builder)
-    return DataSet(builder.name, tuple(builder.info.splits), read, class_names, palette)
+    read, splits = functools.partial(read_split, builder), tuple(builder.info.splits)
+    return DataSet(builder.name, splits, read, class_names, palette, without_labels)

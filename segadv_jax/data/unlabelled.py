@@ -1,9 +1,12 @@
 """Images without labels to train with: the rest of the training split, splits, or photographs."""
 
+import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
+from PIL import Image
 
 from segadv_jax.data import DataSet, Split
 from segadv_jax.errors import InputError
@@ -29,7 +32,8 @@ def read(
         train: the training split.
         chosen: its rows whose labels are used.
         held_out: splits that must not be among them, by the names of their fields. They are only
-            compared by the names of their images.
+            compared: with splits by the names of the images, with photographs also by what these
+            show.
 
     Raises:
         InputError: there are no such images, or they are held out, or cannot be read.
@@ -44,7 +48,9 @@ def read(
             # Imported only here: the rest needs no TensorFlow.
             from segadv_jax.data import photographs
 
-            return photographs.read(folder)
+            photos = photographs.read(folder)
+            _check_photographs(which, photos, data_set, held_out)
+            return photos
         raise InputError(
             f"{FIELD} is {which!r}, which is neither 'rest', nor a folder, nor splits of the data "
             f"set {data_set.name}: {', '.join(data_set.splits)} (join several with +)"
@@ -52,12 +58,49 @@ def read(
     split = data_set.read(which)
     for field, other in held_out.items():
         both = sorted({*split.ids} & {*data_set.read(other).ids})
-        if both:
-            raise InputError(
-                f"{FIELD} is {which!r}, of which {len(both)} images, such as {both[0]}, are in "
-                f"config.{field}, {other!r}: name splits that have no image in common"
-            )
+        _refuse(which, both, field, other, "name splits that have no image in common")
     return split
+
+
+def _check_photographs(
+    which: str, photos: Split, data_set: DataSet, held_out: dict[str, str]
+) -> None:
+    """Refuses photographs that are held out, in whatever format and under whatever name.
+
+    The same name is enough: it may be the same photograph, shrunk or cut.
+    """
+    shown = [_pixels(image) for image in photos.images]
+    for field, other in held_out.items():
+        split = data_set.read(other)
+        names, pixels = {*split.ids}, {_pixels(image) for image in split.images}
+        both = [
+            name
+            for name, own in zip(photos.ids, shown, strict=True)
+            if own in pixels or {name, Path(name).stem} & names
+        ]
+        remedy = (
+            "take them out of the folder, rename what only has the same name; what the data set "
+            "itself has without labels is 'rest'"
+        )
+        _refuse(which, both, field, other, remedy)
+
+
+def _pixels(image: bytes | np.ndarray) -> bytes:
+    """A digest of an image of a split, of what it shows."""
+    if isinstance(image, bytes):
+        with Image.open(io.BytesIO(image)) as opened:
+            image = np.array(opened.convert("RGB"))
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
+
+
+def _refuse(which: str, both: list[str], field: str, other: str, remedy: str) -> None:
+    """Raises an InputError if there are names in `both`."""
+    if both:
+        few = ", ".join(both[:3])
+        raise InputError(
+            f"{FIELD} is {which!r}, of which {len(both)} images, such as {few}, are in "
+            f"config.{field}, {other!r}: {remedy}"
+        )
 
 
 def _rest(data_set: DataSet, train: str, chosen: Integer[np.ndarray, " m"]) -> Split:

@@ -139,7 +139,7 @@ def prepare(*, archives: str = "", data_dir: str = "", allow_partial: bool = Fal
     # Once more: the data may have been prepared when a part was allowed.
     numbers = {name: split.num_examples for name, split in builder.info.splits.items()}
     check_complete(numbers, allow_partial)
-    return pipeline.data_set(builder, CLASS_NAMES, PALETTE)
+    return pipeline.data_set(builder, CLASS_NAMES, PALETTE, without_labels=("test",))
 
 
 def _example(name, images, labels, label):
