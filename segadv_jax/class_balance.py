@@ -51,11 +51,7 @@ def weights(counts: Integer[np.ndarray, " C"], balance: float, largest: float) -
     Raises:
         InputError: there is no cell to count.
     """
-    if not counts.any():
-        raise InputError(
-            "config.loss.balance needs the classes' frequencies, but the training images have no "
-            "labels: set it to 0"
-        )
+    _check(counts, "config.loss.balance")
     frequency = counts / counts.sum()
     with np.errstate(divide="ignore"):
         shape = frequency**-balance
@@ -79,11 +75,7 @@ def log_shares(counts: Integer[np.ndarray, " C"]) -> Float64[np.ndarray, " C"]:
     Raises:
         InputError: there is no cell to count.
     """
-    if not counts.any():
-        raise InputError(
-            "config.evaluate.prior_shift needs the classes' frequencies, but the training images "
-            "have no labels: set it to 0"
-        )
+    _check(counts, "config.evaluate.prior_shift")
     return np.log(np.maximum(counts, 1) / counts.sum())
 
 
@@ -97,3 +89,12 @@ def prior_shift(log_shares: Float64[np.ndarray, " C"], alpha: float) -> tuple[fl
     logit adjustment of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9).
     """
     return tuple((alpha * log_shares).tolist()) if alpha else ()
+
+
+def _check(counts, field):
+    """Raises an InputError that names the field if there is no cell to count."""
+    if not counts.any():
+        raise InputError(
+            f"{field} needs the classes' frequencies, but the training images have no labels: set "
+            "it to 0"
+        )

@@ -71,6 +71,12 @@ def load_data(config: ConfigDict) -> DataSet:
     return data.load(config.data.name, **options)
 
 
+def check_splits(config: ConfigDict, data_set: DataSet) -> None:
+    """Raises an InputError if the data set lacks one of the splits, or the split has no labels."""
+    for field in ("train", "validation", "test"):  # The last is only needed when all is done.
+        data_set.check_labelled(config.data[field], f"data.{field}")
+
+
 def build_segmenter(config: ConfigDict, num_classes: int) -> Segmenter:
     """The configuration's segmenter."""
     return _module("segmenter", SEGMENTERS, config.segmenter, num_classes=num_classes)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segadv_jax import feature_cache
+from segadv_jax import experiment, feature_cache
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.data import Canvas, DataSet, Split, order, unlabelled
 from segadv_jax.feature_cache import Kept
@@ -39,8 +39,7 @@ def read(config: ConfigDict, data_set: DataSet) -> Images:
         InputError: a split does not exist or has no labels, or there are fewer images than a batch
             has.
     """
-    for field in ("train", "validation", "test"):  # The last is only needed when all is done.
-        data_set.check_labelled(config.data[field], f"data.{field}")
+    experiment.check_splits(config, data_set)
     training = data_set.read(config.data.train)
     chosen = order.part(len(training.ids), config.data.fraction, config.seed)
     order.check_batch_size(len(chosen), config.train.batch_size)

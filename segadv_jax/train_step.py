@@ -71,8 +71,8 @@ def train_step(
         return sum(weight * reduced[name] for name, (weight, _) in terms.items()), reduced
 
     d_logits, own = jax.grad(own_loss, has_aux=True)(logits)
-    with_label = logits[: scene.labelled], scene.cell_label[: scene.labelled]
-    accuracy = shards.fraction(losses.correct_cells(*with_label))
+    known = slice(scene.labelled)  # The rows with labels.
+    accuracy = shards.fraction(losses.correct_cells(logits[known], scene.cell_label[known]))
     metrics = {**shards.sum(own), "accuracy": accuracy}
     if SEGMENTER in players:
         metrics["grad_norm_mce"] = shards.norm(d_logits)
@@ -80,8 +80,7 @@ def train_step(
     grads = jax.tree.map(jnp.zeros_like, state.params)
     if turn != "standard":
         game = show_both_maps(setup, state.params[ADVERSARY], scene, logits)
-        with_label = game.on_synthetic[: scene.labelled], game.weights[: scene.labelled]
-        right = losses.correct_predictions(with_label[0], False, with_label[1])
+        right = losses.correct_predictions(game.on_synthetic[known], False, game.weights[known])
         metrics["accuracy_synthetic"] = shards.fraction(right)
         if SEGMENTER in players:
             d_logits, more = segmenters_side(game, d_logits, updates, objective, shards)

@@ -49,3 +49,9 @@ def start_process(arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def git(folder, *arguments):
+    """Runs git in the folder of a page's files."""
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder / "results", check=True)

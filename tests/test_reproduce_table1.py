@@ -2,10 +2,9 @@
 
 import csv
 import json
-import subprocess
 
 import pytest
-from small_runs import ROOT
+from small_runs import ROOT, git
 
 from segadv_jax import cli
 from segadv_jax.errors import InputError
@@ -33,11 +32,6 @@ def call(folder, stage, *more):
         "--processes=2",
         *more,
     )
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder / "results", check=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,13 @@ import csv
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 import small_study
-from small_runs import ROOT
+from small_runs import ROOT, git
 
 from segadv_jax import cli, evaluate
 from segadv_jax.campaign import pool
@@ -63,11 +62,6 @@ def study(folder, stage, *more, runs="runs", name="small"):
     arguments = [name, stage, f"--workdir={folder / runs}", f"--results={folder / 'results'}"]
     arguments += [STAND_IN, "--processes=2", *more]
     return cli.run("tools.study", "python -m tools.study", arguments)
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder / "results", check=True)
 
 
 def choices_of(folder):

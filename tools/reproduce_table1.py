@@ -130,13 +130,7 @@ def read_choices(options: argparse.Namespace, committed: bool = True) -> dict[st
     if options.fraction_updates:
         choices["parts"].append(f"--config.train.updates={options.fraction_updates}")
     if committed:
-        known = provenance.git("ls-files", "--", CHOICES, cwd=options.results)
-        changed = provenance.git("status", "--porcelain", "--", CHOICES, cwd=options.results)
-        if changed or not known:
-            raise InputError(
-                f"{options.results / CHOICES} is not committed; commit it before the test images "
-                "are read"
-            )
+        provenance.check_committed(options.results / CHOICES)
     return choices
 
 

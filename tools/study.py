@@ -24,8 +24,6 @@ with what is recorded.
 
 import argparse
 import itertools
-import os
-import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -167,7 +165,7 @@ def train(options: argparse.Namespace, study: Study) -> int:
     """Trains what is chosen, seed by seed, and shifts the predictions of those to be shifted."""
     path, place = study_files.choices_path(options.results, options.study), place_of(options)
     choices = study_files.read_choices(path, study)
-    study_files.check_committed(path)
+    provenance.check_committed(path)
     keys = select(options, study)
     seeds = seeds_of(options, study, keys)
     lacking = [key for key in keys if study.source(key) not in choices]
@@ -190,8 +188,8 @@ def different(some: Iterable[Run]) -> list[Run]:
 def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
     """What is measured beside the selected checkpoint of finished runs, in this process."""
     before = jax.config.jax_compilation_cache_dir
-    cache = os.path.join(os.path.abspath(options.workdir), ".compiled", platform.node())
-    jax.config.update("jax_compilation_cache_dir", cache)  # They compile the same programs.
+    # They compile the programs that the runs did.
+    jax.config.update("jax_compilation_cache_dir", command_line.cache_folder(options))
     for (block, arm), run in some:
         if run.workdir.result() is None:
             continue

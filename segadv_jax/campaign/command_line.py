@@ -41,9 +41,15 @@ def _positive(text: str) -> int:
 
 def train(options: argparse.Namespace, planned: Sequence[runs.Run]) -> pool.Failures:
     """`pool.run_all` as the command line says; the runs of a workdir share compiled programs."""
-    # By machine: what is compiled for one processor need not run on another.
-    cache = os.path.join(options.workdir, ".compiled", platform.node())
-    return pool.run_all(planned, options.processes, options.program, cache)
+    return pool.run_all(planned, options.processes, options.program, cache_folder(options))
+
+
+def cache_folder(options: argparse.Namespace) -> str:
+    """Where the runs of a workdir keep compiled programs.
+
+    By machine: what is compiled for one processor need not run on another.
+    """
+    return os.path.abspath(os.path.join(options.workdir, ".compiled", platform.node()))
 
 
 def carry_out(

@@ -57,6 +57,14 @@ def git(*arguments: str, cwd: files.PathLike = ROOT) -> str:
     return result.stdout.strip()
 
 
+def check_committed(path: Path) -> None:
+    """Raises an InputError if a file is not committed as it is."""
+    known = git("ls-files", "--", path.name, cwd=path.parent)
+    changed = git("status", "--porcelain", "--", path.name, cwd=path.parent)
+    if changed or not known:
+        raise InputError(f"{path} is not committed; commit it before the test images are read")
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

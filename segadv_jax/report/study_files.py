@@ -137,14 +137,6 @@ def read_choices(
     return result
 
 
-def check_committed(path: Path) -> None:
-    """Raises an InputError if a file is not committed as it is."""
-    known = provenance.git("ls-files", "--", path.name, cwd=path.parent)
-    changed = provenance.git("status", "--porcelain", "--", path.name, cwd=path.parent)
-    if changed or not known:
-        raise InputError(f"{path} is not committed; commit it before the test images are read")
-
-
 def write_choices(
     path: Path, study: Study, choices: Mapping[Key, Mapping[str, Any]], how: Mapping[str, Any]
 ) -> None:

@@ -76,9 +76,7 @@ def check_data(study: Study, keys: Iterable[Key], place: Place) -> None:
         options = {name: config.data[name] for name in config.data if name != "fraction"}
         if options not in seen:
             seen.append(options)
-            data_set = experiment.load_data(config)
-            for field in ("train", "validation", "test"):
-                data_set.check_split(config.data[field], f"data.{field}")
+            experiment.check_splits(config, experiment.load_data(config))
 
 
 def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, list[Run]] | None:
