@@ -60,8 +60,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         cells; the negative log-likelihood (nll) and the expected calibration error (ece) are of
         labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
         theta as a part of the image's diagonal. With a prior shift also "prior_shift". If the run
-        has an adversary, also "accuracy_real" and
-        "accuracy_synthetic", how often it is right.
+        has an adversary, also "accuracy_real" and "accuracy_synthetic", how often it is right.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.

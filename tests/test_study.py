@@ -15,7 +15,7 @@ from small_runs import ROOT, git
 from segadv_jax import cli, evaluate
 from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
-from segadv_jax.report import pictures, studies, study_definition, study_page
+from segadv_jax.report import pictures, study_definition, study_page
 from segadv_jax.workdir import Workdir
 
 STAND_IN = f"--program={ROOT / 'tests' / 'stand_in_study.py'}"
@@ -382,20 +382,3 @@ def test_archives_that_are_not_there_are_noticed_once_before_any_run(tmp_path):
     with pytest.raises(InputError, match="none"):
         cli.run("tools.study", "study", arguments)
     assert not (tmp_path / "runs" / "tuning").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("STUDY = ", "faulty.py cannot be used: SyntaxError"),
-        ("import no_such_package", "faulty.py cannot be used: ModuleNotFoundError: .*no_such"),
-        ("", "faulty.py cannot be used: AttributeError: .*STUDY"),
-    ],
-)
-def test_a_faulty_definition_is_named(tmp_path, monkeypatch, text, message):
-    (tmp_path / "faulty.py").write_text(text)
-    monkeypatch.setattr(studies, "__path__", [str(tmp_path)])
-    with pytest.raises(InputError, match=message):
-        study_definition.load("faulty")
-    with pytest.raises(InputError, match="other is no study; known: faulty"):
-        study_definition.load("other")

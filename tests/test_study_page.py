@@ -10,7 +10,7 @@ import small_study
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import study_definition, study_files, study_page
+from segadv_jax.report import study_files, study_page
 
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.7062, 2: 4.30265}
@@ -189,36 +189,3 @@ def test_files_that_do_not_belong_together_are_refused(folder):
     (folder / "small_choices.json").unlink()
     with pytest.raises(InputError, match="small_choices.json is missing"):
         render(folder)
-
-
-ARM = small_study.ARMS["standard"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"tuning_seeds": (1, 2)}, r"its tuning seeds are seeds as well: \[1, 2\]"),
-        ({"tuning_seeds": ()}, "it has no tuning seeds"),
-        ({"pairs": (("a", "c"),)}, "the pair .* names no two arms"),
-        ({"pairs": (("a", "a"),)}, "the pair .* names no two arms"),
-        ({"pairs": (("a", "b"),) * 2}, "a pair comes twice"),
-        ({"prior": ("c",)}, "prior names an arm that is not there"),
-        ({"arms": {"a": study_definition.Arm({"x": {}, "y": {}, "z": {}})}}, "as many points"),
-        (
-            {"arms": {"a": study_definition.Arm(ARM.grid, ("b",)), "b": ARM}},
-            "a inherits from an arm that comes later",
-        ),
-        ({"arms": {"a": ARM, "b": ARM, "a_prior": ARM}}, "no arm.s name ends in _prior"),
-        ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
-        ({"choices": "natural"}, "natural has no choices for all of its arms"),
-    ],
-)
-def test_a_wrong_definition_is_refused(changes, message):
-    right = {"arms": {"a": ARM, "b": ARM}, "pairs": (("a", "b"),), "tuning_seeds": (9,)}
-    for fields in (right, right | changes):
-        block = study_definition.Block("About.", seeds=(1, 2), **fields)
-        study = small_study.make(block=block)
-        if fields is right:
-            study_definition.check("some", study)
-    with pytest.raises(InputError, match=f"study some, (block block|arms): .*{message}"):
-        study_definition.check("some", study)

@@ -34,8 +34,6 @@ def intervals(values: Sequence[float]) -> dict[str, tuple[float, ...] | None]:
     if len(set(values)) < 2:  # SciPy has none for equal values.
         equal = (values[0], values[0]) if len(values) > 1 else None
         return {"t_interval": equal, "bootstrap_interval": equal}
-    mean, error = statistics.mean(values), stats.sem(values)
-    student = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
     bootstrap = stats.bootstrap(
         (values,),
         np.mean,
@@ -44,8 +42,8 @@ def intervals(values: Sequence[float]) -> dict[str, tuple[float, ...] | None]:
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(RESAMPLING_SEED),
     ).confidence_interval
-    both = {"t_interval": student, "bootstrap_interval": bootstrap}
-    return {name: (float(low), float(high)) for name, (low, high) in both.items()}
+    low, high = map(float, bootstrap)
+    return {"t_interval": t_test(values)["t_interval"], "bootstrap_interval": (low, high)}
 
 
 def t_test(values: Sequence[float]) -> dict[str, Any]:

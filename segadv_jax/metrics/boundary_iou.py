@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float64, Int32, Integer, UInt8
 
 from segadv_jax import VOID
+from segadv_jax.metrics.confusion import mean_known
 from segadv_jax.shapes import AnyArray, Sizes
 
 PART = 50  # d is the diagonal divided by this.
@@ -70,9 +71,7 @@ def measures(totals: Mapping[str, Any]) -> dict[str, Any]:
     intersection = np.asarray(totals["boundary_intersection"], np.float64)
     with np.errstate(invalid="ignore"):
         iou: Float64[np.ndarray, " C"] = intersection / np.asarray(totals["boundary_union"])
-    known = iou[~np.isnan(iou)]
-    mean = float(known.mean()) if known.size else float("nan")
-    return {"mean_boundary_iou": mean, "boundary_iou": iou}
+    return {"mean_boundary_iou": mean_known(iou), "boundary_iou": iou}
 
 
 def _inside(size, shape) -> Bool[Array, "n H W"]:

@@ -34,8 +34,8 @@ def measures(confusion: Integer[AnyArray, "C C"]) -> dict[str, Any]:
         recall, iou = right / true, right / (true + predicted - right)
         return {
             "pixel_accuracy": float(right.sum() / true.sum()),
-            "class_accuracy": _mean(recall),
-            "mean_iou": _mean(iou),
+            "class_accuracy": mean_known(recall),
+            "mean_iou": mean_known(iou),
             "iou": iou,
         }
 
@@ -53,6 +53,7 @@ def shares(confusion: Integer[AnyArray, "C C"]) -> dict[str, Float64[np.ndarray,
         }
 
 
-def _mean(values):
+def mean_known(values: Float64[np.ndarray, " C"]) -> float:
+    """The mean of those of the classes' values that are defined; NaN if none is."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
