@@ -1,6 +1,9 @@
 """Fixtures that several test files share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # To be set before anything imports JAX: four virtual devices, and an error where arrays of
 # different rank would be broadcast silently. The tests compile much and compute little: without
@@ -11,6 +14,12 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 )
+
+# What one test process has compiled, the others and the processes that tests start take from here.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="segadv_jax_compiled_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from pathlib import Path
 
