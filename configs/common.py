@@ -22,10 +22,17 @@ def get_config():
     # Images to train with whose labels nobody sees: "rest", the training images that `fraction`
     # leaves out and those of an image_folder without masks; splits; or a folder of photographs.
     config.data.unlabelled = ""
-    config.data.without_masks = False  # Images without a mask are no error (image_folder).
+    # Of an image_folder; docs/own_images.md says more.
+    config.data.without_masks = False  # Images without a mask are no error.
+    config.data.void = ""  # The labels' void: "255" if empty; another value; or "none".
+    config.data.images = ""  # Names of the subfolders, by default images and labels.
+    config.data.labels = ""
+    config.data.label_suffix = ""  # What label files' names have after the image's, as "_mask".
+    config.data.turn_masks = False  # Masks are turned as their photographs' EXIF data says.
+    config.data.longest_side = 0  # Larger images are shrunk to so many pixels; 0: none are.
     config.data.train = "train"  # Splits. The test split is read only after training.
     config.data.validation = "validation"
-    config.data.test = "test"
+    config.data.test = "test"  # Empty: "test" if there is such a split, otherwise the validation.
 
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "multiscale"
@@ -134,7 +141,7 @@ def get_config():
     config.evaluate.batch_size = 4
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
-    config.evaluate.split = "test"  # What --mode=evaluate evaluates.
+    config.evaluate.split = "test"  # What --mode=evaluate evaluates; empty: data.test.
     # Also measure the structure: BF and Boundary IoU, on the boundaries, and regions; not while
     # training.
     config.evaluate.bf = False

@@ -1,8 +1,8 @@
 """The command line: `segadv_jax COMMAND ...`, or `python main.py` in a checkout.
 
     segadv_jax train --config=stanford:adversarial --workdir=W --config.train.batch_size=8
-    segadv_jax evaluate --config=stanford:adversarial --workdir=W
-    python main.py --config=configs/stanford.py:adversarial --workdir=W --mode=evaluate
+    segadv_jax evaluate --workdir=W
+    python main.py --mode=evaluate --workdir=W
 
 Each command is a module of `segadv_jax.commands`, loaded when it is called.
 """
@@ -25,13 +25,19 @@ from segadv_jax.signals import Stopped, signals_raised
 COMMANDS = {
     "train": "train a segmenter, against an adversary or not, and evaluate it",
     "evaluate": "evaluate a run on a split",
+    "check": "read all and run a step: what a training will cost, and what looks wrong",
+    "predict": "predict photographs with a trained network",
     "compare": "train both arms of an experiment and compare them",
     "campaign": "train several arms with several seeds and compare them",
     "grid_search": "train every point of a grid over learning rates and lambda",
+    "report": "one page of runs: results, curves, predictions, the health of the game",
     "tables": "the paper's tables with your runs beside its figures",
     "convert_weights": "write weights, or those of a run, as safetensors",
+    "export": "write a trained network as StableHLO, ONNX or safetensors, for other programs",
     "export_voc": "write predictions as PASCAL VOC's evaluation server takes them",
 }
+
+MODES = ("train", "evaluate", "check")  # Commands that --mode names.
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +58,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
     What is wrong with the input becomes one line on stderr and the status 2. So does a signal where
     nobody waits for it, as before the first step, with the status 128 + signal.
     """
-    _show_messages()
+    show_messages()
     try:
         with signals_raised():
             status = function(argv)
@@ -60,7 +66,11 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
         print("stopped; the same command starts again, from what is saved", file=sys.stderr)
         status = stop.code
     except (InputError, FloatingPointError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        lines = [error.message, *error.details] if isinstance(error, InputError) else [error]
+        print(
+            "error: " + "\n    ".join(" ".join(str(line).split()) for line in lines),
+            file=sys.stderr,
+        )
         status = 2
     sys.exit(status)
 
@@ -81,8 +91,8 @@ def _dispatch(argv: list[str]) -> int | None:
     parser.add_argument("--mode", default="train")
     end = argv.index("--") if "--" in argv else len(argv)
     options, others = parser.parse_known_args(argv[:end])
-    if options.mode not in ("train", "evaluate"):
-        raise InputError(f"--mode={options.mode}: it is train or evaluate")
+    if options.mode not in MODES:
+        raise InputError(f"--mode={options.mode}: it is {', '.join(MODES)}")
     return run(f"segadv_jax.commands.{options.mode}", "python main.py", [*others, *argv[end:]])
 
 
@@ -125,7 +135,7 @@ class _Handler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-_OURS = (os.path.dirname(__file__), os.path.join("clu", "metric_writers"))
+_OURS = os.path.dirname(__file__)
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:
@@ -133,12 +143,10 @@ def _is_for_people(record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         # Orbax warns of every checkpoint that is saved without a measure, as those in between are.
         return "tracked_metric" not in record.getMessage()
-    if not any(place in record.pathname for place in _OURS):
-        return False
-    return "Got images" not in record.getMessage()  # The writer says that of every picture.
+    return _OURS in record.pathname
 
 
-def _show_messages() -> None:
+def show_messages() -> None:
     """Sends log messages through tqdm, above its bar, and only those that are for people."""
     handler = _Handler()
     handler.addFilter(_is_for_people)

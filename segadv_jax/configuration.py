@@ -33,6 +33,9 @@ IDENTITY = (
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )
+# What an evaluation may set otherwise than the run that it evaluates: what is measured and how, and
+# where the data lies. All else says what was trained, and on what.
+OF_EVALUATION = ("evaluate", "data.archives", "data.data_dir", "data.allow_partial")
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -141,10 +144,44 @@ def recorded(workdir: Workdir) -> ConfigDict:
     found = workdir.recorded_config()
     if found is None:
         raise InputError(f"--workdir={workdir}: no {workdir.config_path.name} is there; name a run")
-    flat = flatten_dict(complete(found), sep=".")
+    return completed(found)
+
+
+def completed(recorded: Mapping[str, Any]) -> ConfigDict:
+    """A recorded configuration, completed, as those are that `load` returns."""
+    flat = flatten_dict(complete(recorded), sep=".")
     # Modules take tuples, JSON has lists only.
     frozen = {name: tuple(x) if isinstance(x, list) else x for name, x in flat.items()}
     return ConfigDict(unflatten_dict(frozen, sep="."))
+
+
+def of_evaluation(workdir: Workdir, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The configuration of the run in `workdir` with some fields set, as an evaluation may.
+
+    Args:
+        workdir: of the run.
+        overrides: "--config.FIELD=VALUE" each, of `OF_EVALUATION`.
+
+    Raises:
+        InputError: no run is there, or a field is not one that an evaluation may set.
+    """
+    config = recorded(workdir)
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("--").removeprefix("no")
+        set_field(config, override)  # A field that does not exist has an error of its own.
+        if not _is_within(name.removeprefix("config."), OF_EVALUATION):
+            *most, last = [f"config.{field}" for field in OF_EVALUATION]
+            raise InputError(
+                f"{override}: {name} says how the run was trained, and is read from "
+                f"{workdir.config_path}; an evaluation may set {', '.join(most)} and {last}: "
+                "leave the others out"
+            )
+    return config
+
+
+def _is_within(name: str, fields: Sequence[str]) -> bool:
+    """Whether a field is one of `fields` or of those within them."""
+    return any(f"{name}.".startswith(f"{field}.") for field in fields)
 
 
 def record(workdir: Workdir, config: ConfigDict) -> list[str]:
@@ -156,15 +193,21 @@ def record(workdir: Workdir, config: ConfigDict) -> list[str]:
     Raises:
         InputError: the run in the folder differs in one of `IDENTITY`.
     """
+    if workdir.recorded_config() is None:
+        workdir.record_config(config.to_dict())
+    return compare(workdir, config)
+
+
+def compare(workdir: Workdir, config: ConfigDict) -> list[str]:
+    """As `record`, but nothing is written."""
     before = workdir.recorded_config()
     if before is None:
-        workdir.record_config(config.to_dict())
         return []
     then, now = (_plain(complete(each)) for each in (before, config.to_dict()))
     # A network's own fields that a configuration does not set have their defaults in both.
     changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
     for name in changed:
-        if any(f"{name}.".startswith(f"{field}.") for field in IDENTITY):
+        if _is_within(name, IDENTITY):
             raise InputError(
                 f"--workdir={workdir} holds a run of another architecture, schedule or optimizer: "
                 f"its config.{name} is {then.get(name)!r}, this one's {now.get(name)!r}; choose "

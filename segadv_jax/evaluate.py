@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import class_balance, devices, experiment, predictor
+from segadv_jax import class_balance, devices, experiment, predictor, progress
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Split
 from segadv_jax.errors import InputError
@@ -50,11 +50,12 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     Args:
         config: of a run that was trained in `workdir`.
         workdir: folder of the run.
-        split: name of the split; `config.evaluate.split` if not given.
+        split: name of the split; `config.evaluate.split`, or `config.data.test`, if not given.
 
     Returns:
         {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty", "nll", "ece": float,
-        "iou": {class name: float or None where the class does not occur}, "histogram_true",
+        "iou": {class name: float or None where the class does not occur}, "confusion": pixels by
+        true (row) and predicted class, in the order of "iou", "histogram_true",
         "histogram_predicted": {class name: share of the labelled pixels}, "step", "images": int}.
         Cross-entropy (mce) and certainty, the highest class probability, are means over label
         cells; the negative log-likelihood (nll) and the expected calibration error (ece) are of
@@ -65,8 +66,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
     """
-    split = split or config.evaluate.split
     trained = predictor.load(config, workdir)
+    split = split or config.evaluate.split or config.data.test  # Loading may have set them.
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
@@ -82,13 +83,13 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         which = [] if chosen == "selected" else [chosen]
         name = "_".join([split, *which, *trained.views.names, *shift])
         path = Workdir(workdir).write_evaluation(name, result)
-        logging.info("%s, in %%: %s", path, names.describe(result))
+        logging.info("written to %s: %s %%", path, names.describe(result))
     return result
 
 
 def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[str, Any]:
     """The measures of the segmenter."""
-    class_names, boundaries = trained.data_set.class_names, None
+    class_names, boundaries = trained.class_names, None
     if config.evaluate.bf:
         boundaries = boundaries_of(config, examples)
     step = functools.partial(
@@ -100,6 +101,7 @@ def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[st
         examples,
         zero_totals(len(class_names), config.evaluate.bf),
         config.evaluate.batch_size,
+        what=f"evaluating {split}",
     )
     _check_labelled(totals, split)
     result = summarize(totals, class_names)
@@ -133,13 +135,14 @@ def choose_prior_shift(
     step = functools.partial(
         shifts_step, segmenter=trained.segmenter, views=trained.views, shifts=shifts
     )
-    examples, class_names = trained.data_set.read(split), trained.data_set.class_names
+    examples, class_names = trained.data_set.read(split), trained.class_names
     totals = accumulate(
         devices.map_eval_step(step),
         devices.replicate(trained.params),
         examples,
         {alpha: zero_totals(len(class_names)) for alpha in shifts},
         config.evaluate.batch_size,
+        what=f"evaluating {split}",
     )
     results = []
     for alpha in alphas:
@@ -155,7 +158,7 @@ def adversary_accuracies(
     """`accuracy_real` and `accuracy_synthetic` on whole images; nothing without an adversary."""
     if not trained.step or config.alternation.schedule == "standard":
         return {}
-    setup = experiment.build(config, len(trained.data_set.class_names)).setup
+    setup = experiment.build(config, len(trained.class_names)).setup
     with Checkpoints(Workdir(workdir)) as checkpoints:
         adversary = checkpoints.restore_player("adversary", trained.step)
     assert setup.adversary is not None
@@ -171,6 +174,7 @@ def adversary_accuracies(
         examples,
         {name: np.zeros((), np.float32) for name in ("real", "synthetic", "predictions")},
         config.evaluate.batch_size,
+        what="asking the adversary",
     )
     number = max(totals["predictions"], 1)
     return {f"accuracy_{kind}": float(totals[kind] / number) for kind in ("real", "synthetic")}
@@ -183,6 +187,7 @@ def accumulate(
     zeros: Any,
     batch_size: int,
     canvas: tuple[int, int] | None = None,
+    what: str = "",
 ) -> Any:
     """Totals over a split, whatever the batch size and number of devices.
 
@@ -193,6 +198,7 @@ def accumulate(
         zeros: the totals before the first batch, or a tree of totals.
         batch_size: images per step, over all devices; rounded up to a multiple of their number.
         canvas: (height, width) in pixels; that of the split if not given.
+        what: what is being done, for a bar on the terminal; none if empty.
     """
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     canvas = canvas or examples.canvas()
@@ -209,14 +215,18 @@ def accumulate(
         zeros,
     )
     totals, held = None, 0
-    for batch in batches:
-        if totals is None:
-            totals = devices.replicate(zeros)
-        totals = step(params, totals, devices.shard(batch))
-        held += 1
-        if held == until_full:
-            sums, totals, held = _add(sums, totals), None, 0
-    return _add(sums, totals) if held else sums
+    with progress.bar(what, len(examples.ids)) as bar:
+        for batch in batches:
+            if totals is None:
+                totals = devices.replicate(zeros)
+            totals = step(params, totals, devices.shard(batch))
+            held += 1
+            if held == until_full:
+                sums, totals, held = _add(sums, totals), None, 0
+            if not bar.disable:  # It shows what is done, not what the devices are yet to do.
+                jax.block_until_ready(totals)
+            bar.update(min(batch_size, bar.total - bar.n))
+        return _add(sums, totals) if held else sums
 
 
 def _add(sums, totals):
@@ -250,7 +260,7 @@ def summarize(totals: Sums, class_names: Sequence[str]) -> dict[str, Any]:
             return {name: plain(item) for name, item in value.items()}
         return None if math.isnan(value) else value
 
-    return plain(result)
+    return plain(result) | {"confusion": totals["confusion"].tolist()}
 
 
 def structure(totals: Sums, by_class: Callable) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from segadv_jax import data, encodings, optimizers
@@ -53,6 +54,7 @@ AT_LEAST = {
 CHECKPOINTS = ("selected", "latest", *SELECTING)
 # Of config.data, what is not the data set's own option.
 _SPLITS = ("name", "fraction", "unlabelled", "train", "validation", "test")
+_TEST = "test"  # The split that is the test split where none is named.
 # Of config.loss, what class weights are made of.
 _BALANCE = ("balance", "largest_weight")
 
@@ -66,9 +68,21 @@ class Experiment(NamedTuple):
 
 
 def load_data(config: ConfigDict) -> DataSet:
-    """The data set that the configuration names, prepared."""
+    """The data set that the configuration names, prepared.
+
+    Where `config.data.test` and `config.evaluate.split` are empty, they are set.
+    """
     options = {k: v for k, v in config.data.items() if k not in _SPLITS}
-    return data.load(config.data.name, **options)
+    data_set = data.load(config.data.name, **options)
+    if not config.data.test:
+        config.data.test = _TEST if _TEST in data_set.splits else config.data.validation
+        if config.data.test == config.data.validation:
+            logging.warning(
+                "there is no test split: the evaluation is on the validation images, whose figures "
+                "flatter, because they also chose the checkpoint"
+            )
+    config.evaluate.split = config.evaluate.split or config.data.test
+    return data_set
 
 
 def check_splits(config: ConfigDict, data_set: DataSet) -> None:

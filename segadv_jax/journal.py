@@ -1,8 +1,7 @@
-"""What training says while it runs: losses and rates to TensorBoard, a progress bar, parameters."""
+"""What training says while it runs: short lines for people, everything else to TensorBoard."""
 
 import collections
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,17 +10,22 @@ import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from segadv_jax import files
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
+from segadv_jax.metrics.names import percent, title
+from segadv_jax.progress import UpdatesBar
 from segadv_jax.workdir import Workdir
 
 Metrics = Mapping[str, jax.Array]
+VALIDATION = "validation"  # What is compiled beside the turns.
+# How often the adversary is right is said as the mean of so many steps that know it.
+RECENT = 50
+_RIGHT = ("accuracy_real", "accuracy_synthetic")
 
 
 class Journal:
-    """Gathers the metrics of the steps and says their means now and then.
+    """Gathers the metrics of the steps, writes their means now and then, and tells people.
 
     Metrics of a step are fetched after the next one is dispatched: the device does not wait for
     Python.
@@ -32,20 +36,54 @@ class Journal:
         train: `config.train`.
         learning_rates: {player: learning rate as a function of its own updates}.
         profile: to be called with the number of each step.
+        select: the measure on the validation split that selects the checkpoint.
+        history: rows of the validations so far.
     """
 
     def __init__(
         self,
         writer: Any,
-        bar: tqdm,
+        bar: UpdatesBar,
         train: ConfigDict,
         learning_rates: Mapping[str, Callable],
         profile: Callable[[int], Any] | None = None,
+        select: str = "mean_iou",
+        history: Sequence[Mapping[str, float]] = (),
     ):
         self._writer, self._bar, self._train = writer, bar, train
-        self._learning_rates, self._profile = learning_rates, profile
+        self._learning_rates, self._profile, self._select = learning_rates, profile, select
         self._window: list[Metrics] = []
+        self._recent = {name: collections.deque[jax.Array](maxlen=RECENT) for name in _RIGHT}
+        self._best: tuple[float, int] | None = None  # The value and the updates.
+        for row in history:
+            self._is_best(row.get(f"validation_{select}"), int(row["segmenter_updates"]))
+        self._compiled: dict[str, float] = {}  # Seconds, by what was compiled.
         self._began = time.time()
+
+    @contextlib.contextmanager
+    def compiling(self, what: str) -> Iterator[None]:
+        """Says that this is compiled within, the first time, and how long it took.
+
+        It is a turn, or VALIDATION.
+        """
+        if what == VALIDATION:
+            self._bar.follow(0)  # It has to wait for the last step anyway.
+        if what in self._compiled:
+            yield
+            return
+        name = {VALIDATION: "the validation", "segmenter": "the segmenter's training step"}
+        name |= {"adversary": "the adversary's training step"}
+        logging.info("compiling %s ...", name.get(what, "the training step"))
+        begin, before = time.time(), sum(self._compiled.values())
+        yield
+        seconds = time.time() - begin
+        if what == VALIDATION:  # It was not only compiled.
+            seconds = 0.0
+        else:
+            in_all = f", {before + seconds:.0f} s in all" if before else ""
+            logging.info("compiled in %.0f s%s", seconds, in_all)
+        self._compiled[what] = seconds
+        self._bar.restart()
 
     def add(
         self,
@@ -64,14 +102,18 @@ class Journal:
         self._window.append(metrics)
         if self._profile:
             self._profile(position["step"])
-        self._bar.update(updates[SEGMENTER] - self._bar.n)
+        self._bar.add(updates[SEGMENTER], metrics["mce"])
+        for name, recent in self._recent.items():
+            if name in metrics:
+                recent.append(metrics[name])
         due = position["step"] % self._train.log_every == 0 and len(self._window) > 1
         if not (due or at_end):
             return
         window = self._window
         finished, self._window = (window, []) if at_end else (window[:-1], window[-1:])
+        self._bar.follow(len(self._window))
         scalars = check_finite(finished, updates[SEGMENTER])
-        self._bar.set_postfix_str(describe(scalars), refresh=False)
+        self._bar.say(updates[SEGMENTER], scalars["mce"])
         for player, learning_rate in self._learning_rates.items():
             scalars[f"learning_rate_{player}"] = float(learning_rate(updates[player]))
         images, seconds = len(finished) * self._train.batch_size, time.time() - self._began
@@ -82,11 +124,33 @@ class Journal:
     def add_validation(
         self, measures: Mapping[str, float | None], picture: np.ndarray, updates: int
     ) -> None:
-        """Takes in what a validation measured, and its picture u8[h,w,3]."""
+        """Takes in what a validation measured, and its picture u8[h,w,3]; says it in a line."""
         scalars = {name: value for name, value in measures.items() if value is not None}
         self._writer.write_scalars(updates, scalars)
         self._writer.write_images(updates, {"predictions": picture[None]})
+        logging.info("%s", self._describe(measures[f"validation_{self._select}"], updates))
+        self._bar.heard()
         self._began = time.time()  # A validation takes nothing from the images per second.
+
+    def _describe(self, value: float | None, updates: int) -> str:
+        """A validation in a line; `value` is that of the measure that selects."""
+        said = f"update {updates} of {self._train.updates}, "
+        said += f"validation {title(self._select)} {percent(value)}"
+        if self._is_best(value, updates):
+            said += ", best so far"
+        elif self._best is not None:
+            said += f", best {percent(self._best[0])} at update {self._best[1]}"
+        if all(self._recent.values()):
+            means = (float(np.mean(jax.device_get(list(x)))) for x in self._recent.values())
+            said += f"; adversary right on {' / '.join(f'{100 * x:.0f}' for x in means)} %"
+        return said
+
+    def _is_best(self, value: float | None, updates: int) -> bool:
+        """Whether no validation was better; of equal ones the latest is the best."""
+        if value is None or (self._best is not None and value < self._best[0]):
+            return False
+        self._best = value, updates
+        return True
 
 
 @contextlib.contextmanager
@@ -95,6 +159,7 @@ def open_journal(
     train: ConfigDict,
     updates: Mapping[str, int],
     learning_rates: Mapping[str, Callable],
+    select: str,
 ) -> Iterator[Journal]:
     """A Journal that writes into a run's folder, on the first process only.
 
@@ -102,30 +167,23 @@ def open_journal(
         workdir: of the run.
         train: `config.train`. Its `profile` steps from the tenth on are profiled.
         updates: each player's so far.
-        learning_rates: as in Journal.
+        learning_rates, select: as in Journal.
     """
     from clu import metric_writers, periodic_actions  # They import TensorFlow.
 
     others = jax.process_index() > 0
     writer = metric_writers.create_default_writer(str(workdir), just_logging=others)
-    bar = tqdm(
-        initial=updates[SEGMENTER],
-        total=train.updates,
-        unit="img",
-        unit_scale=train.batch_size,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
-        disable=others,
-    )
+    bar = UpdatesBar(updates[SEGMENTER], train.updates)
     profile = None
     if train.profile:
         steps = {"num_profile_steps": train.profile, "profile_duration_ms": None}
         profile = periodic_actions.Profile(logdir=str(workdir), every_secs=None, **steps)
-    with metric_writers.ensure_flushes(writer), bar:
-        yield Journal(writer, bar, train, learning_rates, profile)
+    with metric_writers.ensure_flushes(writer), contextlib.closing(bar):
+        yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
 
 
 def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
-    """Writes the parameters of each network, layer by layer, and says how many there are."""
+    """Writes the parameters of each network, layer by layer."""
     from clu import parameter_overview
 
     with files.replacing(workdir.parameters_path) as file:
@@ -133,8 +191,6 @@ def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
             if tree:
                 table = parameter_overview.get_parameter_overview(tree, include_stats=False)
                 file.write(f"{player}\n{table}\n")
-                number = parameter_overview.count_parameters(tree)
-                logging.info("%s: %s parameters", player, f"{number:,}")
 
 
 def check_finite(metrics: Sequence[Metrics], updates: int) -> dict[str, float]:
@@ -158,12 +214,3 @@ def check_finite(metrics: Sequence[Metrics], updates: int) -> dict[str, float]:
                 f"config.optimizer.{player}.learning_rate or set its clip"
             )
     return means
-
-
-def describe(scalars: Mapping[str, float]) -> str:
-    """The health of the game in a few words, for the progress bar."""
-    words = {"mce": "mce", "accuracy": "cells"}
-    words |= {"accuracy_real": "adversary right on real", "accuracy_synthetic": "on synthetic"}
-    return ", ".join(
-        f"{word} {scalars[name]:.2f}" for name, word in words.items() if name in scalars
-    )

@@ -1,6 +1,8 @@
-"""The one way to predict: a run's data set, its segmenter and what it was trained to."""
+"""The one way to predict: the segmenter of a run, or of a file of weights, with its classes."""
 
+import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,31 +10,47 @@ import numpy as np
 from jaxtyping import Float, Float64, Integer, UInt8
 from ml_collections import ConfigDict
 
-from segadv_jax import class_balance, configuration, experiment, initialize, prediction
+from segadv_jax import (
+    class_balance,
+    configuration,
+    experiment,
+    files,
+    initialize,
+    prediction,
+    weights,
+)
 from segadv_jax.checkpoints import Checkpoints
-from segadv_jax.data import DataSet, order
+from segadv_jax.data import DataSet, Palette, order
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.models import Segmenter
 from segadv_jax.prediction import Views
+from segadv_jax.weights import description
+from segadv_jax.weights.description import Description
 from segadv_jax.workdir import Workdir
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained segmenter, whose predictions have the classes and colours of the data set.
+    """A trained segmenter, whose predictions have the classes and colours of the data set."""
 
-    It is the module in the tiles in which it is evaluated, with its parameters as NumPy arrays, of
-    the checkpoint of `step` (0: of weights that no run trained); `predict` averages over `views`,
-    whose logits are shifted as these say.
-    """
+    class_names: tuple[str, ...]
+    palette: Palette
+    segmenter: Segmenter  # In the tiles in which it is evaluated.
+    params: Any  # NumPy arrays.
+    step: int  # Of the checkpoint; 0: of weights that no run trained.
+    views: Views  # What predictions are averaged over, and by what their logits are shifted.
+    config: ConfigDict  # The run's.
 
-    def __init__(
-        self, data_set: DataSet, segmenter: Segmenter, params: Any, step: int, views: Views
-    ):
-        self.data_set, self.segmenter = data_set, segmenter
-        self.params, self.step, self.views = params, step, views
-        self._predict = jax.jit(
-            functools.partial(prediction.predict, segmenter=segmenter, views=views)
+    @property
+    def longest_side(self) -> int:
+        """To how many pixels larger photographs are shrunk, as for training; 0: not at all."""
+        return self.config.data.get("longest_side", 0)
+
+    @functools.cached_property
+    def _predict(self) -> Callable:
+        return jax.jit(
+            functools.partial(prediction.predict, segmenter=self.segmenter, views=self.views)
         )
 
     def predict(
@@ -42,8 +60,15 @@ class Predictor:
         return np.asarray(self._predict(self.params, image, size))
 
 
-def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
-    """The segmenter of the checkpoint that `config.evaluate.checkpoint` names.
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataPredictor(Predictor):
+    """A predictor beside the data set of its run."""
+
+    data_set: DataSet
+
+
+def load(config: ConfigDict, folder: files.PathLike, views: bool = True) -> DataPredictor:
+    """The segmenter of the checkpoint that `config.evaluate.checkpoint` names, for evaluation.
 
     Without any checkpoint it is the one whose weights `config.init` is the path of, a file's or
     another run's: published weights are evaluated without training.
@@ -55,16 +80,112 @@ def load(config: ConfigDict, folder: str, views: bool = True) -> Predictor:
         InputError: the workdir `folder` has no checkpoint, or one of another architecture.
     """
     experiment.check_numbers(config)
-    data_set = experiment.load_data(config)
-    segmenter, params, step = _restore(config, Workdir(folder), len(data_set.class_names))
+    data_set, workdir = experiment.load_data(config), Workdir(folder)
+    segmenter = experiment.build_segmenter(config, len(data_set.class_names))
+    if workdir.has_checkpoints():
+        _check_record(config, workdir)
+    params, step = _restore(config, workdir, segmenter, config.evaluate.checkpoint)
+    if not workdir.has_checkpoints():
+        workdir.make()
+        configuration.record(workdir, config)
+        workdir.write_classes(data_set.class_names, data_set.palette.tolist())
     if views:
         segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
     chosen = experiment.views_of(config) if views else Views()
     if views and config.evaluate.prior_shift:
-        shares = log_shares(config, data_set, segmenter)
-        shift = class_balance.prior_shift(shares, config.evaluate.prior_shift)
-        chosen = chosen._replace(shift=shift)
-    return Predictor(data_set, segmenter, params, step, chosen)
+        chosen = chosen._replace(shift=_shift(config, data_set, segmenter))
+    own = data_set.class_names, data_set.palette
+    return DataPredictor(*own, segmenter, params, step, chosen, config, data_set)
+
+
+def from_run(
+    folder: files.PathLike,
+    checkpoint: str = "",
+    views: bool = True,
+    overrides: Sequence[str] = (),
+) -> Predictor:
+    """The segmenter of a run, as it is evaluated with the run's own configuration.
+
+    No data set is needed, but by a run of an older version, which did not record its classes, and
+    with `views` by one with `config.evaluate.prior_shift`.
+
+    Args:
+        folder: the workdir of the run.
+        checkpoint: as `config.evaluate.checkpoint`, which it is if not given.
+        views: as for `load`.
+        overrides: "--config.FIELD=VALUE" each, of `configuration.OF_EVALUATION`.
+
+    Raises:
+        InputError: it is no run, it has no such checkpoint, or its data set is needed and not
+            there.
+    """
+    workdir = Workdir(folder)
+    config = configuration.of_evaluation(workdir, overrides)
+    experiment.check_numbers(config)
+    about = describe(workdir, config, views)
+    segmenter = experiment.build_segmenter(config, len(about.class_names))
+    params, step = _restore(config, workdir, segmenter, checkpoint or config.evaluate.checkpoint)
+    return _described(about._replace(step=step), params, views)
+
+
+def from_weights(path: files.PathLike, views: bool = True) -> Predictor:
+    """The segmenter in a file that `save_weights` wrote; neither run nor data set is needed.
+
+    Args:
+        path: of the .safetensors file.
+        views: as for `load`.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    described = description.read(path)
+    config = configuration.completed(described.config)
+    segmenter = experiment.build_segmenter(config, len(described.class_names))
+    return _described(described, weights.load(path, initialize.shapes(segmenter)), views)
+
+
+def save_weights(trained: Predictor, path: files.PathLike) -> None:
+    """Writes a predictor as safetensors, for `from_weights`: all that it is, but for the data.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    about = Description(
+        trained.config.to_dict(),
+        trained.class_names,
+        trained.palette,
+        trained.step,
+        trained.views.shift,
+    )
+    weights.save(path, trained.params, description.metadata(about))
+
+
+def describe(workdir: Workdir, config: ConfigDict, views: bool = True) -> Description:
+    """What the weights of a run's segmenter are, of step 0; without `views` not their shift.
+
+    Raises:
+        InputError: it did not record its classes, or has a shift, and its data set is not there.
+    """
+    class_names, palette = classes_of(workdir)
+    shift: tuple[float, ...] = ()
+    if views and config.evaluate.prior_shift:
+        segmenter = experiment.build_segmenter(config, len(class_names))
+        shift = _shift(config, _data_of(workdir, config), segmenter)
+    return Description(config.to_dict(), class_names, palette, 0, shift)
+
+
+def classes_of(workdir: Workdir) -> tuple[tuple[str, ...], Palette]:
+    """The names and colours of a run's classes.
+
+    Raises:
+        InputError: it is no run, or it did not record them and its data set is not there.
+    """
+    found = workdir.classes()
+    if found is None:
+        data_set = _data_of(workdir, configuration.recorded(workdir))
+        return data_set.class_names, data_set.palette
+    class_names, palette = found
+    return tuple(class_names), np.array(palette, np.uint8)
 
 
 def log_shares(
@@ -88,44 +209,73 @@ def log_shares(
     return class_balance.log_shares(counts)
 
 
-def _restore(config, workdir, num_classes):
-    """(segmenter, parameters, step)."""
-    segmenter = experiment.build_segmenter(config, num_classes)
-    shapes = initialize.shapes(segmenter)
-    is_path = initialize.names_a_network(config.init)
-    fresh = not workdir.has_checkpoints()
-    if fresh and not is_path:
+def _shift(config, data_set, segmenter):
+    """What `config.evaluate.prior_shift` adds to the logits."""
+    shares = log_shares(config, data_set, segmenter)
+    return class_balance.prior_shift(shares, config.evaluate.prior_shift)
+
+
+def _data_of(workdir, config):
+    """The data set of a run that cannot be understood without it."""
+    try:
+        return experiment.load_data(config)
+    except InputError as error:
+        why = f"its config.evaluate.prior_shift is {config.evaluate.prior_shift}"
+        if workdir.classes() is None:
+            why = f"it has no {workdir.classes_path.name}, as runs of older versions"
         raise InputError(
-            f"--workdir={workdir} holds no checkpoint; train first, or set config.init to the "
-            "path of a whole network's weights or of another run's folder"
-        )
-    if fresh:
-        params = initialize.pretrained(config.init, shapes, segmenter)
-        workdir.make()
+            f"--workdir={workdir} needs its data set, as {why}, but that cannot be read: {error}"
+        ) from error
+
+
+def _described(about: Description, params: Any, views: bool) -> Predictor:
+    config = configuration.completed(about.config)
+    segmenter = experiment.build_segmenter(config, len(about.class_names))
+    chosen = Views()
+    if views:
+        segmenter = experiment.in_tiles(segmenter, config.evaluate.tile)
+        chosen = experiment.views_of(config)._replace(shift=about.shift)
+    own = about.class_names, about.palette
+    return Predictor(*own, segmenter, params, about.step, chosen, config)
+
+
+def _check_record(config, workdir):
+    """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
     changed = configuration.record(workdir, config)
-    if fresh:
-        return segmenter, params, 0
-    if is_path and "init" in changed:
+    if initialize.names_a_network(config.init) and "init" in changed:
         raise InputError(
             f"config.init is {config.init!r}, but --workdir={workdir} holds checkpoints of its "
             "own, which would be evaluated: name another --workdir for these weights"
         )
+
+
+def _restore(config, workdir, segmenter, checkpoint):
+    """(parameters, step) of a run's checkpoint, or without any of the weights that it names."""
+    shapes = initialize.shapes(segmenter)
+    if not workdir.has_checkpoints():
+        if not initialize.names_a_network(config.init):
+            raise InputError(
+                f"--workdir={workdir} holds no checkpoint; train first, or set config.init to the "
+                "path of a whole network's weights or of another run's folder"
+            )
+        return initialize.pretrained(config.init, shapes, segmenter), 0
     with Checkpoints(workdir) as checkpoints:
-        step = _step_of(config.evaluate.checkpoint, checkpoints)
+        step = _step_of(checkpoint, checkpoints)
         if step is not None:
             params = checkpoints.restore_segmenter(shapes, step)
     # Raised within, it would leave the manager's thread behind.
     if step is None:
-        name = config.evaluate.checkpoint
-        if name in SELECTING:
+        if checkpoint in SELECTING:
             raise InputError(
-                f"config.evaluate.checkpoint is {name!r}, but no checkpoint in --workdir={workdir} "
-                "was measured by it, as in runs of older versions: set it to 'selected' or 'latest'"
+                f"config.evaluate.checkpoint is {checkpoint!r}, but no checkpoint in "
+                f"--workdir={workdir} was measured by it, as in runs of older versions: set it to "
+                "'selected' or 'latest'"
             )
         raise InputError(
-            f"--workdir={workdir} holds no validated checkpoint; train up to a validation"
+            f"--workdir={workdir} holds no validated checkpoint; train up to a validation, or set "
+            "config.evaluate.checkpoint (--checkpoint of predict) to 'latest'"
         )
-    return segmenter, params, step
+    return params, step
 
 
 def _step_of(name, checkpoints):

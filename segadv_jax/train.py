@@ -35,6 +35,7 @@ def train(config: ConfigDict, folder: str) -> None:
     """
     workdir = Workdir(folder)
     check(config, workdir)
+    workdir.make()
     with contextlib.ExitStack() as stack:
         run, state = prepare(config, workdir, stack)
         reason = _loop(run, state)
@@ -49,7 +50,8 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
             return PATIENCE
         turn = turns.turn(step)
         batch, key = run.next_batch(step)
-        state, metrics = run.train_step(state, batch, key, turn, np.int32(run.updates(step)))
+        with run.journal.compiling(turn):
+            state, metrics = run.train_step(state, batch, key, turn, np.int32(run.updates(step)))
 
         after, at_end = step + 1, step + 1 == run.total
         run.journal.add(metrics, turns.updates(after), run.position(after), at_end)
@@ -62,6 +64,7 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
             run.checkpoints.save(state, after)
         if stop:
             run.checkpoints.wait()
-            logging.info("stopped at step %d; the same command resumes the run", after)
+            where = f"step {after}, update {run.updates(after)} of {run.config.train.updates}"
+            logging.info("stopped at %s; the same command resumes the run", where)
             raise SystemExit(128 + stop)
     return UPDATES

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
@@ -15,6 +15,7 @@ from segadv_jax import (
     class_balance,
     configuration,
     devices,
+    environment,
     experiment,
     feature_cache,
     streams,
@@ -27,13 +28,15 @@ from segadv_jax.errors import InputError
 from segadv_jax.experiment import Experiment
 from segadv_jax.game import Metrics
 from segadv_jax.initialize import check_init, check_seen, initialize
-from segadv_jax.journal import Journal, check_finite, open_journal, write_parameters
+from segadv_jax.journal import VALIDATION, Journal, check_finite, open_journal, write_parameters
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import train_step
 from segadv_jax.validation import Validator
 from segadv_jax.workdir import GAME, PATIENCE, UPDATES, End, Workdir
+
+SHOWN = 12  # So many classes are named at the start.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +92,16 @@ class TrainingRun:
         """
         updates, params = self.updates(after), evaluated(state)
         check_finite([metrics], updates)
-        measures, picture = self.validator.measure(params), self.validator.draw(params)
+        with self.journal.compiling(VALIDATION):
+            measures, pictures = self.validator.measure(params), self.validator.draw(params)
         if jax.process_index() == 0:
             game = {name: float(metrics[name]) for name in GAME if name in metrics}
             self.workdir.add_validation(self.position(after) | measures | game)
-            visualize.save_png(picture, self.workdir.picture_path(updates))
-        self.journal.add_validation(measures, picture, updates)
+            path = self.workdir.picture_path(updates)
+            beside = path.with_stem(f"{path.stem}_probabilities")
+            visualize.save_png(pictures["predictions"], path)
+            visualize.save_png(pictures["probabilities"], beside)
+        self.journal.add_validation(measures, pictures["predictions"], updates)
         selecting = self.config.evaluate.select
         order = sorted(SELECTING, key=lambda measure: measure != selecting)  # It comes first.
         found = {measure: measures[f"validation_{measure}"] for measure in order}
@@ -114,23 +121,31 @@ class TrainingRun:
         return self.caught[0] if self.caught else 0
 
     def end(self, reason: str) -> None:
-        """Marks the run as ended, once all is written."""
+        """Marks the run as ended, once all is written, and says so."""
         self.checkpoints.wait()
         step, best = self.checkpoints.latest_step(), self.checkpoints.best_step()
         if jax.process_index() == 0:
             self.workdir.mark_ended(End(reason, step or 0, best))
+        updates = self.updates(step or 0)
+        if step == self.start:
+            what = "training has ended already after %d updates; to go on, raise config.train.%s"
+            logging.info(what, updates, reason)
+            return
         why = {UPDATES: "all are done", PATIENCE: "the validation no longer improves"}[reason]
-        logging.info("training ended after %d updates: %s", self.updates(step or 0), why)
+        found = f"; the best validation was at update {self.updates(best)}" if best else ""
+        logging.info("training ended after %d updates: %s%s", updates, why, found)
 
 
-def check(config: ConfigDict, workdir: Workdir) -> None:
+def check(config: ConfigDict, workdir: Workdir | None = None) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
     setup = experiment.build(config, num_classes=2).setup
     check_seen(setup)
     if config.train.feature_cache:
         feature_cache.check(setup.segmenter, setup.augmentation)
-    if not workdir.has_checkpoints():  # A resumed run no longer needs its initial weights.
+    if (
+        workdir is None or not workdir.has_checkpoints()
+    ):  # A resumed run no longer needs its initial weights.
         check_init(config.init)
         if config.init == "scratch" and setup.segmenter.frozen:
             raise InputError(
@@ -138,7 +153,6 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
                 "as it is drawn: set config.init to pretrained weights, such as efficientnet_lite0,"
                 " or config.segmenter.freeze to 'none'"
             )
-    workdir.make()
     count = jax.device_count()
     for field in ("batch_size", "unlabelled_batch_size"):
         if config.train[field] % count:
@@ -146,6 +160,27 @@ def check(config: ConfigDict, workdir: Workdir) -> None:
                 f"config.train.{field} is {config.train[field]}, which {count} devices cannot share"
                 f" evenly; set it to a multiple of {count}"
             )
+
+
+class Assembled(NamedTuple):
+    """What a configuration stands for, before a run begins."""
+
+    data_set: DataSet
+    images: streams.Images
+    experiment: Experiment
+    begin: Callable[..., TrainState]  # (init="scratch") -> the state before the first step.
+
+
+def assemble(config: ConfigDict) -> Assembled:
+    """Reads the data and makes the networks; writes nothing but prepared data."""
+    data_set = experiment.load_data(config)
+    images, num_classes = streams.read(config, data_set), len(data_set.class_names)
+    canvas = images.canvas
+    weights = _class_weights(config, data_set, images.training, canvas)
+    parts = experiment.build(config, num_classes, weights)
+    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
+    begin = functools.partial(initialize, parts.setup, config.seed, patch, num_classes)
+    return Assembled(data_set, images, parts, begin)
 
 
 def prepare(
@@ -156,15 +191,9 @@ def prepare(
     Returns:
         (the run, the state at its start, replicated); `stack` closes what is opened.
     """
-    data_set = experiment.load_data(config)
-    images, num_classes = streams.read(config, data_set), len(data_set.class_names)
-    canvas = images.canvas
-    weights = _class_weights(config, data_set, images.training, canvas)
-    parts = experiment.build(config, num_classes, weights)
+    data_set, images, parts, begin = assemble(config)
     turns, setup = parts.alternation, parts.setup
     total = turns.steps(config.train.updates)
-    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
-    begin = functools.partial(initialize, setup, config.seed, patch, num_classes)
     # A resumed run takes all from its checkpoint: nothing is drawn, and no weights are read.
     fresh = not workdir.has_checkpoints()
     state = begin(config.init) if fresh else jax.eval_shape(begin)
@@ -176,10 +205,13 @@ def prepare(
     _check_selection(config, workdir, checkpoints.selected_by())
     if start:
         state = checkpoints.restore(state, start)
-        logging.info("resuming %s at step %d of %d", workdir, start, total)
     if jax.process_index() == 0:
+        workdir.write_classes(data_set.class_names, data_set.palette.tolist())
+        if fresh:
+            workdir.write_environment(environment.describe())
         workdir.cut_history(start)
         write_parameters(workdir, state.params | {"segmenter, frozen": state.frozen})
+    _introduce(config, data_set, images, state, workdir)
     given = turns.batches(start)
     batches = streams.make(config, images, setup.segmenter, state.frozen, given)
     stack.callback(batches.clear)  # TensorFlow complains of iterators that outlive Python.
@@ -195,14 +227,54 @@ def prepare(
         validator=Validator(config, data_set, *images[:2], setup.segmenter),
         checkpoints=checkpoints,
         journal=stack.enter_context(
-            open_journal(workdir, config.train, turns.updates(start), parts.learning_rates)
+            open_journal(
+                workdir,
+                config.train,
+                turns.updates(start),
+                parts.learning_rates,
+                config.evaluate.select,
+            )
         ),
         # A pod's signals are JAX's to handle.
         caught=stack.enter_context(stop_signals(True)) if jax.process_count() == 1 else [],
     )
-    if start < total and not run.has_waited_in_vain(start) and jax.process_index() == 0:
-        workdir.mark_unfinished()
+    if start < total and not run.has_waited_in_vain(start):
+        if start:
+            logging.info("resuming %s at step %d of %d", workdir, start, total)
+        if jax.process_index() == 0:
+            workdir.mark_unfinished()
     return run, devices.replicate(state)
+
+
+def _introduce(
+    config: ConfigDict,
+    data_set: DataSet,
+    images: streams.Images,
+    state: TrainState,
+    workdir: Workdir,
+) -> None:
+    """Says what is trained, on what, for how long, and where the results go."""
+    names = data_set.class_names
+    said = (
+        f"{len(images.training.ids)} images to train on, {len(images.validation.ids)} to validate"
+    )
+    if images.unlabelled is not None:
+        said += f", {len(images.unlabelled.ids)} without labels"
+    shown = ", ".join([*names[:SHOWN], *["..."][: len(names) > SHOWN]])
+    logging.info("%s: %s; %d classes: %s", data_set.name, said, len(names), shown)
+    for player, tree in state.params.items():
+        if tree:
+            said = f"{player} {config[player].name}: {_count(tree):,} parameters"
+            if player == SEGMENTER and state.frozen:
+                said += f", and {_count(state.frozen):,} that are frozen"
+            logging.info("%s", said)
+    updates, every = config.train.updates, config.evaluate.every
+    said = f"{updates} updates of {config.train.batch_size} images, a validation every {every}"
+    logging.info("%s; results go to %s", said, workdir)
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -> None:

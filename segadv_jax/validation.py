@@ -14,6 +14,9 @@ from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.models import Segmenter
 from segadv_jax.workdir import CURVES, STRUCTURE
 
+# How people call the images of each split.
+_KINDS = {"validation": "validation", "train": "training"}
+
 
 class Validator:
     """Measures the segmenter on validation and training images, and draws some predictions.
@@ -61,25 +64,29 @@ class Validator:
             structure = self._structure and name == "validation"
             zeros = zero_totals(len(self._data_set.class_names), structure)
             totals = evaluate.accumulate(
-                self._steps[name], params, split, zeros, self._batch_size, self._canvas
+                self._steps[name],
+                params,
+                split,
+                zeros,
+                self._batch_size,
+                self._canvas,
+                what=f"measuring {_KINDS[name]} images",
             )
             summary = evaluate.summarize(totals, self._data_set.class_names)
             curves = (*CURVES, *STRUCTURE) if structure else CURVES
             measures |= {f"{name}_{curve}": summary[curve] for curve in curves}
         return measures
 
-    def draw(self, params: Any) -> UInt8[np.ndarray, "h w 3"]:
-        """The predictions on the first validation images."""
+    def draw(self, params: Any) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """Pictures of the "predictions" on the first validation images, and of "probabilities"."""
         probabilities = np.asarray(self._predict(jax.device_get(params)))
-        return visualize.prediction_grid(
-            self._shown["image"],
-            self._shown["label"],
-            probabilities.argmax(-1),
-            probabilities,
-            self._shown["size"],
-            self._data_set.palette,
-            self._data_set.class_names,
-        )
+        image, label, size = (self._shown[name] for name in ("image", "label", "size"))
+        own = size, self._data_set.palette, self._data_set.class_names
+        predicted = probabilities.argmax(-1)
+        return {
+            "predictions": visualize.prediction_grid(image, label, predicted, *own),
+            "probabilities": visualize.probability_grid(probabilities, *own),
+        }
 
 
 def shared_canvas(training: Split, validation: Split) -> tuple[int, int]:

@@ -1,23 +1,22 @@
-"""Pictures of label maps, predictions and training curves.
+"""Pictures of label maps and predictions.
 
-NumPy and Pillow only; matplotlib is imported by `curves`, when it is called. Arrays are those of an
-evaluation batch: padded at the bottom and right, with the true (height, width) in `sizes`.
+Arrays are those of an evaluation batch: padded at the bottom and right, with the true (height,
+width) in `sizes`. matplotlib is imported when it is needed: for the colours of probabilities.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from segadv_jax import VOID
+from segadv_jax import VOID, drawing
+from segadv_jax.drawing import Entry
 
-# No colour of the VOC palette, whose channels are multiples of 64, and not the white between cells.
-VOID_COLOUR = (90, 90, 90)
-BACKGROUND = 255
-GAP = 4
-LINE = 18
-SWATCH = 10
+# PASCAL VOC's own: far from the classes' colours here and there, and from the white canvas.
+VOID_COLOUR = (224, 224, 192)
+ROWS = 8  # No grid has more rows of examples.
+OPACITY = 0.55  # Of a class's colour over a photograph.
 
 
 def colour(label_map, palette):
@@ -38,43 +37,108 @@ def colour(label_map, palette):
     return table[label_map]
 
 
-def prediction_grid(images, labels, predictions, probabilities, sizes, palette, class_names):
-    """One row an example: image, truth, prediction, then the probability map of each class.
+def overlay(image, label_map, palette, class_names):
+    """A photograph under the colours of its classes, with a legend of those that occur.
+
+    Lines and letters grow with the photograph. Where two classes meet, each has a thin line of its
+    full colour; void stays as it is in the photograph.
+
+    Args:
+        image: u8[h, w, 3].
+        label_map: integer[h, w]: class indices or void (255).
+        palette, class_names: u8[C, 3] RGB, and C texts.
+
+    Returns:
+        u8[h + legend, w, 3]; wider only if a class's name is.
+    """
+    image, label_map = np.asarray(image), np.asarray(label_map)
+    side = min(label_map.shape)
+    painted = colour(label_map, palette)
+    # A line takes as many pixels on both sides of the boundary.
+    line = _near_boundary(label_map, max(1, round(side / 500)))
+    weight = np.where(line, 1, OPACITY) * (label_map != VOID)
+    weight = weight[..., None].astype(np.float32)
+    mixed = np.rint(weight * painted + (1 - weight) * image).astype(np.uint8)
+    return _with_legend(
+        mixed, [label_map[label_map != VOID]], palette, class_names, max(12, round(side / 28))
+    )
+
+
+def prediction_grid(images, labels, predictions, sizes, palette, class_names, width=drawing.WIDTH):
+    """One row an example: image, truth, prediction; a legend of the classes that occur below.
+
+    The picture is at most `width` pixels wide and shows the first `ROWS` examples.
 
     Args:
         images, labels: u8[n, H, W, 3] and integer[n, H, W]; None leaves its column out.
-        predictions: integer[n, H, W], class indices.
-        probabilities: f32[n, H, W, C], 0 black and 1 white, never rescaled: maps can be compared.
+        predictions: integer[n, H, W], class indices; or {name: such maps} for a column each.
         sizes: i32[n, 2], true heights and widths; the padding is not shown.
-        palette, class_names: u8[C, 3] RGB, and what heads the columns of the maps.
+        palette, class_names: u8[C, 3] RGB, and C texts.
 
     Returns:
         u8[h, w, 3], white between the cells.
     """
-    grey = np.round(255 * np.clip(np.asarray(probabilities, np.float32), 0, 1)).astype(np.uint8)
-    given, rows = _given(images, labels, palette), []
-    for i, (prediction, maps) in enumerate(zip(predictions, grey, strict=True)):
-        cells = [column[i] for column in given.values()] + [colour(prediction, palette)]
-        cells += [np.repeat(maps[..., c, None], 3, axis=-1) for c in range(len(class_names))]
-        rows.append(cells)
-    heads = [(name, None) for name in (*given, "prediction")]
-    heads += list(zip(class_names, palette, strict=True))
-    return _grid(rows, sizes, heads)
-
-
-def comparison_grid(images, labels, predictions, sizes, palette, class_names):
-    """One row an example: image, truth, then one column for each arm of `predictions`.
-
-    The arguments are as in `prediction_grid`, {arm: integer[n, H, W]} the predictions. A legend of
-    the classes stands above the columns' names.
-    """
-    given = _given(images, labels, palette)
-    columns = given | {name: colour(arm, palette) for name, arm in predictions.items()}
+    if not isinstance(predictions, Mapping):
+        predictions = {"prediction": predictions}
+    maps = ({} if labels is None else {"truth": labels}) | predictions
+    shown = {name: _cropped(column, sizes) for name, column in maps.items()}
+    columns = {} if images is None else {"image": _cropped(images, sizes)}
+    columns |= {name: [colour(x, palette) for x in column] for name, column in shown.items()}
     rows = list(zip(*columns.values(), strict=True))
-    heads = [(name, None) for name in columns]
-    grid = _grid(rows, sizes, heads)
-    entries = [*zip(class_names, palette, strict=True), ("void", VOID_COLOUR)]
-    return np.concatenate([_legend(entries, grid.shape[1]), grid])
+    smooth = [name == "image" for name in columns]
+    grid = drawing.grid(rows, [Entry(name) for name in columns], smooth=smooth, width=width)
+    occurring = [x for column in shown.values() for x in column]
+    return _with_legend(grid, occurring, palette, class_names)
+
+
+def probability_grid(probabilities, sizes, palette, class_names, names=()):
+    """The probability map of each class, 0 dark and 1 bright, never rescaled: they compare.
+
+    An example takes as many lines of maps as the width, `drawing.WIDTH` pixels, asks for; as many
+    examples are shown as `ROWS` lines allow, but at least one.
+
+    Args:
+        probabilities: f32[n, H, W, C].
+        sizes: i32[n, 2], true heights and widths; the padding is not shown.
+        palette, class_names: u8[C, 3] RGB, and C texts, which stand above the maps.
+        names: n texts, which stand above the examples: of files, or of arms on one image.
+    """
+    painted = [paint(maps) for maps in _cropped(probabilities, sizes)]
+    heads = [Entry(*entry) for entry in zip(class_names, map(tuple, palette), strict=True)]
+    across = min(len(heads), drawing.WIDTH // (180 + drawing.GAP))
+    lines = -(-len(heads) // across)
+    across = -(-len(heads) // lines)  # As even as it gets.
+    parts = []
+    if lines == 1:  # One below the other: the columns need their heads only once.
+        rows = [list(maps.transpose(2, 0, 1, 3)) for maps in painted]
+        parts.append(drawing.grid(rows, heads, names, cell=(220, 400)))
+    else:
+        for index, maps in enumerate(painted[: max(1, ROWS // lines)]):
+            if len(names):
+                title = Entry(names[index])
+                parts.append(drawing.write([title], drawing.entry_width(title)))
+            for start in range(0, len(heads), across):
+                row = list(maps.transpose(2, 0, 1, 3))[start : start + across]
+                short = across - len(row)
+                row += [np.full((1, 1, 3), drawing.WHITE, np.uint8)] * short
+                above = heads[start : start + across] + [Entry("")] * short
+                parts.append(drawing.grid([row], above, cell=(220, 220)))
+    return drawing.stack([*parts, draw_scale(max(part.shape[1] for part in parts))])
+
+
+def paint(values):
+    """Colours f32[...] in 0..1 as u8[..., 3], dark to bright, also for the colour-blind."""
+    from matplotlib import colormaps
+
+    shades = (255 * colormaps["viridis"](np.arange(256))[:, :3]).round().astype(np.uint8)
+    return shades[np.round(255 * np.clip(np.asarray(values, np.float32), 0, 1)).astype(np.uint8)]
+
+
+def draw_scale(width):
+    """What the colours of probabilities mean, as u8[h, width, 3]."""
+    steps = [0, 0.25, 0.5, 0.75, 1]
+    entries = [Entry(f"{step:g}", tuple(paint(step))) for step in steps]
+    return drawing.write([Entry("probability"), *entries], width)
 
 
 def outline(images, label_maps, outlined=(255, 255, 0)):
@@ -97,7 +161,7 @@ def outline(images, label_maps, outlined=(255, 255, 0)):
 def boundary_grid(images, labels, probabilities, sizes):
     """One row an example: image, the truth's boundaries, each arm's boundaries and certainty.
 
-    The certainty is the highest class probability, 0 black and 1 white, never rescaled.
+    The certainty is the highest class probability, 0 dark and 1 bright, never rescaled.
 
     Args:
         images, labels: u8[n, H, W, 3] and integer[n, H, W].
@@ -107,43 +171,9 @@ def boundary_grid(images, labels, probabilities, sizes):
     columns = {"image": images, "truth": outline(images, labels)}
     for arm, maps in probabilities.items():
         columns[arm] = outline(images, np.argmax(maps, -1))
-        certainty = np.round(255 * np.clip(np.max(maps, -1), 0, 1)).astype(np.uint8)
-        columns[f"{arm}, certainty"] = np.repeat(certainty[..., None], 3, -1)
-    rows = list(zip(*columns.values(), strict=True))
-    return _grid(rows, sizes, [(name, None) for name in columns])
-
-
-def curves(
-    histories: Mapping[str, Sequence[Mapping]], path, keys: Sequence[str], *, x="segmenter_updates"
-):
-    """Draws one plot for each key, one line for each arm, and writes them to `path`.
-
-    Args:
-        histories: {arm: rows of its history.csv}; empty and absent values are skipped.
-        path: the picture to write; its folder is made if needed, its suffix chooses the format.
-        keys: columns to draw, against the column `x`.
-
-    Raises:
-        ValueError: no arm has a value for one of the keys.
-    """
-    from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive
-
-    figure = Figure(figsize=(8, 3 * len(keys)), layout="constrained")
-    for axes, key in zip(figure.subplots(len(keys), squeeze=False)[:, 0], keys, strict=True):
-        for i, (arm, rows) in enumerate(histories.items()):
-            points = [(float(row[x]), float(row[key])) for row in rows if _has(row, x, key)]
-            if points:
-                marker = "." if len(points) < 50 else None  # or else a single point is not seen
-                axes.plot(*zip(*points, strict=True), color=f"C{i}", marker=marker, label=arm)
-        if not axes.lines:
-            raise ValueError(
-                f"no value of {key!r} against {x!r} in the histories of {[*histories]}"
-            )
-        axes.set(xlabel=x.replace("_", " "), ylabel=key)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+        columns[f"{arm}, certainty"] = paint(np.max(maps, -1))
+    rows = list(zip(*(_cropped(column, sizes) for column in columns.values()), strict=True))
+    return drawing.grid(rows, [Entry(name) for name in columns])
 
 
 def save_png(array, path):
@@ -159,66 +189,38 @@ def save_png(array, path):
     Image.fromarray(array).save(path, format="PNG")
 
 
-def _given(images, labels, palette):
-    """The columns of what a data set gives: {head: u8[n, H, W, 3]}."""
-    given = {} if images is None else {"image": images}
-    return given if labels is None else given | {"truth": colour(labels, palette)}
+def _cropped(column, sizes):
+    """The first `ROWS` of a column, without their padding."""
+    pairs = list(zip(column, np.asarray(sizes), strict=True))[:ROWS]
+    return [np.asarray(cell)[:h, :w] for cell, (h, w) in pairs]
 
 
-def _has(row, *columns):
-    return all(row.get(column) not in (None, "") for column in columns)
+def _near_boundary(label_map, reach):
+    """bool[h, w]: pixels within `reach` of another class, along rows or columns; void is one."""
+    near = np.zeros(label_map.shape, bool)
+    for step in range(1, reach + 1):
+        across = label_map[:, step:] != label_map[:, :-step]
+        down = label_map[step:] != label_map[:-step]
+        near[:, step:] |= across
+        near[:, :-step] |= across
+        near[step:] |= down
+        near[:-step] |= down
+    return near
 
 
-def _grid(rows, sizes, heads):
-    """Lays out rows of u8[H, W, 3] cells, cropped to `sizes`, under heads of (text, colour)."""
-    sizes = np.asarray(sizes)
-    height = int(sizes[:, 0].max())
-    width = max(int(sizes[:, 1].max()), *(_entry_width(*head) for head in heads))
-    step = np.array([height, width]) + GAP
-    canvas = np.full((LINE + len(rows) * step[0], len(heads) * step[1] - GAP, 3), BACKGROUND, "u1")
-    for column, head in enumerate(heads):
-        left = column * step[1]
-        canvas[:LINE, left : left + width] = _line([head], width)
-    for row, (cells, (h, w)) in enumerate(zip(rows, sizes, strict=True)):
-        for column, cell in enumerate(cells):
-            top, left = LINE + row * step[0], column * step[1]
-            canvas[top : top + h, left : left + w] = cell[:h, :w]
-    return canvas
-
-
-def _legend(entries, width):
-    """Swatches and names, broken into as many lines of `width` pixels as they need."""
-    lines, used = [[]], 0
-    for entry in entries:
-        need = _entry_width(*entry)
-        if lines[-1] and used + need > width:
-            lines.append([])
-            used = 0
-        lines[-1].append(entry)
-        used += need
-    return np.concatenate([_line(line, width) for line in lines])
-
-
-def _line(entries, width):
-    """Draws (text, colour or None) beside each other, as u8[LINE, width, 3]."""
-    picture = Image.new("RGB", (width, LINE), (BACKGROUND,) * 3)
-    draw = ImageDraw.Draw(picture)
-    left = 0
-    for text, swatch in entries:
-        start = left
-        if swatch is not None:
-            box = (left, GAP, left + SWATCH - 1, GAP + SWATCH - 1)
-            draw.rectangle(box, fill=tuple(int(v) for v in swatch))
-            start += SWATCH + GAP
-        draw.text((start, 1), text, fill=(0, 0, 0), font=_font())
-        left += _entry_width(text, swatch)
-    return np.asarray(picture)
-
-
-def _entry_width(text, swatch):
-    """Pixels that one name takes on a line, the space behind it included."""
-    return (SWATCH + GAP) * (swatch is not None) + int(np.ceil(_font().getlength(text))) + 2 * GAP
-
-
-def _font():
-    return ImageFont.load_default(12)
+def _with_legend(picture, label_maps, palette, class_names, font=drawing.FONT):
+    """A picture with a legend of the classes in the label maps, and of void, below it."""
+    found = np.zeros(256, bool)
+    for label_map in label_maps:
+        found |= np.bincount(np.ravel(label_map), minlength=256).astype(bool)
+    entries = [
+        Entry(name, tuple(rgb))
+        for name, rgb, occurs in zip(class_names, palette, found[: len(palette)], strict=True)
+        if occurs
+    ]
+    if found[VOID]:
+        entries.append(Entry("void", VOID_COLOUR))
+    wide = max((drawing.entry_width(entry, font) for entry in entries), default=1)
+    width = max(picture.shape[1], wide)
+    edge = np.full((font // 2, 1, 3), drawing.WHITE, np.uint8)
+    return drawing.stack([picture, edge, drawing.write(entries, width, font)])

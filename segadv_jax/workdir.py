@@ -1,6 +1,8 @@
 """What a run leaves in its folder, and the only code that knows the names of these files.
 
 config.json          the configuration that the run was started with
+classes.json         the names of the classes and their colours
+environment.json     the command that started it, versions of libraries, devices
 parameters.txt       the networks' parameters, layer by layer
 history.csv          a row per validation: the curves of the paper's Figure 4
 predictions/*.png    validation images with their predictions
@@ -12,7 +14,7 @@ events.*             TensorBoard
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,9 +57,11 @@ class Workdir:
             raise InputError("--workdir is empty: name a folder")
         self.folder = Path(folder)
         self.config_path = self.folder / "config.json"
+        self.classes_path = self.folder / "classes.json"
         self.parameters_path = self.folder / "parameters.txt"
         self.history_path = self.folder / "history.csv"
         self.checkpoints_path = self.folder / "checkpoints"
+        self.environment_path = self.folder / "environment.json"
         self._end_path = self.folder / "ended.json"
 
     def __str__(self) -> str:
@@ -84,6 +88,30 @@ class Workdir:
     def record_config(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration."""
         files.write_json(self.config_path, config)
+
+    def classes(self) -> tuple[list[str], list[list[int]]] | None:
+        """The names of the classes and their RGB colours; None if they are not recorded."""
+        remedy = "delete it and run the training command again, which writes it"
+        content = self._read(self.classes_path, remedy, ("class_names", "palette"))
+        if content is None:
+            return None
+        names, palette = content["class_names"], content["palette"]
+        if len(names) != len(palette):
+            reason = f"{len(names)} names, {len(palette)} colours"
+            raise files.damaged(self.classes_path, reason, remedy)
+        return names, palette
+
+    def write_classes(self, names: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
+        """Records the classes."""
+        files.write_json(self.classes_path, {"class_names": [*names], "palette": [*palette]})
+
+    def environment(self) -> dict[str, Any] | None:
+        """With what the run was begun, as `environment.describe` says it; None if not recorded."""
+        return self._read(self.environment_path, "delete it: nothing else needs it")
+
+    def write_environment(self, content: Mapping[str, Any]) -> None:
+        """Records with what the run is begun."""
+        files.write_json(self.environment_path, content)
 
     def history(self) -> list[dict[str, float]]:
         """The rows of the history, none before the first validation; empty fields are left out."""

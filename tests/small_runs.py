@@ -1,11 +1,16 @@
 """Small runs for tests: their configuration, and processes of their own."""
 
+import contextlib
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from absl import logging as absl_logging
+
 from configs import synthetic as synthetic_config
+from segadv_jax import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -35,6 +40,26 @@ def small_config(data_dir, arm="adversarial", **overrides):
     config.segmenter.levels = 1  # Quick to compile.
     config.update_from_flattened_dict(SMALL | {"data.data_dir": str(data_dir)} | overrides)
     return config
+
+
+@contextlib.contextmanager
+def told():
+    """What people are told meanwhile, a line each."""
+    lines, logger = [], absl_logging.get_absl_logger()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    handler, verbosity = Handler(), absl_logging.get_verbosity()
+    handler.addFilter(cli._is_for_people)
+    logger.addHandler(handler)
+    absl_logging.set_verbosity(absl_logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        absl_logging.set_verbosity(verbosity)
 
 
 def start_process(arguments):

@@ -10,12 +10,15 @@ from absl import logging as absl_logging
 from processes import end_of
 from small_runs import ROOT
 
-from segadv_jax import cli
+from segadv_jax import cli, configuration
 from segadv_jax.commands import evaluate as evaluate_command
 from segadv_jax.commands import train as train_command
 from segadv_jax.errors import InputError
+from segadv_jax.report import summary
+from segadv_jax.workdir import Workdir
 
 ARGUMENTS = ["--config=synthetic:standard", "--workdir=W"]
+RESULT = {"iou": {"sky": 0.5}, "mean_iou": 0.5, "confusion": [[7]]}
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,7 @@ def called(monkeypatch):
 
         def record(config, *args, name=name):
             calls.append((name, config.to_dict(), *args))
+            return RESULT
 
         monkeypatch.setattr(command, name, record)
     return calls
@@ -84,6 +88,31 @@ def test_what_is_evaluated_otherwise_comes_on_top_of_the_plain_evaluation(called
         assert plain != other and plain | {"evaluate": 0} == other | {"evaluate": 0}
 
 
+def test_the_last_lines_are_the_classes_and_what_is_taken_for_what(called, capsys):
+    for command in ("train", "evaluate"):
+        assert not status_of(command, *ARGUMENTS)
+        assert capsys.readouterr().out == summary.describe(RESULT) + "\n"
+
+
+def test_an_evaluation_takes_the_runs_own_configuration(called, tmp_path):
+    config = configuration.load("synthetic:standard", ["--config.train.batch_size=2"])
+    Workdir(tmp_path).record_config(config.to_dict())
+    fields = ["--config.evaluate.split=more", "--config.data.archives=A"]
+    for start in (["evaluate"], ["--mode=evaluate"]):
+        assert not status_of(*start, f"--workdir={tmp_path}", *fields)
+    expected = configuration.recorded(Workdir(tmp_path))
+    expected.evaluate.split, expected.data.archives = "more", "A"
+    assert called == [("evaluate", expected.to_dict(), str(tmp_path))] * 2
+    # With a configuration it is that one, as for weights that no run trained.
+    assert not status_of("evaluate", f"--workdir={tmp_path}", ARGUMENTS[0], "--config.seed=3")
+    assert called[2][1]["seed"] == 3 and called[2][1]["train"]["batch_size"] == 8
+
+
+def test_an_evaluation_without_a_run_is_refused(called, capsys, tmp_path):
+    assert status_of("evaluate", f"--workdir={tmp_path}") == 2
+    assert "no config.json is there; name a run" in capsys.readouterr().err and not called
+
+
 def test_a_field_may_have_its_value_in_the_next_word(called):
     joined = ["--config.seed=5", "--config.train.scale=(1.0,1.5)", "--config.train.flip=false"]
     apart = ["--config.seed", "5", "--config.train.scale", "(1.0,1.5)", "--noconfig.train.flip"]
@@ -97,11 +126,13 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["tarin", *ARGUMENTS], "tarin is no command; known: train, evaluate, compare"),
-        (["--mode=predict", *ARGUMENTS], "--mode=predict: it is train or evaluate"),
+        (["tarin", *ARGUMENTS], "tarin is no command; known: train, evaluate, check, "),
+        (["--mode=predict", *ARGUMENTS], "--mode=predict: it is train, evaluate, check"),
         (["train", *ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
         ([*ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
         (["evaluate", *ARGUMENTS, "more"], "unrecognized arguments: more"),
+        (["evaluate"], "the following arguments are required: --workdir"),
+        (["check", "--workdir=W"], "the following arguments are required: --config"),
         (["train", "--workdir=W"], "the following arguments are required: --config"),
         (["train", "--config=synthetic"], "the following arguments are required: --workdir"),
         (
@@ -188,15 +219,14 @@ def test_help_of_a_command_shows_its_docstring_as_it_is_written(capsys, name):
     ("level", "path", "message", "shown"),
     [
         (logging.INFO, cli.__file__, "devices: 4", True),
-        (logging.INFO, "/lib/clu/metric_writers/logging_writer.py", "[9] mce=0.3", True),
-        (logging.INFO, "/lib/clu/metric_writers/logging_writer.py", "[9] Got images: 1.", False),
+        (logging.INFO, "/lib/clu/metric_writers/logging_writer.py", "[9] mce=0.3", False),
         (logging.INFO, "/lib/orbax/checkpoint.py", "Saving checkpoint", False),
         (logging.WARNING, "/lib/orbax/checkpoint.py", "disk is full", True),
         (logging.WARNING, "/lib/orbax/checkpoint.py", "no tracked_metric", False),
     ],
 )
 def test_messages_are_for_people(capsys, level, path, message, shown):
-    cli._show_messages()
+    cli.show_messages()
     record = logging.LogRecord("absl", level, path, 1, message, None, None)
     logging.getLogger().handle(record)
     assert (message in capsys.readouterr().err) == shown

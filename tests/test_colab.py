@@ -3,8 +3,10 @@
 import base64
 import importlib.util
 import io
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,6 +16,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 from small_runs import ROOT, SMALL
+
+from segadv_jax import cli, configuration
 
 NOTEBOOK = ROOT / "colab" / "segadv_jax_demo.ipynb"
 # The demo with the networks and the data of other small runs. Its length and batches are its own.
@@ -25,8 +29,10 @@ for config in arms.values():
     config.segmenter.unlock()
     config.segmenter.levels = 1
     config.update_from_flattened_dict({FIELDS})
+    config.data.data_dir = "DATA_DIR"
+light = arms["standard"]  # Neither its data nor its weights are needed.
 """
-FIGURES = ("scenes", "patches", "predictions", "histories", "players")
+FIGURES = ("scenes", "encodings", "verdicts", "predictions", "curves", "predict")
 
 
 def read():
@@ -84,15 +90,17 @@ def test_with_a_repository_it_clones_and_installs(tmp_path, monkeypatch):
     assert sys.path[0] == str(clone[-1])
 
 
-def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
+def test_runs_from_top_to_bottom(tmp_path, data_dir, monkeypatch):
     # Three devices: no usual batch size is a multiple of that.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    monkeypatch.setenv("SEGADV_DEMO_UPDATES", "2")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # Where the notebook makes its folder.
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # The arms share much.
     notebook = read()
-    next(cell for cell in notebook.cells if cell.id == "settings").source += SMALLER
+    settings = next(cell for cell in notebook.cells if cell.id == "settings")
+    assert "UPDATES = 600 " in settings.source
+    settings.source = settings.source.replace("UPDATES = 600 ", "UPDATES = 2 ")
+    settings.source += SMALLER.replace("DATA_DIR", str(data_dir))
     NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
     ).execute()
@@ -103,9 +111,11 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert f"using {ROOT}" in printed(cells["setup"])
     assert "3 device(s), 9 images" in printed(cells["settings"])
     for name in FIGURES:
-        (picture,) = pictures(cells[name])
-        assert min(picture.shape[:2]) > 200, name
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50, name
+        shown = pictures(cells[name])
+        assert len(shown) == (2 if name == "curves" else 1), name
+        for picture in shown:
+            assert min(picture.shape[:2]) > 120 and picture.shape[1] <= 1600, name
+            assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50, name
 
     # The table repeats what the evaluation wrote.
     (folder,) = tmp_path.glob("segadv_*")
@@ -119,4 +129,21 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch):
         assert [float(value) for value in row[1:]] == pytest.approx(
             [100 * measure for measure in measures], abs=0.06
         )
+    # A label map of the photograph's own size.
+    with Image.open(folder / "photographs" / "held_out.png") as photograph:
+        with Image.open(folder / "predicted" / "held_out.png") as labels:
+            assert labels.mode == "P" and labels.size == photograph.size
     assert sorted(os.listdir(NOTEBOOK.parent)) == [NOTEBOOK.name]  # It leaves nothing behind.
+
+
+def test_a_sentence_stands_before_each_cell_and_its_commands_exist():
+    cells = read().cells
+    for before, cell in itertools.pairwise(cells):
+        assert "markdown" in (before.cell_type, cell.cell_type), cell.id
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    commands = re.findall(r"^ {4}segadv_jax (\w+)(.*)$", text, re.MULTILINE)
+    assert {"check", "train", "predict"} <= {name for name, _ in commands}
+    for name, arguments in commands:
+        assert name in cli.COMMANDS
+        for config in re.findall(r"--config=(\S+)", arguments):
+            configuration.load(config)

@@ -73,7 +73,7 @@ def test_any_field_can_be_set():
             "nowhere.py",
             [],
             "--config=nowhere.py: there is no file nowhere.py; give the path of one, or the name of"
-            " one that comes with the package: ablations, stanford, stanford_light, synthetic,",
+            " one that comes with the package: ablations, folder, stanford, stanford_light,",
         ),
         ("stanford:half", [], "--config=stanford:half: configs/stanford.py:half: the arm is"),
         ("synthetic:a:b", [], "--config=synthetic:a:b: configs/synthetic.py:a:b: the arm is"),
@@ -225,3 +225,37 @@ def test_what_a_file_returns_must_be_a_whole_configuration(tmp_path, text, messa
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(InputError, match=message):
         configuration.load(str(tmp_path / "mine.py"))
+
+
+def test_an_evaluation_may_set_what_is_measured_and_where_the_data_lies(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.record_config(
+        configuration.load("synthetic:adversarial", ["--config.loss.lam=0.5"]).to_dict()
+    )
+    fields = {"evaluate.bf": True, "evaluate.scales": (1.0, 1.5), "data.data_dir": "D"}
+    config = configuration.of_evaluation(
+        workdir, [f"--config.{name}={value}" for name, value in fields.items()]
+    )
+    expected = configuration.recorded(workdir)
+    expected.update_from_flattened_dict(fields)
+    assert config.to_dict() == expected.to_dict() and config.loss.lam == 0.5
+    assert (
+        configuration.of_evaluation(
+            workdir, ["--noconfig.evaluate.bf_background"]
+        ).evaluate.bf_background
+        is False
+    )
+
+
+@pytest.mark.parametrize(
+    "field", ["seed=3", "data.name=voc_sbd", "data.test=train", "segmenter.hidden=3", "loss.lam=1"]
+)
+def test_an_evaluation_may_set_nothing_else(tmp_path, field):
+    workdir = Workdir(tmp_path)
+    workdir.record_config(configuration.load("synthetic:adversarial").to_dict())
+    name = field.partition("=")[0]
+    message = rf"--config.{field}: config.{name} says how the run was trained.*config\.evaluate, "
+    with pytest.raises(InputError, match=message):
+        configuration.of_evaluation(workdir, ["--config.evaluate.bf", f"--config.{field}"])
+    with pytest.raises(InputError, match="--config.evaluate.bif: the configuration has no such"):
+        configuration.of_evaluation(workdir, ["--config.evaluate.bif=1"])

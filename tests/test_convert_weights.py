@@ -1,5 +1,7 @@
 """The command that writes weights as safetensors, on each of its sources."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,7 +9,7 @@ import pytest
 from flax import traverse_util
 from processes import end_of
 from safetensors.numpy import load_file, save_file
-from small_runs import start_process
+from small_runs import small_config, start_process
 from weight_files import (
     DILATED8,
     FRONT_END,
@@ -22,10 +24,11 @@ from weight_files import (
     write_vgg,
 )
 
-from segadv_jax import cli, weights
+from segadv_jax import cli, experiment, weights
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.train_state import TrainState
+from segadv_jax.weights import description
 from segadv_jax.workdir import Workdir
 
 DILATED, VGG = random_layers(DILATED8), random_layers(FRONT_END, seed=3)
@@ -126,6 +129,32 @@ def test_the_latest_of_a_run_that_was_never_validated(tmp_path, capsys):
     convert(tmp_path, target)
     assert "segmenter of step 3, the latest, none was validated:" in capsys.readouterr().out
     same(stored(target), state.average)  # What is evaluated.
+
+
+def test_the_weights_of_a_run_say_what_they_are(tmp_path, capsys, monkeypatch):
+    """Those of an old run whose data is gone are written without their classes."""
+    save(tmp_path, {2: (make_state(2.0), 0.5)})
+    workdir, target = Workdir(tmp_path), tmp_path / "a.safetensors"
+    config = small_config("")
+    workdir.record_config(config.to_dict())
+
+    def gone(_):
+        raise InputError("the folder is gone")
+
+    monkeypatch.setattr(experiment, "load_data", gone)
+    convert(tmp_path, target)
+    assert "classes.json" in (said := capsys.readouterr().err) and "without their classes" in said
+    assert "classes" not in weights.metadata(target)
+    workdir.write_classes(["sky", "Straße"], [[1, 2, 3], [4, 5, 6]])
+    convert(tmp_path, target)
+    assert not capsys.readouterr().err
+    about = description.read(target)
+    assert (about.class_names, about.step) == (("sky", "Straße"), 2)
+    assert about.palette.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert about.config == json.loads(workdir.config_path.read_text())
+    same(weights.load(target, make_state(0.0).params["segmenter"]), stored(target))
+    convert(tmp_path, target, "--player=adversary")
+    assert json.loads(weights.metadata(target)["adversary"]) == about.config["adversary"]
 
 
 def test_a_network_that_is_not_complete(tmp_path):

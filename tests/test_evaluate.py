@@ -109,6 +109,7 @@ def test_absent_classes_are_null_in_the_json(tmp_path):
     totals |= {name: np.array(x) for name, x in (("mce", 2.0), ("certainty", 3.0), ("cells", 4.0))}
     totals |= {"nll": np.array(6.0), "calibration_gaps": np.array([0.25, 0, -0.75])}
     result = evaluate.summarize(totals, "abc")
+    assert result["confusion"] == [[3, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert (result["nll"], result["ece"]) == (1.5, 0.25)
     assert result["histogram_true"] == {"a": 0.75, "b": 0.25, "c": 0.0}
     assert result["histogram_predicted"] == {"a": 1.0, "b": 0.0, "c": 0.0}

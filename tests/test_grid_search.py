@@ -182,6 +182,7 @@ def test_a_killed_grid_ends_as_it_should_and_fills_its_cell(tmp_path, monkeypatc
     assert float(lines[0]["mean_bf"]) == 0.45
     assert [r["best"] for r in lines] == ["yes"] + [""] * 7
     assert output.splitlines()[1].split()[:3] == ["on", "val,", "in"] and "mean BF" in output
+    assert "Note: BF on val says little: void surrounds the objects" in output
     assert output.splitlines()[2].split()[:6] == [
         "slr1e-05_alr0.1_lam1",
         *"0 1 55.10 +- 1.41".split(),

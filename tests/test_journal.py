@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from segadv_jax.journal import Journal, check_finite, describe
+from segadv_jax.journal import RECENT, VALIDATION, Journal, check_finite
+from segadv_jax.progress import UpdatesBar
 
-TRAIN = ConfigDict({"log_every": 2, "batch_size": 4})
+TRAIN = ConfigDict({"log_every": 2, "batch_size": 4, "updates": 90})
+PICTURE = np.zeros((3, 5, 3), np.uint8)
 
 
 class Writer:
@@ -31,6 +33,14 @@ def writer():
 
 
 @pytest.fixture
+def said(monkeypatch):
+    """What people are told."""
+    lines = []
+    monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
+    return lines
+
+
+@pytest.fixture
 def profiled():
     return []
 
@@ -39,7 +49,7 @@ def profiled():
 def add(writer, profiled):
     """Takes in a step, (after, mce, further metrics): two steps are logged at a time."""
     rates = {"segmenter": lambda updates: 0.1 * updates, "adversary": lambda updates: 7.0}
-    journal = Journal(writer, tqdm(disable=True), TRAIN, rates, profiled.append)
+    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, rates, profiled.append)
 
     def add(after, mce, at_end=False, **metrics):
         updates = {"segmenter": after, "adversary": 0}
@@ -70,8 +80,8 @@ def test_a_loss_that_is_not_finite_ends_it(add):
 
 
 def test_a_validation_is_written_without_what_was_not_measured(writer):
-    journal, picture = Journal(writer, tqdm(disable=True), TRAIN, {}), np.zeros((3, 5, 3), np.uint8)
-    journal.add_validation({"validation_mce": 0.5, "validation_mean_iou": None}, picture, 7)
+    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
+    journal.add_validation({"validation_mce": 0.5, "validation_mean_iou": None}, PICTURE, 7)
     assert writer.scalars == [(7, {"validation_mce": 0.5})]
     ((step, images),) = writer.images
     assert step == 7 and images["predictions"].shape == (1, 3, 5, 3)
@@ -96,8 +106,63 @@ def test_a_mean_is_over_the_steps_that_report_the_metric():
     assert check_finite(steps, 3) == {"mce": 1.5, "bce_real": 5.0}
 
 
-def test_the_health_of_the_game_is_said_in_a_few_words():
-    assert describe({"mce": 1.234, "accuracy": 0.5, "lam": 0.1}) == "mce 1.23, cells 0.50"
-    scalars = {"accuracy_synthetic": 0.25, "mce": 1.0, "accuracy_real": 0.75}
-    expected = "mce 1.00, adversary right on real 0.75, on synthetic 0.25"
-    assert describe(scalars) == expected
+def journal_of(writer, **fields):
+    return Journal(writer, UpdatesBar(0, 90), TRAIN, {}, **fields)
+
+
+def test_a_validation_is_said_in_a_line_with_the_best_so_far(writer, said):
+    journal = journal_of(writer)
+    for updates, value in ((10, 0.25), (20, 0.5), (30, 0.4), (40, None), (50, 0.5)):
+        journal.add_validation({"validation_mean_iou": value}, PICTURE, updates)
+    assert said == [
+        "update 10 of 90, validation mean IoU 25.0, best so far",
+        "update 20 of 90, validation mean IoU 50.0, best so far",
+        "update 30 of 90, validation mean IoU 40.0, best 50.0 at update 20",
+        "update 40 of 90, validation mean IoU -, best 50.0 at update 20",
+        "update 50 of 90, validation mean IoU 50.0, best so far",  # As the checkpoints have it.
+    ]
+
+
+def test_the_measure_that_selects_is_said_and_a_resumed_run_knows_its_best(writer, said):
+    rows = [{"segmenter_updates": 5.0, "validation_class_accuracy": 0.75}, {"segmenter_updates": 8}]
+    journal = journal_of(writer, select="class_accuracy", history=rows)
+    measures = {"validation_mean_iou": 0.9, "validation_class_accuracy": 0.5}
+    journal.add_validation(measures, PICTURE, 10)
+    assert said == ["update 10 of 90, validation class accuracy 50.0, best 75.0 at update 5"]
+
+
+def test_how_often_the_adversary_is_right_is_said_once_both_are_known(writer, said):
+    """In the mean of the last steps that know each; players may take turns."""
+    journal, measures = journal_of(writer), {"validation_mean_iou": 0.5}
+
+    def add(after, **accuracies):
+        metrics = {name: jnp.float32(x) for name, x in accuracies.items()} | {"mce": jnp.float32(1)}
+        position = {"step": after, "segmenter_updates": 7, "epoch": 1.0}
+        journal.add(metrics, {"segmenter": 7, "adversary": 7}, position, False)
+
+    add(1, accuracy_synthetic=0.0)
+    journal.add_validation(measures, PICTURE, 7)
+    assert "adversary" not in said[-1]
+    for step in range(RECENT):
+        add(2 + step, accuracy_synthetic=step % 2)
+    add(1000, accuracy_real=0.914)
+    journal.add_validation(measures, PICTURE, 8)
+    assert said[-1].endswith("best so far; adversary right on 91 / 50 %")
+
+
+def test_what_is_compiled_is_said_before_it_takes_long(writer, said):
+    journal = journal_of(writer)
+    for turn in ("segmenter", "adversary", "segmenter", VALIDATION, VALIDATION):
+        with journal.compiling(turn):
+            said.append(turn)
+    said = [line.partition(" in ")[0] for line in said]
+    begun = (
+        "compiling the segmenter's training step ...",
+        "compiling the adversary's training step ...",
+    )
+    assert said == [
+        *(begun[0], "segmenter", "compiled"),
+        *(begun[1], "adversary", "compiled"),
+        "segmenter",
+        *("compiling the validation ...", VALIDATION, VALIDATION),
+    ]

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from segadv_jax.data import builders, photographs, pipeline
+from segadv_jax.data.cpu_tensorflow import tf
 from segadv_jax.errors import InputError
 
 
@@ -54,3 +55,64 @@ def test_what_is_transparent_is_black(tmp_path):
     for name in ("alpha", "colour", "palette"):
         shown = read(tmp_path / f"{name}.png")
         np.testing.assert_array_equal(shown, [[[0, 0, 0], [10, 20, 30]]], err_msg=name)
+
+
+def write_png_16(path, values):
+    """A PNG file of 16 bits per channel, u16[h,w,3], which Pillow reads but does not write."""
+    tf.io.write_file(str(path), tf.io.encode_png(values))
+
+
+def test_colours_of_16_bits_are_scaled(tmp_path):
+    """65535 is white; Pillow cuts them to their higher bytes, which may be one less."""
+    values = np.array([[[0, 257, 25700], [65535, 128, 65535]]], np.uint16)
+    write_png_16(tmp_path / "a.png", values)
+    photograph = photographs.read_photograph(tmp_path / "a.png", "a.png")
+    assert photograph.bits == 16
+    shown = read(tmp_path / "a.png").astype(int)
+    assert np.abs(shown - np.round(values / 257)).max() <= 1 and shown.max() == 255
+    Image.fromarray(shown.astype(np.uint8)).save(tmp_path / "b.png")
+    assert photographs.read_photograph(tmp_path / "b.png", "b.png").bits == 8
+
+
+@pytest.mark.parametrize(
+    ("size", "longest_side", "expected"),
+    [
+        ((300, 400), 0, (300, 400)),
+        ((300, 400), 400, (300, 400)),
+        ((300, 400), 200, (150, 200)),
+        ((400, 300), 512, (400, 300)),  # Nothing is enlarged.
+        ((3000, 10), 100, (100, 1)),
+    ],
+)
+def test_only_larger_images_are_shrunk(size, longest_side, expected):
+    assert photographs.shrunk_size(size, longest_side) == expected
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_shrinking_averages_and_turns(suffix, tmp_path):
+    """Stripes of one pixel become grey; the size is that of the image the right way up."""
+    stripes = np.zeros((120, 240, 3), np.uint8)
+    stripes[:, ::2] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(stripes).save(path, exif=exif, quality=95)
+    photograph = photographs.read_photograph(path, "a", longest_side=40)
+    assert (photograph.size, photograph.upright, photograph.stored) == (
+        (40, 20),
+        (240, 120),
+        (120, 240),
+    )
+    shown = photographs.decode(photograph.image)
+    assert shown.shape == (40, 20, 3) and np.abs(shown.astype(int) - 100).max() < 12
+    assert photograph.image[:2] == {"jpg": b"\xff\xd8", "png": b"\x89P"}[suffix]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_map_is_turned_as_the_photograph(orientation, tmp_path):
+    pixels, exif = np.arange(6, dtype=np.uint8).reshape(2, 3), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    photograph = photographs.read_photograph(tmp_path / "a.png", "a.png")
+    turned = photographs.turn(pixels, photograph.orientation)
+    np.testing.assert_array_equal(turned, photographs.decode(photograph.image)[..., 0])

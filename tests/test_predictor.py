@@ -72,3 +72,76 @@ def test_views_and_tiles_are_those_of_the_configuration(run):
     with pytest.raises(InputError, match="config.evaluate.tile is 4, but this segmenter takes who"):
         predictor.load(config, str(workdir))
     assert predictor.load(config, str(workdir), views=False).views == Views()
+
+
+def fields(loaded):
+    """What predictors with the same predictions have in common."""
+    own = loaded.class_names, loaded.palette.tolist(), loaded.step, loaded.views, loaded.segmenter
+    return own, configuration.completed(loaded.config.to_dict()).to_dict(), loaded.longest_side
+
+
+def test_a_run_and_its_weights_predict_as_it_is_evaluated(run, synthetic, tmp_path, monkeypatch):
+    """Neither needs the data set: the run recorded its classes, the weights say all themselves."""
+    config, _, setup = run
+    config = config.copy_and_resolve_references()
+    config.evaluate.update({"flip": True, "scales": (1.0, 0.5), "tile": 0})
+    workdir, path = Workdir(tmp_path / "run"), tmp_path / "net.safetensors"
+    configuration.record(workdir, config)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(initialize(setup, 1, (32, 32), CLASSES), 4, {"mean_iou": 0.5})
+        checkpoints.save(initialize(setup, 2, (32, 32), CLASSES), 8, {"mean_iou": 0.4})
+    evaluated = predictor.load(config, str(workdir))
+    assert predictor.classes_of(workdir)[0] == synthetic.class_names  # An old run: of its data.
+    workdir.write_classes(synthetic.class_names, synthetic.palette.tolist())
+    monkeypatch.setattr(experiment, "load_data", lambda _: pytest.fail("it reads the data set"))
+    of_run = predictor.from_run(workdir.folder)
+    predictor.save_weights(of_run, path)
+    of_file = predictor.from_weights(path)
+    assert fields(evaluated) == fields(of_run) == fields(of_file)
+    for loaded in (of_run, of_file):
+        jax.tree.map(np.testing.assert_array_equal, loaded.params, evaluated.params)
+    assert predictor.from_run(workdir.folder, "latest").step == 8
+    for loaded in (
+        predictor.from_run(workdir.folder, views=False),
+        predictor.from_weights(path, views=False),
+    ):
+        assert loaded.views == Views() and loaded.step == 4
+    overrides = ["--config.evaluate.flip=False"]
+    assert predictor.from_run(workdir.folder, overrides=overrides).views == Views(scales=(1.0, 0.5))
+    with pytest.raises(InputError, match="config.seed says how the run was trained"):
+        predictor.from_run(workdir.folder, overrides=["--config.seed=3"])
+
+
+def test_the_shift_of_a_prior_goes_with_the_weights(run, tmp_path):
+    """It is of the training images, which are read once."""
+    config, workdir, _ = run
+    config = config.copy_and_resolve_references()
+    config.evaluate.update({"prior_shift": 0.5, "tile": 0})
+    expected = predictor.load(config, str(workdir)).views.shift
+    overrides = ["--config.evaluate.prior_shift=0.5"]
+    of_run = predictor.from_run(workdir.folder, overrides=overrides)
+    predictor.save_weights(of_run, tmp_path / "net.safetensors")
+    assert of_run.views.shift == expected and len(expected) == CLASSES
+    assert predictor.from_weights(tmp_path / "net.safetensors").views.shift == expected
+
+
+def test_a_run_that_needs_its_data_set_says_why(run, synthetic, tmp_path, monkeypatch):
+    config, workdir, _ = run
+
+    def gone(_):
+        raise InputError("the folder is gone")
+
+    monkeypatch.setattr(experiment, "load_data", gone)
+    with pytest.raises(InputError, match=r"its data set, as it has no classes.json, as .* is gone"):
+        predictor.from_run(workdir.folder)
+    old = Workdir(tmp_path)
+    old.record_config(config.to_dict())
+    old.write_classes(synthetic.class_names, synthetic.palette.tolist())
+    overrides = ["--config.evaluate.prior_shift=0.5"]
+    with pytest.raises(InputError, match=r"as its config.evaluate.prior_shift is 0.5, .* is gone"):
+        predictor.from_run(tmp_path, overrides=overrides)
+    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+        predictor.from_run(tmp_path)
+    old.write_classes(synthetic.class_names, synthetic.palette.tolist()[1:])
+    with pytest.raises(InputError, match=r"classes.json is damaged \(8 names, 7 colours\)"):
+        predictor.from_run(tmp_path)

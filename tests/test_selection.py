@@ -34,7 +34,8 @@ def trained(data_dir, tmp_path, monkeypatch):
 
     monkeypatch.setattr(devices, "map_train_step", count)
     monkeypatch.setattr(Validator, "measure", measure)
-    monkeypatch.setattr(Validator, "draw", lambda *_: np.zeros((1, 1, 3), np.uint8))
+    kinds, picture = ("predictions", "probabilities"), np.zeros((1, 1, 3), np.uint8)
+    monkeypatch.setattr(Validator, "draw", lambda *_: dict.fromkeys(kinds, picture))
 
     def make(select, patience=0):
         monkeypatch.setattr(Validator, "measured", iter(MEASURED.values()), raising=False)

@@ -15,10 +15,12 @@ from segadv_jax.configs import (
     synthetic,
     voc_baseline,
     voc_largefov,
+    voc_light,
     voc_smallfov,
 )
 from segadv_jax.errors import InputError
-from segadv_jax.report import measured, paper
+from segadv_jax.metrics.names import bf_caution
+from segadv_jax.report import differences, measured, paper
 
 
 def tables(*arguments):
@@ -93,7 +95,7 @@ def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
     folder = tmp_path / "w" / "a"
     expected = f"- Ours, camp/a: {folder}: seeds 0, 3; split test, 142 images"
     assert line(out, "- Ours, camp/a") == expected
-    assert "Warning" not in (out / "tables.md").read_text()
+    assert "is no reproduction" not in (out / "tables.md").read_text()
     found = cells(out, "table1")["standard", "class accuracy"]
     assert (float(found["ours"]), found["paper"]) == (pytest.approx(61.5), "66.5")
     assert float(found["std"]) == pytest.approx(100 * 0.03 / 2**0.5)
@@ -104,8 +106,12 @@ def test_seeds_of_a_campaign_are_averaged_in_their_cells(tmp_path, capsys):
     assert "| 68.7 | 63.0 | 75.2 | 72.0 |" in line(out, "| adversarial")
 
 
+RELEASED = "dilation8_pascal_voc.caffemodel"
+
+
 def voc_run(folder, config, **fields):
-    """On all images of val; BF of val_full."""
+    """From the released weights, on all images of val; BF of val_full."""
+    fields = {"init": RELEASED} | fields
     iou = {name: 0.5 + i / 100 for i, name in enumerate(paper.TABLE_3_CLASSES)}
     val = {"mean_iou": 0.71234, "images": 1449, "mean_bf": 0.1, "std_bf": 0.1}
     val["iou"] = iou | {"sofa": None}
@@ -139,35 +145,126 @@ def test_pascal_voc(tmp_path, capsys):
     assert float(third["aeroplane", "LargeFOV, scaling"]["ours"]) == pytest.approx(51)
     assert third["sofa", "baseline"]["ours"] == ""
     assert third["dog", "LargeFOV, product"]["ours"] == ""
-    assert line(out, "| background") == "| background | 92.9 | 50.0 | 93.0 | - | 94.9 [1] | 50.0 |"
+    assert line(out, "| background") == (
+        "| background | 92.9 | 50.0 † | 93.0 | - | 94.9 [1] | 50.0 † |"
+    )
     assert float(third["mIoU", "baseline"]["ours"]) == pytest.approx(71.234)
     # Only where the paper's figures are of the test set is there something to warn of.
-    warned = [x for x in page.splitlines() if x.startswith("- **Warning:**")]
+    warned = [x for x in page.splitlines() if x.startswith("† ") or "‡" in x[:1]]
     assert warned == [
-        f"- **Warning:** {name} is no reproduction: split val, 1,449 images, the paper's on split "
-        "test, 1,456 images"
+        f"† {name} is no reproduction: split val, 1,449 images, the paper's on split test, 1,456 "
+        "images."
         for name in ("base", "ours")
     ]
     assert capsys.readouterr().err.count("warning: Supplement, Table 3") == 2
 
 
-def test_a_part_of_the_images_is_no_reproduction(tmp_path, capsys):
-    part = {"images": 1448, "mean_bf": 0.4, "std_bf": 0.2}
+def test_figures_of_runs_that_are_not_the_papers_are_marked(tmp_path, capsys):
+    part = {"images": 1448, "mean_iou": 0.5, "mean_bf": 0.4, "std_bf": 0.2}
     config = voc_baseline.get_config()
-    make_run(tmp_path / "part", config, evaluations={"val": part}, **{"data.fraction": 0.5})
+    fields = {"init": "scratch", "segmenter.width": 0.05}
+    make_run(tmp_path / "part", config, evaluations={"val": part}, **fields)
     out = tmp_path / "out"
     assert tables(f"--out={out}", f"part={tmp_path / 'part'}") is None
-    warning = cells(out, "table2")["baseline", "mIoU"]["warning"]
-    assert warning == (
+    warning = (
         "part is no reproduction: split val, 1,448 images, the paper's on split val, 1,449 images; "
-        "BF on split val, 1,448 images, the paper's on split val_full, 1,103 images; trained on "
-        "0.5 of the training images"
+        "starting weights scratch, not the released ones of Dilated-8; segmenter.width 0.05, not 1"
     )
-    assert f"- **Warning:** {warning}\n" in (out / "tables.md").read_text()
-    assert (
-        f"warning: Table 2: PASCAL VOC 2012, validation set, %: {warning}\n"
-        in capsys.readouterr().err
+    caution = (
+        "part: BF on val says little: void surrounds the objects there, and a map of nothing but "
+        "background scores 61; use val_full, as the paper does"
     )
+    found = cells(out, "table2")
+    assert found["baseline", "mIoU"]["warning"] == warning
+    assert found["baseline", "mBF"]["warning"] == f"{warning}; {caution}"
+    page = (out / "tables.md").read_text()
+    assert "| baseline | 71.8 | 50.0 † | 47.4 | 40.0 † ‡ |" in page
+    assert "| 22.21 | 20.00 † ‡ | 1e-06 | 1e-06 |" in page  # The supplement's; a rate is no result.
+    head, _, rest = page.partition("| baseline | 71.8 |")
+    assert f"\n† {warning}.\n" in rest and f"\n‡ {caution}.\n" in rest
+    assert warning not in head
+    errors = capsys.readouterr().err
+    assert f"warning: Table 2: PASCAL VOC 2012, validation set, %: {warning}\n" in errors
+    half, config = tmp_path / "half", stanford.get_config("printed_half")
+    make_run(half, config, evaluations={"test": {"images": 142}})
+    assert tables(f"--out={out}", f"half={half}") is None
+    (short,) = capsys.readouterr().err.splitlines()
+    assert "segmenter.shrink 2, not 1" in short and short.endswith(" ... (tables.md has the rest)")
+    assert "train.updates 500, not 10,000" in line(out, "† half is no reproduction: ")
+    assert f"warning: Table 2: PASCAL VOC 2012, validation set, %: {caution}\n" in errors
+    assert "background scores 61" not in errors.partition("Supplement, Table 3")[2]
+
+
+def differences_of(config, **fields):
+    config.update_from_flattened_dict({"init": RELEASED} | fields)
+    config = json.loads(json.dumps(config.to_dict()))
+    return differences.from_paper(config, measured.row_of(config))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"segmenter.width": 0.5}, "segmenter.width 0.5, not 1"),
+        ({"adversary.width": 0.1}, "adversary.width 0.1, not 1"),
+        ({"init": "scratch"}, "starting weights scratch, not the released ones of Dilated-8"),
+        ({"init": "vgg:v.h5"}, "starting weights vgg:v.h5, not the released ones of Dilated-8"),
+        ({"init": "runs/a"}, "starting weights runs/a, not the released ones of Dilated-8"),
+        ({"train.updates": 60}, "train.updates 60, not 20,000"),
+        ({"train.crop": 96}, "train.crop 96, not 320"),
+        ({"train.scale": (0.5, 1.5)}, "train.scale (0.5, 1.5), not (1, 1)"),
+        ({"evaluate.tile": 0}, "evaluate.tile 0, not 66"),
+        ({"data.fraction": 0.5}, "data.fraction 0.5, not 1"),
+        ({"data.train": "train"}, "data.train train, not train_aug"),
+        ({"data.unlabelled": "rest"}, "data.unlabelled rest, not none"),
+        (
+            {"data.allow_partial": True},
+            "data.allow_partial, so that training images may have been missing",
+        ),
+        ({"alternation.schedule": "fast"}, "alternation.schedule fast, not slow"),
+        ({"optimizer.segmenter.name": "adam"}, "optimizer.segmenter.name adam, not sgd"),
+    ],
+)
+def test_what_differs_from_the_papers_setting_is_named(fields, expected):
+    assert differences_of(voc_largefov.get_config("product"), **fields) == [expected]
+
+
+def test_what_does_not_make_a_run_another_one_is_not_named():
+    config = voc_largefov.get_config("product")
+    alike = {"seed": 7, "data.archives": "a", "train.log_every": 1, "segmenter.remat": True}
+    searched = {"loss.lam": 1.0, "optimizer.adversary.learning_rate": 0.3}
+    assert differences_of(config, **alike, **searched, init="dilated8.safetensors") == []
+    game = {"alternation.period": 9, "encoding": "scaling", "adversary.width": 0.1}
+    assert differences_of(voc_baseline.get_config(), **game) == []  # There is no adversary.
+
+
+def test_another_segmenter_is_named_without_its_own_fields():
+    found = differences_of(voc_light.get_config("largefov_product"), **{"train.updates": 500})
+    assert found[0] == "segmenter efficientnet_lite0, not dilated8"
+    assert "train.updates 500, not 20,000" in found and "train.crop 256, not 320" in found
+    assert not any(
+        text.startswith(("segmenter.", "starting", "optimizer.segmenter")) for text in found
+    )
+
+
+def test_stanford_background_is_trained_from_scratch_on_whole_resolution():
+    def of(arm, **fields):
+        return differences_of(stanford.get_config(arm), **{"init": "scratch"} | fields)
+
+    assert of("standard") == of("printed") == []
+    assert of("standard", init="w.safetensors") == ["starting weights w.safetensors, not scratch"]
+    half = of("printed_half")
+    assert half[0] == "segmenter.shrink 2, not 1" and "train.updates 500, not 10,000" in half
+    assert "encoding scaling, not basic" in of("adversarial")
+    # The paper's lambda is 2 between the sums of Eq. 1.
+    assert of("printed", **{"loss.lam": 2.0, "loss.reduction": "sum"}) == []
+    assert of("printed", **{"loss.lam": 2.0}) == ["loss.lam 2, not 0.125"]
+
+
+def test_bf_is_cautioned_where_void_surrounds_the_objects():
+    for split in ("val", "val[:9]", "train[:3]+val"):
+        assert f"BF on {split} says little" in bf_caution("voc_sbd", split)
+    assert not bf_caution("voc_sbd", "val_full") and not bf_caution("voc_sbd", "train_aug[:9]")
+    assert not bf_caution("image_folder", "val")
 
 
 def test_another_split(tmp_path):
@@ -185,10 +282,15 @@ def test_runs_without_a_cell_have_a_table_of_their_own(tmp_path):
     make_run(tmp_path / "b", config, encoding="basic_rgb", **{"data.test": "test"}, **other)
     config = stanford.get_config("printed")
     make_run(tmp_path / "c", config, **{"adversary.name": "smallfov_light"}, **other)
+    config = voc_largefov.get_config("basic")
+    bf = {"evaluations": {"val": {"mean_bf": 0.56, "std_bf": 0.2, "images": 9}}}
+    make_run(tmp_path / "d", config, encoding="basic_rgb", **bf)
     out = tmp_path / "out"
-    assert tables(f"--out={out}", *(f"{x}={tmp_path / x}" for x in "abc")) is None
+    assert tables(f"--out={out}", *(f"{x}={tmp_path / x}" for x in "abcd")) is None
     found = cells(out, "other_runs")
-    assert {row for row, _ in found} == {"a", "b", "c"}
+    assert {row for row, _ in found} == {"a", "b", "c", "d"}
+    assert line(out, "| d |") == "| d | 50.0 | 50.0 | 50.0 | 56.0 ‡ |"
+    assert line(out, "‡ d: BF on val says little")
     assert float(found["b", "mean IoU"]["ours"]) == 25 and found["a", "mean BF"]["ours"] == ""
     assert line(out, "| a |") == "| a | 50.0 | 50.0 | 25.0 | - |"
     for name in ("table1", "table2"):

@@ -1,12 +1,13 @@
 """The loop, end to end: what a run reads, writes and refuses."""
 
 import functools
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import small_config
+from small_runs import small_config, told
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segadv_jax import devices, evaluate, experiment
@@ -21,7 +22,7 @@ from segadv_jax.workdir import CURVES, HISTORY_COLUMNS, PATIENCE, STRUCTURE, UPD
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    """A finished run of the fast schedule, and the splits that it read while training."""
+    """A finished run of the fast schedule, the splits that it read, and what it said."""
     workdir = tmp_path_factory.mktemp("run")
     config = small_config(data_dir, **{"alternation.schedule": "fast", "train.profile": 2})
     splits, read_split = [], pipeline.read_split
@@ -30,10 +31,39 @@ def run(data_dir, tmp_path_factory):
         splits.append(split)
         return read_split(builder, split)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, told() as said:
         patch.setattr(pipeline, "read_split", spy)
         train(config, str(workdir))
-    return config, Workdir(workdir), splits
+    return config, Workdir(workdir), splits, said
+
+
+def test_a_run_says_what_a_person_wants_to_know(run):
+    """And nothing else: a line for each validation, no figures in between."""
+    _, workdir, _, said = run
+    rows = workdir.history()
+    validated = [f"{100 * row['validation_mean_iou']:.1f}" for row in rows]
+    for text, line in zip(
+        [
+            r"synthetic: 22 images to train on, 5 to validate; 8 classes: sky, building, .*",
+            r"segmenter multiscale: [\d,]+ parameters",
+            r"adversary two_branch: [\d,]+ parameters",
+            rf"12 updates of 4 images, a validation every 4; results go to {workdir}",
+            r"compiling the segmenter's training step \.\.\.",
+            r"compiled in \d+ s",
+            r"compiling the adversary's training step \.\.\.",
+            r"compiled in \d+ s, \d+ s in all",
+            r"compiling the validation \.\.\.",
+            *(
+                rf"update {4 * number} of 12, validation mean IoU {value}, best .*"
+                r"; adversary right on \d+ / \d+ %"
+                for number, value in enumerate(validated, 1)
+            ),
+            r"training ended after 12 updates: all are done; the best validation was at update \d+",
+        ],
+        said,
+        strict=True,
+    ):
+        assert re.fullmatch(text, line)
 
 
 def test_training_does_not_read_the_test_split(run):
@@ -85,7 +115,7 @@ def test_the_networks_are_described(run):
 
 
 def test_evaluation_takes_the_checkpoint_that_the_validation_selected(run):
-    config, workdir, _ = run
+    config, workdir, *_ = run
     rows = workdir.history()
     best = max(rows, key=lambda row: row["validation_mean_iou"])
     result = evaluate.evaluate(config, str(workdir), "validation[:5]")
@@ -100,14 +130,17 @@ def test_evaluation_takes_the_checkpoint_that_the_validation_selected(run):
 
 
 def test_a_finished_run_is_left_as_it_is(run):
-    config, workdir, _ = run
+    config, workdir, *_ = run
     before, end = workdir.history_path.read_bytes(), workdir.end()
-    train(config, str(workdir))
+    with told() as said:
+        train(config, str(workdir))
+    already = "training has ended already after 12 updates; to go on, raise config.train.updates"
+    assert said[-1] == already and not [line for line in said if line.startswith("resuming")]
     assert workdir.history_path.read_bytes() == before and workdir.end() == end
 
 
 def test_a_run_given_more_updates_is_unfinished_until_it_ends_again(run, tmp_path, monkeypatch):
-    config, finished, _ = run
+    config, finished, *_ = run
     workdir = Workdir(tmp_path / "longer")
     shutil.copytree(finished.folder, workdir.folder)
     split = config.data.validation
@@ -141,7 +174,7 @@ def test_another_architecture_in_the_workdir_is_refused(run, data_dir):
 
 
 def test_damaged_files_are_named(run, tmp_path):
-    config, workdir, _ = run
+    config, workdir, *_ = run
     for name, damage in {"config.json": '{"seed": 0, "da', "history.csv": "foo,bar\n1,2\n"}.items():
         copy = tmp_path / name.partition(".")[0]
         shutil.copytree(workdir.folder, copy)

@@ -83,24 +83,22 @@ def test_training_images_need_not_be_measured(splits, params):
 
 
 def test_a_picture_shows_the_first_validation_images(splits, params):
-    picture = validator(splits).draw(params)
+    pictures = validator(splits).draw(params)
     batch = next(splits["validation"].eval_batches(batch_size=2, canvas=(32, 48)))
     predict = functools.partial(prediction.predict, segmenter=SEGMENTER)
     probabilities = np.asarray(
         jax.jit(predict)(jax.device_get(params), batch["image"], batch["size"])
     )
-    expected = visualize.prediction_grid(
-        batch["image"],
-        batch["label"],
-        probabilities.argmax(-1),
-        probabilities,
-        batch["size"],
-        PALETTE,
-        NAMES,
-    )
-    assert picture.shape == expected.shape
-    # Probabilities are drawn in whole grey levels, a tie of which may fall either way.
-    assert np.mean(picture != expected) < 1e-3 and np.ptp(picture) == 255
+    own, predicted = (batch["size"], PALETTE, NAMES), probabilities.argmax(-1)
+    expected = {
+        "predictions": visualize.prediction_grid(batch["image"], batch["label"], predicted, *own),
+        "probabilities": visualize.probability_grid(probabilities, *own),
+    }
+    assert pictures.keys() == expected.keys()
+    for kind, picture in pictures.items():
+        assert picture.shape == expected[kind].shape
+        # Probabilities are drawn in whole shades, a tie of which may fall either way.
+        assert np.mean(picture != expected[kind]) < 1e-3 and np.ptp(picture) == 255
 
 
 def test_both_splits_fit_on_the_canvas():

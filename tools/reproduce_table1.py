@@ -217,7 +217,7 @@ def write_files(options: argparse.Namespace, folder: Path) -> None:
     # The photographs and their labels are not ours to publish: they stay in the workdir.
     for target, given in ((folder, False), (Path(options.workdir), True)):
         pictures.draw_labels(target / "figure3.png", *predicted, given=given)
-        pictures.draw_probabilities(target / "figure3_probabilities.png", *predicted, given=given)
+        pictures.draw_probabilities(target / "figure3_probabilities.png", *predicted)
     pictures.draw_curves(folder / "figure4.png", table1.by_fraction(histories, how)[1])
     pictures.draw_gain(folder / "gain.png", table1.by_fraction(rows, how))
 

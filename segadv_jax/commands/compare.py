@@ -11,13 +11,13 @@ takes many.
 import argparse
 from pathlib import Path
 
-from segadv_jax import configuration, visualize
+from segadv_jax import configuration
 from segadv_jax.campaign import text
 from segadv_jax.commands import say_devices
 from segadv_jax.errors import InputError
 from segadv_jax.evaluate import evaluate
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
-from segadv_jax.report import pictures
+from segadv_jax.report import figures, pictures
 from segadv_jax.train import train
 from segadv_jax.workdir import Workdir
 
@@ -43,9 +43,8 @@ def main(options: argparse.Namespace) -> None:
         result = evaluate(config, folder, config.data.test)
         rows.append([arm, *(percent(result[measure]) for measure in PAPER_MEASURES)])
     pictures.draw_labels(workdir / "comparison.png", *pictures.predict(runs, range(6)))
-    histories = {arm: Workdir(folder).history() for arm, (_, folder) in runs.items()}
-    keys = ("train_class_accuracy", "validation_class_accuracy", "validation_mean_iou")
-    visualize.curves(histories, workdir / "curves.png", keys)
+    histories = {arm: [Workdir(folder).history()] for arm, (_, folder) in runs.items()}
+    figures.draw_curves(workdir / "curves.png", histories)
     images = result["images"]
     print(f"\nTest split of {config.data.name}, {images} images, one seed, in %:\n")
     print(text.table(rows))

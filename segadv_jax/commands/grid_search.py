@@ -26,6 +26,7 @@ from pathlib import Path
 from segadv_jax import files
 from segadv_jax.campaign import arms, command_line, grid
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import bf_caution
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,9 @@ def main(options: argparse.Namespace) -> int:
     ranked, path = grid.rank(points, rows, seeds), Path(options.workdir, grid.GRID)
     files.write_csv(path, grid.COLUMNS, ranked)
     print(f"\n{grid.table(ranked, split)}\n\nGrid: {path}")
+    data_set = arms.load_config(next(iter(parsed.values()))).data.name
+    if any(line["mean_bf"] is not None for line in ranked) and bf_caution(data_set, split):
+        print(f"Note: {bf_caution(data_set, split)}")
     if ranked[0]["best"]:
         best = ranked[0]["point"]
         kept = [a for a in parsed[best] if not a.startswith("--config.data.test=")]

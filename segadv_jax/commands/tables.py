@@ -12,12 +12,17 @@ Figures are those of WORKDIR/eval/SPLIT.json, in the paper's units: mean and sta
 the seeds that are done. SPLIT is config.data.test of the run, or --split. As in the paper, mean BF
 on PASCAL VOC is that of val_full if the run was evaluated there (segadv_jax evaluate
 --config.evaluate.split=val_full ...), otherwise that of SPLIT.
+
+A dagger marks figures of runs whose network, starting weights, training or images are not those of
+the paper's row, a double dagger BF on images whose objects have a border of void. A line under the
+table, and the column "warning" of the CSV file, say what differs.
 """
 
 import argparse
 import os
 import re
 import sys
+import textwrap
 
 from segadv_jax.errors import InputError
 from segadv_jax.report import measured, tables
@@ -41,7 +46,9 @@ def main(options: argparse.Namespace) -> None:
     contents = tables.tables(*measured.read_all(named, options.split))
     page = tables.write(options.out, contents)
     for table in contents:
-        for _, _, warning in tables.sources(table):
-            if warning:
-                print(f"warning: {table.title}: {warning}", file=sys.stderr)
+        for source in tables.sources(table):
+            for text in filter(None, (source.warning, source.caution)):
+                rest = f" ... ({page.name} has the rest)"
+                short = textwrap.shorten(text, 240, placeholder=rest)
+                print(f"warning: {table.title}: {short}", file=sys.stderr)
     print(f"Tables: {page}\nCSV:    {', '.join(f'{table.file}.csv' for table in contents)}")

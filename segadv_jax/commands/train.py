@@ -5,13 +5,14 @@
     segadv_jax train --config=configs/mine.py:variant --workdir=W --config.train.batch_size=8
 
 A configuration is a file, or the name of one that comes with the package. Any of its fields is set
-as in --config.train.batch_size=8.
+as in --config.train.batch_size=8. `segadv_jax check` tells beforehand what it will cost.
 """
 
 import argparse
 
 from segadv_jax import commands
 from segadv_jax.evaluate import evaluate, plain
+from segadv_jax.report import summary
 from segadv_jax.train import train
 
 add_arguments = commands.add_run_arguments
@@ -22,6 +23,7 @@ def main(options: argparse.Namespace) -> None:
     train(config, options.workdir)
     # The test split is read here and nowhere before. What other views and checkpoints measure comes
     # on top: a run without the plain measurement would not be done.
-    evaluate(plain(config), options.workdir, config.data.test)
+    result = evaluate(plain(config), options.workdir, config.data.test)
     if config != plain(config):
-        evaluate(config, options.workdir, config.data.test)
+        result = evaluate(config, options.workdir, config.data.test)
+    print(summary.describe(result, config.data.name, config.data.test))

@@ -3,18 +3,20 @@
 import contextlib
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from segadv_jax import VOID
+from segadv_jax import VOID, progress
 from segadv_jax.data import Palette
 from segadv_jax.data.archives import data_folder, lock
 from segadv_jax.data.cpu_tensorflow import tfds
+from segadv_jax.data.photographs import png as png
+from segadv_jax.data.photographs import readable as readable
 from segadv_jax.errors import InputError
 
 Example = dict[str, Any]
@@ -27,10 +29,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     """
 
     source: Any = None
+    bar: Any = None  # Shows how many examples are written.
     VERSION = tfds.core.Version("1.0.0")
     about: str | None = None  # The module's docstring if None.
     homepage: str | None = None
     encoding = "jpeg"  # Of the images: jpeg or png.
+    number = 0  # Of examples, where `examples` knows it and returns no lists.
     # None of our URLs is registered with TFDS. Its own look-up of them imports a package
     # (importlib_resources) that it does not declare.
     url_infos: dict = {}
@@ -52,11 +56,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
 
     def _split_generators(self, dl_manager):
         del dl_manager  # The archives are at hand: their digests name the config.
-        return {split: self._generate_examples(part) for split, part in self.examples().items()}
+        parts = self.examples()
+        if all(isinstance(part, Sized) for part in parts.values()):
+            self.number = sum(map(len, parts.values()))
+        self.bar = progress.bar(f"preparing {self.name}", self.number)
+        return {split: self._generate_examples(part) for split, part in parts.items()}
 
     def _generate_examples(self, examples):
         for example in examples:
             yield example["id"], example
+            self.bar.update()
 
 
 def example(name: str, image: bytes, label: UInt8[np.ndarray, "H W"]) -> Example:
@@ -85,32 +94,10 @@ def checked_example(
     return example(name, image, label)
 
 
-@contextlib.contextmanager
-def readable(where: str) -> Iterator[None]:
-    """Turns Pillow's errors into an InputError."""
-    try:
-        yield
-    except Image.DecompressionBombError as error:
-        reason = str(error).partition(",")[0]
-        raise InputError(f"{where} is too large ({reason}): shrink it") from error
-    except UnidentifiedImageError as error:
-        # Pillow's own message shows the object that it read from.
-        raise InputError(f"{where} is not a readable image (its format is not known)") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{where} is not a readable image ({error})") from error
-
-
 def voc_palette(num_classes: int) -> Palette:
     """PASCAL VOC's colours of class indices: the index's bits, spread over the three channels."""
     shifts = np.arange(3)[:, None] + 3 * np.arange(8)
     return np.packbits(np.arange(num_classes)[:, None, None] >> shifts & 1, axis=-1)[..., 0]
-
-
-def png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
-    """Encodes u8[H,W] or u8[H,W,3] as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png", compress_level=3)
-    return buffer.getvalue()
 
 
 def prepare(make: type[Builder], data_dir: str, name: str = "", source: Any = None) -> Builder:
@@ -136,8 +123,12 @@ def prepare(make: type[Builder], data_dir: str, name: str = "", source: Any = No
         if not is_prepared:
             logging.info("preparing %s in %s", builder.name, builder.data_dir)
             # TFDS prints that it downloads, also what is drawn or at hand.
-            with contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare(
-                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-                )
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    builder.download_and_prepare(
+                        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                    )
+            finally:
+                if builder.bar is not None:
+                    builder.bar.close()
     return builder

@@ -1,10 +1,12 @@
 """Your own images and labels, in a folder.
 
-    FOLDER/images/NAME.jpg     or .jpeg, .png, .bmp, .webp, .tif
-    FOLDER/labels/NAME.png     class indices 0 .. C-1, as grey values or as a palette's; 255 is void
-    FOLDER/classes.txt         optional: the names of the classes, one per line; without it there
-                               are as many classes as the labels use
-    FOLDER/train.txt, validation.txt, test.txt
+    FOLDER/images/NAME.jpg     or .jpeg, .png, .bmp, .webp, .tif; also in folders in it
+    FOLDER/labels/NAME.png     class indices 0 .. C-1, as grey values or as a palette's, 255 is
+                               void; or the colours that classes.txt names
+    FOLDER/classes.txt         optional: the names of the classes, one per line, with colours as in
+                               "sky 70 130 180" or "sky #4682b4" if the labels are colours; without
+                               it there are as many classes as the labels use
+    FOLDER/train.txt, validation.txt (or val.txt), test.txt
                                optional: names of images, one per line; without any of these lists
                                the splits are 70, 15 and 15 % of the images, drawn by their names:
                                the same in every run
@@ -12,239 +14,128 @@
                                that are to be seen without labels; without it all are that have no
                                mask and are in no list
 
-Everything is read and checked before anything is written. All problems are reported together.
+docs/own_images.md says what may differ from this, and how. Each file is read once: while the copy
+is prepared, all that is wrong is gathered, and then nothing of the copy is kept.
 """
 
 import hashlib
-import itertools
-from collections import Counter
+import os
+import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from segadv_jax import VOID
-from segadv_jax.data import DataSet, builders, photographs, pipeline
+from segadv_jax.data import DataSet, builders, folder_files, folder_masks, pipeline
 from segadv_jax.data.archives import FIELD
 from segadv_jax.data.cpu_tensorflow import tfds
+from segadv_jax.data.folder_files import Layout
+from segadv_jax.data.folder_reading import Reading, Source
+from segadv_jax.data.folder_report import say
 from segadv_jax.data.unlabelled import SPLIT as UNLABELLED
 from segadv_jax.errors import InputError
 
-SPLITS = ("train", "validation", "test")
-SHARES = (0.7, 0.85)  # Where the validation and the test images begin.
-_REMEDY = (
-    "; to have images without masks as unlabelled ones, for config.data.unlabelled, set "
-    "config.data.without_masks"
-)
+LEAST_SIDE = 32  # Of a longest side.
 
 
 class ImageFolder(builders.Builder):
-    """Images and labels as they are in the folder."""
+    """Images and labels as they are in the folder, or shrunk."""
 
     # Raise it with every change of how images are read: prepared data is kept per version.
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("2.0.0")
     encoding = "png"
 
     def _info(self):
         return super()._info(metadata=tfds.core.MetadataDict())
 
     def examples(self):
-        folder, without_masks = self.source
-        splits, self.info.metadata["class_names"] = check(folder, without_masks)
-        return {split: _examples(folder, split, names) for split, names in splits.items()}
+        reading = Reading(self.source)
+        splits = reading.splits()
+        self.number = sum(map(len, splits.values()))
+        last = [*splits][-1]
+        return {split: self._read(reading, split, names, last) for split, names in splits.items()}
+
+    def _read(self, reading, split, names, last):
+        yield from reading.examples(split, names)
+        if split == last:  # All has been seen.
+            self.info.metadata.update(reading.end())
 
 
-def _examples(folder, split, names):
-    images = {path.stem: path for path in photographs.find(folder / "images")}
-    for name in names:
-        image, size = _read_image(images[name])
-        is_labelled = split != UNLABELLED
-        label = _read_label(folder, name) if is_labelled else photographs.void(size)
-        yield builders.example(name, image, label)
+def prepare(
+    *,
+    archives: str = "",
+    data_dir: str = "",
+    void: str = "",
+    images: str = "",
+    labels: str = "",
+    label_suffix: str = "",
+    longest_side: int = 0,
+    turn_masks: bool = False,
+    without_masks: bool = False,
+) -> DataSet:
+    """Returns the prepared data set of the folder `archives`, and says what is in it.
 
+    The copy is kept by the names, sizes and times of the images, labels and lists, and by the other
+    arguments: a change is noticed.
 
-def prepare(*, archives: str = "", data_dir: str = "", without_masks: bool = False) -> DataSet:
-    """Returns the prepared data set of the folder `archives`.
-
-    It is kept by the names, sizes and times of the files: a change in the folder is noticed. With
-    `without_masks` images without a mask are the split "unlabelled", if there are any, instead of
-    being an error.
+    Args:
+        archives: the folder.
+        data_dir: where the copy is kept.
+        void: the value of void in labels beside 255, as "11"; values above it are moved down by
+            one. "none": there is no void, and in labels of 0 and 255 alone 255 is class 1.
+        images: the name of the subfolder of images, if it is not "images",
+        labels: and that of the labels, if it is not "labels".
+        label_suffix: what label files' names have after the image's, as "_mask".
+        longest_side: larger images and their labels are shrunk to so many pixels; 0: none are.
+        turn_masks: masks are of the photographs as stored: turned as the EXIF data of these says.
+        without_masks: images without a mask are the split "unlabelled", if there are any, instead
+            of being an error.
 
     Raises:
-        InputError: there is no such folder, or something is wrong with what it holds.
+        InputError: there is no such folder, or it lists what is wrong with what the folder holds.
     """
+    layout = _layout(archives, images or "images", labels or "labels", label_suffix)
+    if longest_side and longest_side < LEAST_SIDE:
+        raise InputError(
+            f"--config.data.longest_side={longest_side}: set it to {LEAST_SIDE} or more, or to 0"
+        )
+    value = folder_masks.parse_void(void)
+    classes = folder_masks.read_classes(layout.folder, value)
+    key = folder_files.key_of(
+        layout, (value, images, labels, label_suffix, longest_side, turn_masks, without_masks)
+    )
+    family = _family(layout.folder)
+    source = Source(layout, classes, longest_side, turn_masks, without_masks)
+    builder = builders.prepare(ImageFolder, data_dir, f"{family}{key}", source)
+    found = builder.info.metadata
+    # .../image_folder/KEY/VERSION
+    copy = Path(builder.data_dir).parent
+    others = sorted(copy.parent.glob(f"{family}*"))
+    say(copy, [path for path in others if path != copy and any(path.iterdir())], found)
+    names = tuple(found["class_names"])
+    colours = np.array(found["palette"], np.uint8)
+    palette = colours if colours.size else builders.voc_palette(len(names))
+    return pipeline.data_set(builder, names, palette, without_labels=(UNLABELLED,))
+
+
+def _layout(archives, images, labels, suffix):
     folder = Path(archives).expanduser()
-    if not archives or not (folder / "images").is_dir() or not (folder / "labels").is_dir():
-        raise InputError(
-            f"{FIELD} is {str(archives)!r}: set it to a folder with images/ and labels/, as "
-            "segadv_jax/data/image_folder.py describes"
-        )
-    folder = folder.resolve()
-    name = _key(folder) + ("_unlabelled" if without_masks else "")
-    builder = builders.prepare(ImageFolder, data_dir, name, (folder, without_masks))
-    class_names = tuple(builder.info.metadata["class_names"])
-    palette = builders.voc_palette(len(class_names))
-    return pipeline.data_set(builder, class_names, palette, without_labels=(UNLABELLED,))
-
-
-def _key(folder):
-    """A short name for the folder's content, by the names, sizes and times of its files."""
-    digest = hashlib.sha256(str(folder).encode())
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            line = f"{path.relative_to(folder)}\n{status.st_size}\n{status.st_mtime_ns}\n"
-            digest.update(line.encode())
-    return digest.hexdigest()[:16]
-
-
-def check(folder: Path, without_masks: bool = False) -> tuple[dict[str, list[str]], list[str]]:
-    """Reads the whole folder and returns {split: names} and the names of the classes.
-
-    Raises:
-        InputError: lists every image or label that is missing, unreadable, of different sizes, or
-            with a class that does not exist, and what is wrong with the lists.
-    """
-    paths = photographs.find(folder / "images")
-    images = {path.stem: path for path in paths}
-    splits, problems = _read_splits(folder, images, without_masks)
-    problems += [f"images/ has {name} twice" for name in _twice(path.stem for path in paths)]
-    class_names, used, remedy = _read_class_names(folder), set(), ""
-    unlabelled = set(splits.get(UNLABELLED, ()))
-    for name in sorted(set().union(*splits.values())):
-        try:
-            if name not in images:
-                raise InputError(f"a list names images/{name}.*, which does not exist")
-            _, size = _read_image(images[name])
-            if name in unlabelled:
-                continue
-            if not without_masks and not _has_mask(folder, name):
-                remedy = _REMEDY
-            label = _read_label(folder, name)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        classes = set(np.unique(label).tolist()) - {VOID}
-        used |= classes
-        if label.shape != size:
-            problems.append(
-                f"labels/{name}.png is {label.shape[0]}x{label.shape[1]} (height x width), its "
-                f"image {size[0]}x{size[1]}"
+    layout = Layout(folder.resolve(), images.strip("/"), labels.strip("/"), suffix)
+    for field, name in (("images", layout.images), ("labels", layout.labels)):
+        if not archives or not (folder / name).is_dir() or name in (".", ".."):
+            raise InputError(
+                f"{FIELD} is {str(archives)!r}, and there is no {name}/ in it: set it to a folder "
+                f"with images/ and labels/, as docs/own_images.md describes, or name its subfolder "
+                f"in --config.data.{field}"
             )
-        if class_names and max(classes, default=0) >= len(class_names):
-            problems.append(
-                f"labels/{name}.png has class {max(classes)}, but classes.txt names only classes 0 "
-                f"to {len(class_names) - 1}"
-            )
-    if not problems:  # Only then are all labels known.
-        problems += _check_classes(class_names, used)
-    photographs.report(folder, problems, remedy)
-    return splits, class_names or [f"class {index}" for index in sorted(used)]
-
-
-def _twice(names):
-    return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def _check_classes(class_names, used):
-    """What is wrong with the classes that the labels use, as a list of problems."""
-    if len(class_names or used) < 2:
-        return ["the labels have fewer than two classes"]
-    missing = sorted(set(range(max(used, default=-1) + 1)) - used)
-    if class_names or not missing:
-        return []
-    few = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-    return [
-        f"the labels have classes up to {max(used)}, but no pixel of {few}: if {max(used)} is "
-        f"meant to be void, write {VOID} instead; otherwise name all classes in classes.txt"
-    ]
-
-
-def _read_splits(folder, images, without_masks):
-    """({split: names}, problems) of the lists, or of a draw if there are no lists."""
-    known = (*SPLITS, UNLABELLED) if without_masks else SPLITS
-    lists = {split: folder / f"{split}.txt" for split in known}
-    given = {split: _read_lines(path) for split, path in lists.items() if path.is_file()}
-    listed = set().union(*given.values())
-    if without_masks and UNLABELLED not in given:
-        rest = [name for name in images if name not in listed and not _has_mask(folder, name)]
-        given |= {UNLABELLED: rest} if rest else {}
-    problems = _check_lists(given)
-    if given.keys() - {UNLABELLED}:
-        return given, problems
-    drawn, more = _draw_splits([name for name in images if name not in given.get(UNLABELLED, ())])
-    return given | drawn, problems + more
-
-
-def _draw_splits(names):
-    """The same of a draw."""
-    if len(names) < len(SPLITS):
-        known = ", ".join(photographs.SUFFIXES)
-        return {}, [
-            f"images/ itself holds {len(names)} images ({known}) for the splits, but at least "
-            "three are needed"
-        ]
-    # Ordered by a digest of the name: with a new image nearly all others stay where they are.
-    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    begin, end = (round(share * len(order)) for share in SHARES)
-    end = min(max(end, begin + 1), len(order) - 1)
-    begin = min(begin, end - 1)
-    parts = order[:begin], order[begin:end], order[end:]
-    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}, []
-
-
-def _check_lists(given):
-    """What is wrong with the lists {split: names}, as a list of problems."""
-    problems = [f"{split}.txt names no image" for split, names in given.items() if not names]
-    if given.keys() - {UNLABELLED}:
-        problems += [f"{split}.txt is missing" for split in SPLITS[:2] if split not in given]
-    for split, names in given.items():
-        problems += [f"{split}.txt names {name} twice" for name in _twice(names)]
-    for (other, theirs), (split, names) in itertools.combinations(given.items(), 2):
-        both = sorted(set(names) & set(theirs))
-        problems += [f"{name} is in both {other}.txt and {split}.txt" for name in both]
-    return problems
-
-
-def _read_lines(path):
-    """The lines of a text file that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows writes a mark first.
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); save it as UTF-8 text") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _read_class_names(folder):
-    """The lines of classes.txt; none if there is no such file."""
-    path = folder / "classes.txt"
-    if not path.is_file():
-        return []
-    names = _read_lines(path)
-    if not 2 <= len(names) < VOID:
-        raise InputError(f"{path} names {len(names)} classes: give 2 to {VOID - 1}, one per line")
-    if _twice(names):
-        raise InputError(f"{path} names a class twice")
-    return names
-
-
-def _read_image(path):
-    return photographs.read_image(path, f"images/{path.name}")
-
-
-def _has_mask(folder, name):
-    return (folder / "labels" / f"{name}.png").exists()
-
-
-def _read_label(folder, name):
-    """u8[H,W], the class indices of an example."""
-    member = f"labels/{name}.png"
-    if not _has_mask(folder, name):
-        raise InputError(f"{member} is missing")
-    with builders.readable(member), Image.open(folder / member) as opened:
-        label, mode = np.array(opened), opened.mode
-    if mode not in ("L", "P") or label.dtype != np.uint8:
+    if layout.shared() and not suffix:
         raise InputError(
-            f"{member} has mode {mode}: save class indices as 8-bit grey values or with a palette"
+            f"--config.data.images and labels are both {images!r}: name two folders, or set "
+            "--config.data.label_suffix to what tells masks from images, as '_mask'"
         )
-    return label
+    return layout
+
+
+def _family(folder):
+    """What the names of all copies of a folder begin with."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", folder.name).strip("-")[:30] or "folder"
+    return f"{name}_{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}_"

@@ -1,26 +1,41 @@
 """Image files in a folder: which they are, and how they are read.
 
-A camera's EXIF data says which way up an image is. Grey values of 16 bits are scaled to 8 bits.
-What is transparent is shown on black: what lies under it is not meant to be seen. Values whose
-range is not known, integers of 32 bits or floating-point numbers, are refused.
+A camera's EXIF data says which way up an image is. Values of 16 bits are scaled to 8 bits. What is
+transparent is shown on black: what lies under it is not meant to be seen. Values whose range is not
+known, integers of 32 bits or floating-point numbers, are refused. Nothing here needs TensorFlow.
 """
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segadv_jax import VOID
-from segadv_jax.data import builders
-from segadv_jax.data.pipeline import Encoded
 from segadv_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from segadv_jax.data.pipeline import Encoded
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 REPORTED = 20  # Problems that an error lists.
+ORIENTATION = 0x0112  # The EXIF field.
 _PNG_16 = "I", "PNG"
+
+
+class Photograph(NamedTuple):
+    """An image file as it is used."""
+
+    image: bytes  # A JPEG or PNG file: RGB of 8 bits, the right way up, shrunk if that was wanted.
+    size: tuple[int, int]  # Its (height, width),
+    upright: tuple[int, int]  # and that of the photograph before it was shrunk,
+    stored: tuple[int, int]  # and before it was turned as
+    orientation: int  # its EXIF data says: 1 to 8.
+    bits: int  # 8 or 16, of each value in the file.
 
 
 def find(folder: Path) -> list[Path]:
@@ -29,24 +44,82 @@ def find(folder: Path) -> list[Path]:
     return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
 
 
-def read_image(path: Path, where: str) -> tuple[bytes, tuple[int, int]]:
-    """(The image as JPEG or PNG bytes, RGB of 8 bits, (height, width)), the right way up.
+def shrunk_size(size: Sequence[int], longest_side: int) -> tuple[int, int]:
+    """(height, width) at which an image of `size` has no side above `longest_side`; 0: as it is."""
+    height, width = map(int, size)
+    factor = longest_side / max(height, width) if longest_side else 1
+    if factor >= 1:
+        return height, width
+    return max(round(height * factor), 1), max(round(width * factor), 1)
 
-    An InputError names a file that is no image, or that cannot be shown, as `where`.
+
+def read_photograph(path: Path, where: str, longest_side: int = 0) -> Photograph:
+    """Reads an image file; a larger one is shrunk to `longest_side` pixels, antialiased.
+
+    A JPEG file remains one, of quality 95 if it is shrunk; so the same file is the same image for
+    whoever reads it with the same `longest_side`.
+
+    Raises:
+        InputError: it is no image, or cannot be shown; it is named as `where`.
     """
-    with builders.readable(where):
+    with readable(where):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
+            stored, orientation = opened.size[::-1], _orientation(opened)
+            upright = stored[::-1] if orientation >= 5 else stored
+            size, bits = shrunk_size(upright, longest_side), _bits(opened, content)
+            is_shrunk, file_format = size != upright, opened.format
+            if is_shrunk:  # A JPEG file can be decoded at a half, a quarter, ... of its size.
+                opened.draft(opened.mode, (2 * longest_side, 2 * longest_side))
             opened.load()
-            is_upright = opened.getexif().get(0x0112, 1) == 1  # Its orientation.
-            is_plain = opened.mode == "RGB" and not opened.has_transparency_data
-            if opened.format in ("JPEG", "PNG") and is_plain and is_upright:
-                return content, (opened.height, opened.width)
-            upright = ImageOps.exif_transpose(opened)
+            is_plain = opened.mode == "RGB" and not opened.has_transparency_data and bits == 8
+            kept = file_format in ("JPEG", "PNG") and is_plain and orientation == 1
+            if kept and not is_shrunk:
+                return Photograph(content, size, upright, stored, orientation, bits)
+            turned = ImageOps.exif_transpose(opened)
             # Pillow before 11 opens PNG files of 16 bits as of 32.
-            has_16_bits = opened.mode.startswith("I;16") or (opened.mode, opened.format) == _PNG_16
-            shown = _eight_bits(upright) if has_16_bits else _rgb(upright)
-            return builders.png(shown), (upright.height, upright.width)
+            is_deep = turned.mode.startswith("I;16") or (turned.mode, file_format) == _PNG_16
+            shown = _eight_bits(turned) if is_deep else _rgb(turned)
+            if is_shrunk:
+                image = Image.fromarray(shown)
+                shown = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
+            encoded = jpeg(shown) if is_shrunk and file_format == "JPEG" else png(shown)
+            return Photograph(encoded, size, upright, stored, orientation, bits)
+
+
+def read_image(path: Path, where: str, longest_side: int = 0) -> tuple[bytes, tuple[int, int]]:
+    """The `image` and the `size` of `read_photograph`."""
+    photograph = read_photograph(path, where, longest_side)
+    return photograph.image, photograph.size
+
+
+def decode(image: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a JPEG or PNG file of RGB values."""
+    with Image.open(io.BytesIO(image)) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+def turn(label: UInt8[np.ndarray, "H W"], orientation: int) -> UInt8[np.ndarray, "h w"]:
+    """A map of the pixels of an image as it is stored, turned as its EXIF data says."""
+    transposed = label.T if orientation >= 5 else label
+    # Which of the sides are mirrored afterwards.
+    vertical, horizontal = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(transposed[:: -1 if vertical else 1, :: -1 if horizontal else 1])
+
+
+def _orientation(opened: Image.Image) -> int:
+    value = opened.getexif().get(ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _bits(opened: Image.Image, content: bytes) -> int:
+    """The bits of a value in the file: Pillow cuts those of colour images to 8."""
+    if opened.format == "PNG":
+        return 16 if content[24] == 16 else 8
+    if opened.mode.startswith("I;16"):
+        return 16
+    tags = getattr(opened, "tag_v2", {})  # Of a TIFF file; 258 are the bits per sample.
+    return 16 if 16 in np.atleast_1d(tags.get(258, 8)) else 8
 
 
 def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
@@ -68,12 +141,43 @@ def _rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     return np.array(image.convert("RGB"))
 
 
-def read(folder: Path) -> Encoded:
+@contextlib.contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Turns Pillow's errors into an InputError."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        reason = str(error).partition(",")[0]
+        raise InputError(f"{where} is too large ({reason}): shrink it") from error
+    except UnidentifiedImageError as error:
+        # Pillow's own message shows the object that it read from.
+        raise InputError(f"{where} is not a readable image (its format is not known)") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{where} is not a readable image ({error})") from error
+
+
+def png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
+    """Encodes u8[H,W] or u8[H,W,3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="png", compress_level=3)
+    return buffer.getvalue()
+
+
+def jpeg(array: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Encodes u8[H,W,3] as JPEG, with little loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="jpeg", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def read(folder: Path) -> "Encoded":
     """All images of a folder, not of the folders in it; their labels are void.
 
     Raises:
         InputError: there are none, or it lists those that cannot be read.
     """
+    from segadv_jax.data.pipeline import Encoded  # It needs TensorFlow.
+
     names, images, sizes, problems = [], [], [], []
     for path in find(folder):
         try:
@@ -88,7 +192,7 @@ def read(folder: Path) -> Encoded:
         problems = [f"it holds no images ({', '.join(SUFFIXES)})"]
     report(folder, problems)
     labels = [void(size) for size in sizes]
-    return Encoded(names, images, [builders.png(x) for x in labels], np.array(sizes, np.int32))
+    return Encoded(names, images, [png(x) for x in labels], np.array(sizes, np.int32))
 
 
 def void(size: tuple[int, int]) -> np.ndarray:
@@ -96,9 +200,9 @@ def void(size: tuple[int, int]) -> np.ndarray:
     return np.full(size, VOID, np.uint8)
 
 
-def report(folder: Path, problems: Sequence[str], remedy: str = "") -> None:
-    """Raises an InputError that lists the problems, if there are any, and what to do."""
+def report(folder: Path, problems: Sequence[str]) -> None:
+    """Raises an InputError that lists the problems, if there are any."""
     if problems:
         more = len(problems) - REPORTED
         listed = "; ".join(problems[:REPORTED]) + (f"; and {more} more" if more > 0 else "")
-        raise InputError(f"{folder}: {listed}{remedy}")
+        raise InputError(f"{folder}: {listed}")

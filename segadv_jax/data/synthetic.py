@@ -9,10 +9,10 @@ PALETTE = np.array(
     [
         [135, 206, 250],  # sky: light blue
         [160, 60, 50],  # building: brick red
-        [255, 240, 130],  # window: pale yellow
+        [255, 220, 60],  # window: yellow
         [0, 100, 0],  # tree: dark green
         [0, 60, 200],  # water: blue
-        [120, 120, 125],  # road: grey
+        [128, 64, 128],  # road: purple
         [124, 220, 60],  # grass: light green
         [255, 120, 0],  # vehicle: orange
     ],
@@ -31,6 +31,7 @@ class Synthetic(builders.Builder):
     encoding = "png"
 
     def examples(self):
+        self.number = sum(SPLITS.values())
         return {split: _examples(split) for split in SPLITS}
 
 

@@ -65,6 +65,7 @@ class VocSbd(builders.Builder):
         for path in test_paths:
             test = read_tar(path, stored=True)
             sources["test"] = [(name, test, test, None) for name in _list(test, _LIST, "test")]
+        self.number = sum(map(len, sources.values()))
         return {split: itertools.starmap(_example, part) for split, part in sources.items()}
 
 

@@ -9,8 +9,9 @@ SELECTING = ("mean_iou", "class_accuracy")
 
 
 def title(measure: str) -> str:
-    """A measure's name as text: "mean IoU"."""
-    return measure.replace("_", " ").replace("iou", "IoU")
+    """A measure's name as text: "mean IoU", "mean BF"."""
+    words = {"iou": "IoU", "bf": "BF"}
+    return " ".join(words.get(word, word) for word in measure.split("_"))
 
 
 def percent(fraction: float | None, form: str = ".1f") -> str:
@@ -21,3 +22,17 @@ def percent(fraction: float | None, form: str = ".1f") -> str:
 def describe(result: Mapping[str, Any]) -> str:
     """The three measures of a dict that has them, in percent, as text."""
     return ", ".join(f"{title(name)} {percent(result[name])}" for name in PAPER_MEASURES)
+
+
+def bf_caution(data_set: str, split: str) -> str:
+    """Why BF on a split of a data set says little, as a line; empty if there is no reason.
+
+    Luc et al. (2016), Section 4, therefore measure BF on other images.
+    """
+    drawn_with_void = {"train", "val"} & {part.partition("[")[0] for part in split.split("+")}
+    if data_set != "voc_sbd" or not drawn_with_void:
+        return ""
+    return (
+        f"BF on {split} says little: void surrounds the objects there, and a map of nothing but "
+        "background scores 61; use val_full, as the paper does"
+    )

@@ -11,8 +11,11 @@ from ml_collections import ConfigDict
 from segadv_jax import predictor, visualize
 from segadv_jax.campaign import comparison
 from segadv_jax.data import Batch, DataSet
+from segadv_jax.drawing import WIDTH
+from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.report import table1_files as table1
+from segadv_jax.report.figures import style
 from segadv_jax.report.pages import Row
 from segadv_jax.report.table1_files import ARMS, Parts
 
@@ -20,49 +23,47 @@ Maps = dict[str, Float[np.ndarray, "n H W C"]]
 
 
 def predict(
-    runs: Mapping[str, tuple[ConfigDict, PathLike]], rows: Sequence[int]
+    runs: Mapping[str, tuple[ConfigDict, PathLike]], rows: Sequence[int], split: str = ""
 ) -> tuple[DataSet, Batch, Maps]:
-    """The test images of these `rows`, as far as there are, and {name: class probabilities}.
+    """The images of these `rows`, as far as there are, and {name: class probabilities}.
 
     They are those of the checkpoint that the validation selected. All `runs`, {name: (config,
-    workdir)}, have the same data.
+    workdir)}, have the same data; the `split` is by default the first one's test split.
     """
     loaded = {name: predictor.load(c, str(w), views=False) for name, (c, w) in runs.items()}
     data_set = next(iter(loaded.values())).data_set
     config, _ = next(iter(runs.values()))
-    split = data_set.read(config.data.test)
-    split = split.take(row for row in rows if row < len(split.ids))
-    batch = next(split.eval_batches(batch_size=len(split.ids), canvas=split.canvas()))
+    examples = data_set.read(split or config.data.test)
+    there = [row for row in rows if row < len(examples.ids)]
+    if not there:
+        raise InputError(f"there is no image {rows[0]}, only 0 to {len(examples.ids) - 1}")
+    examples = examples.take(there)
+    batch = next(examples.eval_batches(batch_size=len(examples.ids), canvas=examples.canvas()))
     maps = {name: one.predict(batch["image"], batch["size"]) for name, one in loaded.items()}
     return data_set, batch, maps
 
 
 def draw_labels(
-    path: PathLike, data_set: DataSet, batch: Batch, maps: Maps, given: bool = True
+    path: PathLike,
+    data_set: DataSet,
+    batch: Batch,
+    maps: Maps,
+    given: bool = True,
+    width: int = WIDTH,
 ) -> None:
     """A row per image: image and truth, if they are to be `given`, and each run's prediction."""
     image, label = (batch["image"], batch["label"]) if given else (None, None)
     predictions = {name: each.argmax(-1) for name, each in maps.items()}
     colours = data_set.palette, data_set.class_names
-    picture = visualize.comparison_grid(image, label, predictions, batch["size"], *colours)
+    picture = visualize.prediction_grid(image, label, predictions, batch["size"], *colours, width)
     visualize.save_png(picture, path)
 
 
-def draw_probabilities(
-    path: PathLike, data_set: DataSet, batch: Batch, maps: Maps, given: bool = True
-) -> None:
-    """A row per run for the first image: it and its truth, if `given`, prediction, each class."""
+def draw_probabilities(path: PathLike, data_set: DataSet, batch: Batch, maps: Maps) -> None:
+    """The probability maps of the first image, by each run."""
     first = np.stack([each[0] for each in maps.values()])
-    image, label, size = (np.stack([batch[k][0]] * len(maps)) for k in ("image", "label", "size"))
-    picture = visualize.prediction_grid(
-        image if given else None,
-        label if given else None,
-        first.argmax(-1),
-        first,
-        size,
-        data_set.palette,
-        data_set.class_names,
-    )
+    colours = data_set.palette, data_set.class_names
+    picture = visualize.probability_grid(first, [batch["size"][0]] * len(maps), *colours, [*maps])
     visualize.save_png(picture, path)
 
 
@@ -84,7 +85,7 @@ def draw_curves(path: Path, validations: list[Row]) -> None:
             means = [table1.mean_of(part, f"{split}_class_accuracy") for part in points]
             values = [np.nan if mean is None else 100 * mean for mean in means]
             epochs = [part[0]["epoch"] for part in points]
-            axes.plot(epochs, values, color=f"C{i}", marker=".", label=arm)
+            axes.plot(epochs, values, label=arm, **style(i))
         axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
     _finish(figure, path)
 
@@ -103,8 +104,8 @@ def draw_gain(path: Path, parts: Parts) -> None:
         means = np.array([100 * pair["mean"] for pair in known.values()])
         reach = np.array([100 * pair["t_interval"][1] for pair in known.values()]) - means
         at = np.array(list(known)) * 1.02**i  # Side by side.
-        axes.errorbar(at, means, reach, color=f"C{i}", marker="o", capsize=3, label=arm)
-    axes.axhline(0, color="C0", linewidth=1, label="standard")
+        axes.errorbar(at, means, reach, capsize=3, label=arm, **style(i))
+    axes.axhline(0, color=style(0)["color"], linewidth=1, label="standard")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="part of the training images", ylabel="gain in mean IoU, points")
     _finish(figure, path)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from segadv_jax import files
 from segadv_jax.configs import hyperparameters
-from segadv_jax.metrics.names import PAPER_MEASURES, title
+from segadv_jax.metrics.names import PAPER_MEASURES, bf_caution, title
 from segadv_jax.models import ADVERSARIES
-from segadv_jax.report import markdown, paper
-from segadv_jax.report.measured import Arm, Config, Images
+from segadv_jax.report import differences, markdown, paper
+from segadv_jax.report.measured import BOUNDARY, Arm, Config, Images, row_of
 
 PAGE = "tables.md"
+OTHERWISE, VOID_BORDERS = "†", "‡"  # The marks of figures that are not to be compared.
 COLUMNS = ("row", "column", "paper", "ours", "std", "note", "from", "warning")
 
 Arms = Mapping[paper.Key, Arm]
@@ -25,8 +26,8 @@ Printed = Mapping[paper.Key, Sequence[str]]
 class Cell(NamedTuple):
     """A figure of the paper as printed, "-" for none, and ours in its unit.
 
-    `form` is how to show ours, `note` what there is to say about the printed figure, and `arm` what
-    ours is of.
+    `form` is how to show ours, `note` what there is to say about the printed figure, `arm` what
+    ours is of, and `measure` what it measures; empty if it is a setting.
     """
 
     row: str
@@ -37,6 +38,20 @@ class Cell(NamedTuple):
     form: str = ".1f"
     note: str = ""
     arm: Arm | None = None
+    measure: str = ""
+
+
+class Source(NamedTuple):
+    """Where an arm's figures in a table come from.
+
+    `text` is how they were made; `warning` what differs from the paper, and `caution` why their BF
+    says little: both are empty if there is nothing to say.
+    """
+
+    arm: Arm
+    text: str
+    warning: str
+    caution: str
 
 
 class Table(NamedTuple):
@@ -112,7 +127,7 @@ def _rows(
         for (column, measure), figure in zip(columns.items(), figures, strict=True):
             value = arm.values.get(measure, {}) if arm else {}
             ours, std = (None if x is None else 100 * x for x in map(value.get, ("mean", "std")))
-            cells.append(Cell(_title(key), column, figure, ours, std, form=form, arm=arm))
+            cells.append(Cell(_title(key), column, figure, ours, std, form, "", arm, measure))
     return cells
 
 
@@ -180,47 +195,56 @@ def _classes(arms: Arms) -> list[Cell]:
     return cells
 
 
-def sources(table: Table) -> list[tuple[Arm, str, str]]:
-    """The arms that a table's figures are of, each once: [(Arm, how it was made, warning)].
+def sources(table: Table) -> list[Source]:
+    """The arms that a table's figures are of, each once."""
+    arms = {cell.arm.folder: cell.arm for cell in table.cells if cell.arm}.values()
+    return [_source(arm, table) for arm in arms]
 
-    The warning is empty if the figures are of the images that the paper's are of.
-    """
-    result = []
-    for arm in {cell.arm.folder: cell.arm for cell in table.cells if cell.arm}.values():
-        text = f"{arm.folder}{f' ({arm.note})' if arm.note else ''}: "
-        text += f"seeds {', '.join(map(str, arm.seeds))}; {_images(arm.labels)}"
-        if arm.boundaries not in (None, arm.labels):
-            text += f"; BF on {_images(arm.boundaries)}"
-        warnings = [
-            f"{what}{_images(found)}, the paper's on {_images(wanted)}"
-            for what, found, wanted in (
-                ("", arm.labels, table.labels),
-                ("BF on ", arm.boundaries, table.boundaries),
-            )
-            if found and wanted and found != wanted
-        ]
-        fraction = arm.config["data"].get("fraction", 1)
-        if fraction != 1:
-            warnings.append(f"trained on {fraction:g} of the training images")
-        warning = f"{arm.name} is no reproduction: {'; '.join(warnings)}" if warnings else ""
-        result.append((arm, text, warning))
-    return result
+
+def _source(arm: Arm, table: Table) -> Source:
+    text = f"{arm.folder}{f' ({arm.note})' if arm.note else ''}: "
+    text += f"seeds {', '.join(map(str, arm.seeds))}; {_images(arm.labels)}"
+    if arm.boundaries not in (None, arm.labels):
+        text += f"; BF on {_images(arm.boundaries)}"
+    caution = ""
+    if arm.boundaries and any(cell.measure in BOUNDARY for cell in table.cells):
+        caution = bf_caution(arm.config["data"]["name"], arm.boundaries[0])
+    others = [
+        f"{what}{_images(found)}, the paper's on {_images(wanted)}"
+        for what, found, wanted in (
+            ("", arm.labels, table.labels),
+            ("BF on ", None if caution else arm.boundaries, table.boundaries),
+        )
+        if found and wanted and found != wanted
+    ]
+    key = row_of(arm.config)
+    if key is not None:
+        others += differences.from_paper(arm.config, key)
+    warning = f"{arm.name} is no reproduction: {'; '.join(others)}" if others else ""
+    return Source(arm, text, warning, f"{arm.name}: {caution}" if caution else "")
 
 
 def _images(of: Images) -> str:
     return "split {}, {:,} images".format(*of)
 
 
+def _warnings(cell: Cell, source: Source) -> dict[str, str]:
+    """What is to be said of a figure, by its mark."""
+    said = {OTHERWISE: source.warning, VOID_BORDERS: source.caution}
+    if cell.measure not in BOUNDARY:
+        del said[VOID_BORDERS]
+    return {mark: text for mark, text in said.items() if text}
+
+
 def render(table: Table) -> str:
     """A table as Markdown: the paper's columns, each followed by ours, and the notes on them."""
-    made = sources(table)
-    lines = [f"- Ours, {arm.name}: {text}" for arm, text, _ in made]
-    lines += [f"- **Warning:** {warning}" for _, _, warning in made if warning]
+    made = {source.arm.folder: source for source in sources(table)}
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
     printed = any(cell.paper != "-" for cell in table.cells)
     heads = [name for c in columns for name in ([f"{c}, paper", "ours"] if printed else [c])]
     grid: dict[str, list[str]] = {}
     notes: list[str] = []
+    warnings: list[str] = []
     for cell in table.cells:
         figure = cell.paper
         if cell.note:
@@ -228,12 +252,18 @@ def render(table: Table) -> str:
             figure += f" [{len(notes)}]"
         ours = "-" if cell.ours is None else format(cell.ours, cell.form)
         ours += "" if cell.std is None else f" ± {format(cell.std, cell.form)}"
+        if cell.arm and cell.measure and cell.ours is not None:
+            said = _warnings(cell, made[cell.arm.folder])
+            ours = " ".join([ours, *said])
+            warnings += [f"{mark} {text}." for mark, text in said.items()]
         grid.setdefault(cell.row, []).extend([figure, ours] if printed else [ours])
+    lines = [f"- Ours, {source.arm.name}: {source.text}" for source in made.values()]
     return markdown.join(
         f"## {table.title}",
         table.text,
         "\n".join(lines) or ("- Ours: no run was given." if table.labels else ""),
         markdown.table(["", *heads], ([row, *cells] for row, cells in grid.items())),
+        *dict.fromkeys(warnings),
         *notes,
     )
 
@@ -247,7 +277,10 @@ def write(folder: files.PathLike, contents: Sequence[Table]) -> Path:
     page = files.writable_folder(folder, "--out") / PAGE
     head = (
         "# The paper's tables\n\nWritten by `segadv_jax tables`; do not edit it. Figures are mean "
-        "± standard deviation over seeds; a dash stands for what was not run or not measured."
+        "± standard deviation over seeds; a dash stands for what was not run or not measured. "
+        f"{OTHERWISE} marks runs that differ from the paper in more than the seed, {VOID_BORDERS} "
+        "BF on images whose objects have a border of void. Where the paper states no setting, such "
+        "as the number of updates, the configuration in configs/ for that row stands for it."
     )
     for table in contents:
         files.write_csv(page.with_name(f"{table.file}.csv"), COLUMNS, _csv_rows(table))
@@ -258,9 +291,11 @@ def write(folder: files.PathLike, contents: Sequence[Table]) -> Path:
 
 def _csv_rows(table: Table) -> Iterator[dict[str, Any]]:
     """The rows of the table's file, one per cell."""
-    made = {arm.folder: (text, warning) for arm, text, warning in sources(table)}
+    made = {source.arm.folder: source for source in sources(table)}
     for cell in table.cells:
-        source = made[cell.arm.folder] if cell.arm else ("", "")
+        source = made[cell.arm.folder] if cell.arm else None
+        text = source.text if source else ""
+        warning = "; ".join(_warnings(cell, source).values()) if source else ""
         ours, std = (None if x is None else format(x, ".10g") for x in (cell.ours, cell.std))
-        values = (cell.row, cell.column, cell.paper, ours, std, cell.note, *source)
+        values = (cell.row, cell.column, cell.paper, ours, std, cell.note, text, warning)
         yield dict(zip(COLUMNS, values, strict=True))

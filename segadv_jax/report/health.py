@@ -1,0 +1,263 @@
+"""The health of a training run, read out of its history in plain words.
+
+A history is that of `Workdir.history()`: a row per validation, the oldest first, what was not
+measured left out. Fractions are 0 to 1. Each condition is a function of its own, for whoever
+watches a run while it is trained; `read` says what there is to say about a whole one.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from segadv_jax.metrics.names import percent
+
+Row = Mapping[str, float]
+History = Sequence[Row]
+
+RECENT = 3  # Accuracies and gradients are of single batches: so many validations are averaged.
+NEARLY_ALWAYS, HARDLY_EVER = 0.97, 0.03  # How often the adversary is right.
+EVEN = (0.4, 0.6)  # About half, over both maps.
+LOPSIDED = 0.5  # So far apart on both maps, and right about half of the time: it does not look.
+WEAK, STRONG = 0.01, 1.0  # Gradient of the adversarial term, as a part of the cross-entropy's.
+GAP = 0.10  # Mean IoU on training images above that on validation images.
+MARGIN = 0.002  # Changes of mean IoU below it are noise.
+STILL_RISING = 0.005  # Mean IoU gained over the last quarter.
+FALLEN = 0.01  # Mean IoU lost since the best validation.
+FEWEST = 4  # Validations below which a curve has no shape.
+
+
+class Finding(NamedTuple):
+    """What there is to say, and whether it is a reason to change something."""
+
+    kind: str
+    text: str
+    alarm: bool = False
+
+
+def read(
+    history: History, config: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """What a history says about a run: about the game first, then about learning.
+
+    Args:
+        history: of the run.
+        config: as the run recorded it.
+        evaluation: of the run on some split, if there is one: it has the adversary's accuracies
+            on both maps, which the schedules "fast" and "slow" leave out of the history.
+    """
+    if not history:
+        return [Finding("empty", "No validation has been recorded yet.")]
+    updates = int(history[-1].get("segmenter_updates", 0))
+    if config["alternation"]["schedule"] == "standard":
+        findings = [Finding("no game", "Trained without an adversary: there is no game to read.")]
+    else:
+        begun = updates > config["loss"].get("start", 0)
+        findings = _of_game(history, evaluation or {}, begun)
+    return findings + _of_learning(history, updates < config["train"]["updates"])
+
+
+def state_of_game(real: float, synthetic: float) -> str:
+    """Who leads: "won", "constant ANSWER", "leaning ANSWER", "even" or "contested".
+
+    The ANSWER is "real" or "synthetic". One that leans gives it mostly, whatever it is shown.
+
+    Args:
+        real, synthetic: how often the adversary is right on ground truth and on predictions.
+    """
+    if min(real, synthetic) >= NEARLY_ALWAYS:
+        return "won"
+    if real >= NEARLY_ALWAYS and synthetic <= HARDLY_EVER:
+        return "constant real"
+    if synthetic >= NEARLY_ALWAYS and real <= HARDLY_EVER:
+        return "constant synthetic"
+    if EVEN[0] <= (real + synthetic) / 2 <= EVEN[1]:
+        if abs(real - synthetic) > LOPSIDED:
+            return "leaning real" if real > synthetic else "leaning synthetic"
+        return "even"
+    return "contested"
+
+
+def gradient_ratio(history: History) -> float | None:
+    """The norm of the adversarial term's gradient, times lambda, by that of the cross-entropy's."""
+    recent = [row for row in history if row.get("grad_norm_mce")][-RECENT:]
+    ratios = [
+        row["grad_norm_adversarial"] / row["grad_norm_mce"]
+        for row in recent
+        if "grad_norm_adversarial" in row
+    ]
+    return statistics.mean(ratios) if ratios else None
+
+
+def is_saturating(history: History) -> bool:
+    """Whether it becomes more certain and more wrong at once, and the mean IoU does not rise."""
+    needed = ("validation_certainty", "validation_mce", "validation_mean_iou")
+    rows = [row for row in history if all(name in row for name in needed)]
+    if len(rows) < FEWEST:
+        return False
+    last, before = rows[-1], min(rows[:-1], key=lambda row: row["validation_mce"])
+    return (
+        last["validation_certainty"] > before["validation_certainty"] + 0.01
+        and last["validation_mce"] > 1.05 * before["validation_mce"]
+        and last["validation_mean_iou"] < before["validation_mean_iou"] + MARGIN
+    )
+
+
+def gap(history: History) -> float | None:
+    """The mean IoU on training images less that on validation images, at the last validation."""
+    last = history[-1]
+    if "train_mean_iou" not in last or "validation_mean_iou" not in last:
+        return None
+    return last["train_mean_iou"] - last["validation_mean_iou"]
+
+
+def gained_lately(history: History) -> float | None:
+    """The mean IoU on validation images gained over the last quarter of the validations."""
+    values = _of(history, "validation_mean_iou")
+    if len(values) < FEWEST:
+        return None
+    # Of two means of neighbours: one lucky validation is no rise.
+    quarter = max(1, len(values) // 4)
+    late, before = values[-quarter:], values[-2 * quarter : -quarter]
+    return statistics.mean(late) - statistics.mean(before)
+
+
+def best(history: History) -> Row | None:
+    """The row of the highest mean IoU on validation images, of equal ones the first."""
+    rows = [row for row in history if "validation_mean_iou" in row]
+    return max(rows, key=lambda row: row["validation_mean_iou"]) if rows else None
+
+
+def has_fallen(history: History) -> bool:
+    """Whether the best validation lies in the first two thirds, and it went down since."""
+    top = best(history)
+    if top is None or len(history) < FEWEST:
+        return False
+    last, end = history[-1].get("validation_mean_iou"), history[-1]["segmenter_updates"]
+    early = top["segmenter_updates"] <= 2 / 3 * end
+    return early and last is not None and top["validation_mean_iou"] - last > FALLEN
+
+
+def _of(history: History, name: str) -> list[float]:
+    return [row[name] for row in history if name in row]
+
+
+def _accuracies(history: History, evaluation: Mapping[str, Any]) -> tuple[float | None, ...]:
+    """How often the adversary is right on real and on synthetic maps, as far as that is known."""
+    names = ("accuracy_real", "accuracy_synthetic")
+    recent = [_of(history, name)[-RECENT:] for name in names]
+    if all(recent):
+        return tuple(map(statistics.mean, recent))
+    if all(evaluation.get(name) is not None for name in names):
+        return tuple(evaluation[name] for name in names)
+    return tuple(statistics.mean(values) if values else None for values in recent)
+
+
+def _of_game(history: History, evaluation: Mapping[str, Any], begun: bool) -> list[Finding]:
+    findings = []
+    real, synthetic = _accuracies(history, evaluation)
+    if synthetic is None:
+        findings.append(Finding("unknown game", "The adversary's accuracies were not recorded."))
+    elif real is None:
+        text = (
+            f"The adversary recognises {percent(synthetic, '.0f')} % of the predictions. What it "
+            "says of the ground truth is not in the history under this schedule; an evaluation of "
+            "the run measures both."
+        )
+        findings.append(Finding("half known game", text))
+    else:
+        findings.append(_standing(real, synthetic))
+    ratio = gradient_ratio(history)
+    if ratio is None:
+        return findings
+    share = f"{100 * ratio:.2g} %" if ratio < STRONG else f"{ratio:.1f} times"
+    said = f"The adversarial term's gradient is {share} of the cross-entropy's"
+    if ratio < 1:
+        said = f"{said} at the label map"
+    if not begun:
+        text = "The adversarial term has not begun yet (config.loss.start)."
+        findings.append(Finding("not begun", text))
+    elif ratio < WEAK:
+        text = f"{said}: it hardly moves the segmenter. A larger config.loss.lam would."
+        findings.append(Finding("weak", text, True))
+    elif ratio > STRONG:
+        text = f"{said}: it outweighs what is right. A smaller config.loss.lam would mend that."
+        findings.append(Finding("strong", text, True))
+    else:
+        findings.append(Finding("gradient", f"{said}: it has a say, and does not outweigh it."))
+    return findings
+
+
+def _standing(real: float, synthetic: float) -> Finding:
+    """The sentence about who leads."""
+    state = state_of_game(real, synthetic)
+    figures = f"right on {percent(real, '.0f')} % of the ground truth and on "
+    figures += f"{percent(synthetic, '.0f')} % of the predictions"
+    if state == "won":
+        text = (
+            f"The adversary has won: it is {figures}. Its gradient then says little about what "
+            "would look real. Make it slower (its learning rate), smaller or noisier "
+            "(config.loss.noise, config.loss.smoothing)."
+        )
+        return Finding(state, text, True)
+    if state.startswith("constant"):
+        answer = state.removeprefix("constant ")
+        text = (
+            f"The adversary gives a constant answer, {answer}: it is {figures}. It has not learned "
+            "to tell them apart. Train it longer alone (config.alternation.pretrain) or change its "
+            "learning rate."
+        )
+        return Finding(state, text, True)
+    if state.startswith("leaning"):
+        answer = state.removeprefix("leaning ")
+        text = (
+            f"The adversary answers {answer} most of the time, whatever it is shown: it is "
+            f"{figures}. If that lasts, it has not learned to tell them apart."
+        )
+        return Finding(state, text)
+    if state == "even":
+        text = (
+            f"The adversary is fooled about half of the time, {figures}: the two players are in "
+            "balance, which is what the game aims at, or the adversary has learned little; its "
+            "curve tells which."
+        )
+        return Finding(state, text)
+    return Finding(state, f"The game is alive: the adversary is {figures}.")
+
+
+def _of_learning(history: History, unfinished: bool) -> list[Finding]:
+    findings = []
+    if unfinished:
+        findings.append(Finding("unfinished", "Not all updates are done: this is how far it got."))
+    if is_saturating(history):
+        text = (
+            "Predictions become more certain and the cross-entropy on validation images rises, "
+            "while the mean IoU does not: the segmenter is sharpened, not improved."
+        )
+        findings.append(Finding("saturating", text, True))
+    between = gap(history)
+    if between is not None and between > GAP:
+        text = (
+            f"It overfits: the mean IoU is {percent(between)} points higher on training images "
+            "than on validation images. More augmentation, more images or fewer updates help."
+        )
+        findings.append(Finding("overfitting", text, True))
+    gained = gained_lately(history)
+    if has_fallen(history):
+        top, last = best(history), history[-1]
+        assert top is not None
+        text = (
+            f"The best validation was at update {top['segmenter_updates']:.0f} of "
+            f"{last['segmenter_updates']:.0f} (mean IoU {percent(top['validation_mean_iou'])} %, "
+            f"{percent(last['validation_mean_iou'])} % at the end): the rest was in vain. The "
+            "checkpoint of the best is the one that is evaluated."
+        )
+        findings.append(Finding("best long ago", text, True))
+    elif gained is not None and gained > STILL_RISING:
+        text = (
+            f"The mean IoU on validation images still rises, by {percent(gained)} points lately: "
+            "more updates would help."
+        )
+        findings.append(Finding("still rising", text, True))
+    elif not any(finding.alarm for finding in findings) and len(history) >= FEWEST:
+        findings.append(Finding("converged", "The mean IoU on validation images has levelled off."))
+    return findings

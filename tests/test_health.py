@@ -1,0 +1,151 @@
+"""What a history is read to mean, on histories that are made up."""
+
+import pytest
+
+from segadv_jax.report import health
+
+UPDATES = 800
+CONFIG = {
+    "alternation": {"schedule": "simultaneous"},
+    "loss": {"start": 0},
+    "train": {"updates": UPDATES},
+}
+STANDARD = CONFIG | {"alternation": {"schedule": "standard"}}
+
+
+def history(rows=8, **columns):
+    """A run in good health, with some columns as given: a value, or one for each validation."""
+    healthy = {
+        "train_mean_iou": [0.50, 0.60, 0.66, 0.69, 0.70, 0.70, 0.70, 0.70],
+        "validation_mean_iou": [0.48, 0.57, 0.62, 0.64, 0.65, 0.65, 0.65, 0.65],
+        "validation_mce": [0.9, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.5],
+        "validation_certainty": 0.8,
+        "accuracy_real": 0.8,
+        "accuracy_synthetic": 0.75,
+        "grad_norm_mce": 0.01,
+        "grad_norm_adversarial": 0.002,
+    }
+    table = {}
+    for name, values in (healthy | columns).items():
+        if values is not None:
+            table[name] = values if isinstance(values, list) else [values] * rows
+    return [
+        {"segmenter_updates": 100.0 * (i + 1)} | {name: v[i] for name, v in table.items()}
+        for i in range(rows)
+    ]
+
+
+def kinds(rows, config=CONFIG, evaluation=None):
+    return {finding.kind for finding in health.read(rows, config, evaluation)}
+
+
+def alarms(rows, config=CONFIG, evaluation=None):
+    return {finding.kind for finding in health.read(rows, config, evaluation) if finding.alarm}
+
+
+def test_a_run_in_good_health_raises_no_alarm():
+    assert alarms(history()) == set()
+    assert kinds(history()) == {"contested", "gradient", "converged"}
+
+
+def test_without_an_adversary_no_game_is_read():
+    rows = history(**dict.fromkeys(("accuracy_real", "accuracy_synthetic")))
+    assert kinds(rows, STANDARD) == {"no game", "converged"}
+
+
+@pytest.mark.parametrize(
+    ("real", "synthetic", "state", "alarm"),
+    [
+        (0.99, 0.99, "won", True),
+        (0.99, 0.01, "constant real", True),
+        (0.01, 0.99, "constant synthetic", True),
+        (0.52, 0.47, "even", False),
+        (0.99, 0.20, "leaning real", False),
+        (0.15, 0.95, "leaning synthetic", False),
+        (0.90, 0.80, "contested", False),
+        (0.99, 0.90, "contested", False),
+    ],
+)
+def test_who_leads(real, synthetic, state, alarm):
+    assert health.state_of_game(real, synthetic) == state
+    rows = history(accuracy_real=real, accuracy_synthetic=synthetic)
+    (found,) = (each for each in health.read(rows, CONFIG) if each.kind == state)
+    assert found.alarm == alarm
+    assert f"{100 * real:.0f} %" in found.text and f"{100 * synthetic:.0f} %" in found.text
+
+
+def test_who_leads_is_read_at_the_end_and_not_of_one_batch():
+    early = [0.99] * 4 + [0.8] * 4
+    assert "contested" in kinds(history(accuracy_real=early, accuracy_synthetic=early))
+    one = [0.8] * 7 + [1.0]
+    assert "contested" in kinds(history(accuracy_real=one, accuracy_synthetic=one))
+
+
+def test_what_a_schedule_does_not_record_is_taken_from_the_evaluation():
+    rows = history(accuracy_real=None, accuracy_synthetic=0.99)
+    assert "half known game" in kinds(rows)
+    assert alarms(rows) == set()
+    measured = {"accuracy_real": 0.99, "accuracy_synthetic": 0.98}
+    assert "won" in alarms(rows, evaluation=measured)
+
+
+def test_a_weak_and_a_strong_adversarial_term_are_told():
+    assert "weak" in alarms(history(grad_norm_adversarial=0.00005))
+    assert "strong" in alarms(history(grad_norm_adversarial=0.03))
+    assert health.gradient_ratio(history(grad_norm_adversarial=0.002)) == pytest.approx(0.2)
+
+
+def test_a_term_that_has_not_begun_is_not_weak():
+    config = CONFIG | {"loss": {"start": UPDATES}}
+    assert "not begun" in kinds(history(grad_norm_adversarial=0.0), config)
+    assert alarms(history(grad_norm_adversarial=0.0), config) == set()
+
+
+def test_sharper_but_not_better_is_saturating():
+    sharper = {
+        "validation_certainty": [0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97],
+        "validation_mce": [0.6, 0.5, 0.52, 0.55, 0.6, 0.65, 0.7, 0.8],
+    }
+    flat = [0.6, 0.65, 0.65, 0.65, 0.65, 0.65, 0.65, 0.65]
+    assert "saturating" in alarms(history(**sharper, validation_mean_iou=flat))
+    rising = [0.6, 0.61, 0.62, 0.63, 0.64, 0.65, 0.66, 0.67]
+    assert "saturating" not in kinds(history(**sharper, validation_mean_iou=rising))
+    assert "saturating" not in kinds(history(validation_certainty=sharper["validation_certainty"]))
+
+
+def test_a_gap_between_training_and_validation_is_overfitting():
+    assert "overfitting" in alarms(history(train_mean_iou=0.85))
+    assert "overfitting" not in kinds(history(train_mean_iou=0.70))
+
+
+def test_what_still_rises_at_the_end_wants_more_updates():
+    rising = [0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65]
+    assert "still rising" in alarms(history(validation_mean_iou=rising, train_mean_iou=0.7))
+    lucky = [0.6] * 7 + [0.604]
+    assert "still rising" not in kinds(history(validation_mean_iou=lucky))
+
+
+def test_a_best_validation_long_ago_is_told_and_where_it_was():
+    fell = [0.5, 0.6, 0.7, 0.68, 0.67, 0.66, 0.65, 0.65]
+    rows = history(validation_mean_iou=fell, train_mean_iou=0.7)
+    (found,) = (each for each in health.read(rows, CONFIG) if each.kind == "best long ago")
+    assert found.alarm and "update 300 of 800" in found.text
+    assert "converged" not in kinds(rows)
+    late = [0.5, 0.55, 0.6, 0.62, 0.64, 0.66, 0.7, 0.65]
+    assert "best long ago" not in kinds(history(validation_mean_iou=late, train_mean_iou=0.7))
+
+
+def test_of_an_unfinished_run_it_is_said():
+    config = CONFIG | {"train": {"updates": 2 * UPDATES}}
+    assert "unfinished" in kinds(history(), config)
+
+
+def test_few_or_no_validations_have_no_shape():
+    assert kinds([]) | alarms([]) == {"empty"}
+    rows = history(2, validation_mean_iou=[0.3, 0.6], train_mean_iou=[0.3, 0.6])
+    finished = CONFIG | {"train": {"updates": 200}}
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith(("acc", "grad", "validation_mce"))}
+        for row in rows
+    ]
+    assert kinds(rows, finished) == {"unknown game"}
