@@ -184,6 +184,7 @@ def evaluation(options: argparse.Namespace, run: Workdir, needed: str) -> dict[s
     if result is None or needed not in result:
         lacking = run.evaluation_path(split) if result is None else f"{needed} of {split}"
         again = f"segadv_jax evaluate --workdir={run} --config.evaluate.split={split}"
+        again += " --config.evaluate.bf=True" if needed in ("bf", "boundary_iou") else ""
         raise InputError(f"{run} lacks {lacking}: measure it with `{again}`")
     return result
 
