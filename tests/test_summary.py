@@ -29,7 +29,7 @@ class   % of pixels   IoU    BF
 sky            80.0  72.7  25.0
 tree           17.8  22.7  25.0
 person          2.2  27.5  25.0
-boat            0.0     -  25.0
+neither there nor predicted: boat
 
 mean IoU 41.0, pixel accuracy 74.6, class accuracy 58.6, mean BF 50.0 %
 sky is taken for tree: 13.9 % of its pixels
@@ -57,4 +57,11 @@ def test_only_the_most_frequent_confusions_are_named():
 
 def test_evaluations_of_older_versions_can_be_read():
     lines = describe({"iou": {"sky": 0.5, "tree": None}, "mean_iou": 0.5}).split("\n")
-    assert lines == ["", "class   IoU", "sky    50.0", "tree      -", "", "mean IoU 50.0 %"]
+    assert lines == [
+        "",
+        "class   IoU",
+        "sky    50.0",
+        "neither there nor predicted: tree",
+        "",
+        "mean IoU 50.0 %",
+    ]

@@ -113,8 +113,14 @@ def prepare(
     say(copy, [path for path in others if path != copy and any(path.iterdir())], found)
     names = tuple(found["class_names"])
     colours = np.array(found["palette"], np.uint8)
-    palette = colours if colours.size else builders.voc_palette(len(names))
+    palette = colours if colours.size else _palette(names)
     return pipeline.data_set(builder, names, palette, without_labels=(UNLABELLED,))
+
+
+def _palette(names):
+    """PASCAL VOC's colours, whose first one, black, is for a background only."""
+    first = 0 if names[0].lower() == "background" else 1
+    return builders.voc_palette(first + len(names))[first:]
 
 
 def _layout(archives, images, labels, suffix):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from segadv_jax.metrics.names import percent, title
-from segadv_jax.report import compared
+from segadv_jax.report import compared, summary
 from segadv_jax.report.compared import MEASURES, Arm
 from segadv_jax.report.html_parts import Html, element, join, listed, paragraph, table
 
 TITLES = {"ece": "calibration error", "nll": "negative log-likelihood"}
 LARGEST = 30  # Classes up to which a table of confusions can be read.
-CONFUSIONS = 8  # The most frequent ones are named.
 
 
 def results(arms: Sequence[Arm], split: str, apart: str) -> Html:
@@ -77,7 +76,11 @@ def classes(arms: Sequence[Arm]) -> Html:
     """
     measured = [arm for arm in arms if arm.results]
     first = measured[0]
-    names = compared.class_names(first)
+    names = [
+        name
+        for name in compared.class_names(first)
+        if any(compared.mean(arm, "iou", name) is not None for arm in measured)
+    ]
     kinds = [k for k in ("iou", "bf") if any(isinstance(r.get(k), dict) for r in first.results)]
     several = len(measured) > 1
 
@@ -114,22 +117,17 @@ def confusion(arm: Arm) -> Html:
     if not found or np.shape(found[0]) != (len(names),) * 2:
         return Html()
     counts = np.sum([np.array(each, np.float64) for each in found], axis=0)
+    said = summary.confusions(names, counts)
+    # Without the classes that are neither there nor predicted.
+    met = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    few = [names[i] for i in met]
+    heat = _heat(few, counts[np.ix_(met, met)]) if len(few) <= LARGEST else ""
+    lead = paragraph("The most frequent ones, by pixels:") if said else ""
+    return join(element("h3", arm.name), heat, lead, listed(said) if said else "")
+
+
+def _heat(names, counts):
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    parts = [element("h3", arm.name), _heat(names, counts, shares)]
-    if len(names) > LARGEST:
-        parts[1:] = []
-    wrong = counts * (1 - np.eye(len(names)))
-    said = []
-    for flat in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]:
-        true, predicted = np.unravel_index(flat, wrong.shape)
-        if wrong[true, predicted]:
-            share = percent(shares[true, predicted])
-            said.append(f"{names[true]} is taken for {names[predicted]}: {share} % of its pixels")
-    lead = "The most frequent ones, by pixels:" if said else ""
-    return join(*parts, paragraph(lead) if lead else "", listed(said) if said else "")
-
-
-def _heat(names, counts, shares):
     rows = []
     for i, name in enumerate(names):
         cells = []

@@ -1,6 +1,6 @@
 """What an evaluation measured, as text: class by class, in all, and what is taken for what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,26 +24,36 @@ def describe(result: Mapping[str, Any], data_set: str = "", split: str = "") -> 
     lines.append(", ".join(f"{title(name)} {percent(result[name])}" for name in measured) + " %")
     if result.get("mean_bf") is not None and bf_caution(data_set, split):
         lines.append(bf_caution(data_set, split))
-    names = list(result["iou"])
-    return "\n".join([*lines, *_confusions(names, result.get("confusion"))])
+    counts = result.get("confusion")
+    return "\n".join(
+        lines if counts is None else [*lines, *confusions(list(result["iou"]), counts)]
+    )
 
 
 def _classes(result):
-    """A row for each class: its share of the labelled pixels, its IoU, and BF if measured."""
+    """A row for each class: its share of the labelled pixels, its IoU, and BF if measured.
+
+    A class that is neither there nor predicted has no row, but is named below.
+    """
     columns = {"% of pixels": "histogram_true", "IoU": "iou", "BF": "bf"}
     columns = {name: key for name, key in columns.items() if key in result}
-    rows = [["class", *columns]]
-    for name in result["iou"]:
-        rows.append([name, *(percent(result[key].get(name)) for key in columns.values())])
-    return rows
+    rows: list[Sequence[str]] = [["class", *columns]]
+    for name, iou in result["iou"].items():
+        if iou is not None:
+            rows.append([name, *(percent(result[key].get(name)) for key in columns.values())])
+    absent = [name for name, iou in result["iou"].items() if iou is None]
+    return [*rows, [f"neither there nor predicted: {', '.join(absent)}"]] if absent else rows
 
 
-def _confusions(names, confusion):
-    """A line for each of the most frequent confusions, by pixels."""
-    if confusion is None:
-        return []
-    counts = np.array(confusion, np.int64)
-    wrong = counts - np.diag(np.diag(counts))
+def confusions(names: Sequence[str], counts: Any) -> list[str]:
+    """A line for each of the most frequent confusions, by pixels.
+
+    Args:
+        names: of the classes.
+        counts: [C, C] pixels, by true class (rows) and predicted class.
+    """
+    counts = np.array(counts)
+    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     lines = []
     for flat in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]:
         true, predicted = np.unravel_index(flat, wrong.shape)
