@@ -23,9 +23,11 @@ class Checkpoints:
 
     A context manager: on leaving it waits until all is written. What reads a checkpoint raises an
     InputError if it cannot be read or has other shapes.
+
+    `to_read` leaves the folder as it is, whatever a training that still goes on is writing there.
     """
 
-    def __init__(self, workdir: Workdir):
+    def __init__(self, workdir: Workdir, to_read: bool = False):
         # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor be
         # deleted while it is the latest, which `max_to_keep` with `best_fn` alone does.
         bests = [
@@ -41,10 +43,13 @@ class Checkpoints:
             workdir.checkpoints_path.absolute(),
             item_names=(SEGMENTER, TRAINING),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
+                preservation_policy=None if to_read else policy,
                 best_fn=_score,
                 best_mode="max",
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not to_read,
+                read_only=to_read,
+                create=not to_read,
+                save_interval_steps=0 if to_read else 1,
             ),
         )
 

@@ -141,8 +141,10 @@ _OURS = os.path.dirname(__file__)
 def _is_for_people(record: logging.LogRecord) -> bool:
     """Whether to show a record: libraries' reports of their every move are not for the terminal."""
     if record.levelno >= logging.WARNING:
-        # Orbax warns of every checkpoint that is saved without a measure, as those in between are.
-        return "tracked_metric" not in record.getMessage()
+        # Orbax warns of every checkpoint that is saved without a measure, as those in between are,
+        # and of every folder that it is told to read only.
+        said = record.getMessage()
+        return not any(words in said for words in ("tracked_metric", "directory is read only="))
     return _OURS in record.pathname
 
 

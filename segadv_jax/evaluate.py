@@ -159,7 +159,7 @@ def adversary_accuracies(
     if not trained.step or config.alternation.schedule == "standard":
         return {}
     setup = experiment.build(config, len(trained.class_names)).setup
-    with Checkpoints(Workdir(workdir)) as checkpoints:
+    with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
         adversary = checkpoints.restore_player("adversary", trained.step)
     assert setup.adversary is not None
     step = functools.partial(

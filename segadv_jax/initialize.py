@@ -222,7 +222,7 @@ def _read_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_run(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The same of a run's selected checkpoint."""
     workdir, params = Workdir(folder), None
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, to_read=True) as checkpoints:
         step = checkpoints.best_step()
         if step is not None:
             params = checkpoints.restore_player("segmenter", step)

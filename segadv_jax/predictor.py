@@ -259,7 +259,7 @@ def _restore(config, workdir, segmenter, checkpoint):
                 "path of a whole network's weights or of another run's folder"
             )
         return initialize.pretrained(config.init, shapes, segmenter), 0
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, to_read=True) as checkpoints:
         step = _step_of(checkpoint, checkpoints)
         if step is not None:
             params = checkpoints.restore_segmenter(shapes, step)

@@ -51,6 +51,22 @@ def test_twenty_saves_leave_exactly_the_latest_and_the_best(tmp_path):
     assert on_disk == ["19", "7"]
 
 
+def test_reading_leaves_alone_what_a_training_is_writing(tmp_path):
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(1), 1, {"mean_iou": 0.1})
+        checkpoints.save(make_state(2), 2, {"mean_iou": 0.9})
+    unfinished = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with Checkpoints(Workdir(tmp_path), to_read=True) as checkpoints:
+        assert (checkpoints.best_step(), checkpoints.best_step("mean_iou")) == (2, 2)
+        assert checkpoints.latest_step() == 2
+        assert checkpoints.restore_player("segmenter", 2)["w"][0, 0] == 2
+    assert unfinished.exists()
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        assert checkpoints.latest_step() == 2
+    assert not unfinished.exists()  # A training that is resumed clears away what was left.
+
+
 def test_the_best_by_either_measure_is_kept_and_the_first_selects(tmp_path):
     measured = {1: (0.5, 0.1), 2: (0.4, 0.9), 3: (0.3, 0.2), 4: (0.2, 0.3)}
     with Checkpoints(Workdir(tmp_path)) as checkpoints:

@@ -223,6 +223,7 @@ def test_help_of_a_command_shows_its_docstring_as_it_is_written(capsys, name):
         (logging.INFO, "/lib/orbax/checkpoint.py", "Saving checkpoint", False),
         (logging.WARNING, "/lib/orbax/checkpoint.py", "disk is full", True),
         (logging.WARNING, "/lib/orbax/checkpoint.py", "no tracked_metric", False),
+        (logging.WARNING, "/lib/orbax/checkpoint.py", "Given directory is read only=W", False),
     ],
 )
 def test_messages_are_for_people(capsys, level, path, message, shown):

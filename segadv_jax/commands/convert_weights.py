@@ -106,7 +106,7 @@ def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[
     none = InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
     if not workdir.has_checkpoints():
         raise none
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, to_read=True) as checkpoints:
         best = checkpoints.best_step()
         step = checkpoints.latest_step() if best is None else best
         if step is None:

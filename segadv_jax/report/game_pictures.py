@@ -64,7 +64,7 @@ def look(folder: PathLike, rows: Sequence[int], split: str = "") -> Looked:
     setup = experiment.build(config, len(run.class_names)).setup
     theta = None
     if setup.adversary is not None:
-        with Checkpoints(Workdir(folder)) as checkpoints:
+        with Checkpoints(Workdir(folder), to_read=True) as checkpoints:
             theta = checkpoints.restore_player("adversary", run.step)
     examples = data_set.read(split or config.data.test)
     if wrong := [row for row in rows if row >= len(examples.ids)]:
