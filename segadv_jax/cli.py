@@ -1,10 +1,10 @@
 """The command line: `segadv_jax COMMAND ...`, or `python main.py` in a checkout.
 
-    segadv_jax train --config=stanford:adversarial --workdir=W --config.train.batch_size=8
-    segadv_jax evaluate --workdir=W
+    segadv_jax check --config=folder --config.data.archives=PHOTOS
+    segadv_jax train --config=folder --config.data.archives=PHOTOS --workdir=W
+    segadv_jax predict --workdir=W --out=predictions PHOTOGRAPHS
+    python main.py --config=configs/voc_largefov.py --config.init=WEIGHTS --workdir=W
     python main.py --mode=evaluate --workdir=W
-
-Each command is a module of `segadv_jax.commands`, loaded when it is called.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from tqdm import tqdm
 from segadv_jax.errors import InputError
 from segadv_jax.signals import Stopped, signals_raised
 
-# Each command, and what it does in a few words.
+# Each command, a module of `segadv_jax.commands`, and what it does in a few words.
 COMMANDS = {
+    "check": "try a configuration: what is in the data, what training costs, what looks wrong",
     "train": "train a segmenter, against an adversary or not, and evaluate it",
     "evaluate": "evaluate a run on a split",
-    "check": "read all and run a step: what a training will cost, and what looks wrong",
     "predict": "predict photographs with a trained network",
+    "report": "one page about runs: results, curves, predictions, the health of the game",
+    "export": "write a trained network as StableHLO, ONNX or safetensors, for other programs",
     "compare": "train both arms of an experiment and compare them",
     "campaign": "train several arms with several seeds and compare them",
     "grid_search": "train every point of a grid over learning rates and lambda",
-    "report": "one page of runs: results, curves, predictions, the health of the game",
     "tables": "the paper's tables with your runs beside its figures",
     "convert_weights": "write weights, or those of a run, as safetensors",
-    "export": "write a trained network as StableHLO, ONNX or safetensors, for other programs",
     "export_voc": "write predictions as PASCAL VOC's evaluation server takes them",
 }
 

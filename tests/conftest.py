@@ -31,6 +31,18 @@ from segadv_jax import data
 ARCHIVES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# A file is one process's work: those that take longest begin first, or one process ends alone.
+LONGEST = ("processes", "train", "train_dilated8", "benchmark", "colab", "campaign", "frozen")
+LONGEST += ("recipes", "devices", "feature_cache", "canvas", "prediction", "unlabelled_step")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first, as a stable sort."""
+    last = len(LONGEST)
+    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, last))
+
+
 @pytest.fixture(scope="session")
 def stanford_archives():
     """The folder with the official Stanford Background archive; skips where there is none."""
