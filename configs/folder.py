@@ -9,9 +9,9 @@ docs/own_images.md describes; 30 to 10,000 photographs. The weights come with pi
     segadv_jax predict --workdir=W PHOTOGRAPH ... --out=DIR
 
 Photographs are shrunk to 512 pixels and used whole. 120 updates, which suit some sixty photographs,
-take about three minutes on two CPU cores. Of more photographs more can be learnt: about 20 updates
-times the square root of the number of training images, as --config.train.updates=500 for 600 and
-=2000 for 10,000. Training ends when four validations in a row bring nothing better.
+take about three minutes on two idle CPU cores. Of more photographs more can be learnt: about 20
+updates times the square root of the number of training images, as --config.train.updates=500 for
+600 and =2000 for 10,000. Training ends when four validations in a row bring nothing better.
 """
 
 from segadv_jax.configs import common, stanford_light
@@ -34,6 +34,7 @@ def get_config(arm="adversarial"):
     config.train.patience = 4
     config.evaluate.every = 40
     config.evaluate.train_images = 8
+    config.evaluate.pictures = 4
     config.evaluate.split = ""
     if arm != "standard":
         stanford_light.set_adversary(config)

@@ -1,10 +1,10 @@
 """The command line: `segadv_jax COMMAND ...`, or `python main.py` in a checkout.
 
-    segadv_jax check --config=folder --config.data.archives=PHOTOS
-    segadv_jax train --config=folder --config.data.archives=PHOTOS --workdir=W
-    segadv_jax predict --workdir=W --out=predictions PHOTOGRAPHS
-    python main.py --config=configs/voc_largefov.py --config.init=WEIGHTS --workdir=W
-    python main.py --mode=evaluate --workdir=W
+segadv_jax check --config=folder --config.data.archives=PHOTOS
+segadv_jax train --config=folder --config.data.archives=PHOTOS --workdir=W
+segadv_jax predict --workdir=W --out=predictions PHOTOGRAPHS
+python main.py --config=configs/voc_largefov.py --config.init=WEIGHTS --workdir=W
+python main.py --mode=evaluate --workdir=W
 """
 
 import argparse
@@ -78,7 +78,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
 def _dispatch(argv: list[str]) -> int | None:
     if argv and argv[0] in COMMANDS:
         return run(f"segadv_jax.commands.{argv[0]}", f"segadv_jax {argv[0]}", argv[1:])
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help", "help"):
         print(__doc__)
         for name, what in COMMANDS.items():
             print(f"    {name:<16} {what}")

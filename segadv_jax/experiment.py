@@ -148,7 +148,7 @@ def check_numbers(config: ConfigDict) -> None:
     if late and start >= updates:
         raise InputError(
             f"config.loss.start is {start}, but config.train.updates {updates}: the term of "
-            f"config.loss.{late[-1]} would never begin; set it lower"
+            f"config.loss.{late[-1]} would never begin; set config.loss.start lower"
         )
     shift = config.evaluate.prior_shift
     if not abs(shift) <= 2:

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from segadv_jax import files, visualize
 from segadv_jax.data import Palette, photographs
 
 OVERLAY_SIDE = 1600  # The longest side in pixels of a photograph under its classes.
+
+_MARK = "segadv_jax predict"  # Written into the files, to know them again.
 
 LabelMap = UInt8[np.ndarray, "H W"]
 
@@ -75,6 +78,18 @@ def paths(target: Path, probabilities: bool) -> list[Path]:
     return [target.parent / name for name in names]
 
 
+def is_result(path: Path) -> bool:
+    """Whether `write` wrote this file."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as stored:
+                return {"probabilities", "class_names", "size"} <= set(stored.files)
+        with Image.open(path) as opened:
+            return _MARK in (opened.info.get("Software"), opened.info.get("comment", b"").decode())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
 def write(
     target: Path,
     photograph: Photograph,
@@ -96,11 +111,13 @@ def write(
     places = paths(target, with_probabilities)
     labels = label_map(probabilities, photograph.size)
     with files.replacing(places[0], "wb") as file:
-        palette_image(labels, palette).save(file, "PNG")
+        about = PngInfo()
+        about.add_text("Software", _MARK)
+        palette_image(labels, palette).save(file, "PNG", pnginfo=about)
     shown = label_map(probabilities, photograph.shown.shape[:2])
     overlay = visualize.overlay(photograph.shown, shown, palette, class_names)
     with files.replacing(places[1], "wb") as file:
-        Image.fromarray(overlay).save(file, "JPEG", quality=90)
+        Image.fromarray(overlay).save(file, "JPEG", quality=90, comment=_MARK)
     if with_probabilities:
         with files.replacing(places[2], "wb") as file:
             np.savez_compressed(

@@ -41,7 +41,8 @@ def overlay(image, label_map, palette, class_names):
     """A photograph under the colours of its classes, with a legend of those that occur.
 
     Lines and letters grow with the photograph. Where two classes meet, each has a thin line of its
-    full colour; void stays as it is in the photograph.
+    full colour. Void stays as it is in the photograph, and so does a class whose colour is black,
+    as VOC's background: it would look as if the light were out.
 
     Args:
         image: u8[h, w, 3].
@@ -56,7 +57,8 @@ def overlay(image, label_map, palette, class_names):
     painted = colour(label_map, palette)
     # A line takes as many pixels on both sides of the boundary.
     line = _near_boundary(label_map, max(1, round(side / 500)))
-    weight = np.where(line, 1, OPACITY) * (label_map != VOID)
+    left_alone = (label_map == VOID) | ~painted.any(-1)
+    weight = np.where(line, 1, OPACITY) * ~left_alone
     weight = weight[..., None].astype(np.float32)
     mixed = np.rint(weight * painted + (1 - weight) * image).astype(np.uint8)
     return _with_legend(
@@ -220,7 +222,10 @@ def _with_legend(picture, label_maps, palette, class_names, font=drawing.FONT):
     ]
     if found[VOID]:
         entries.append(Entry("void", VOID_COLOUR))
-    wide = max((drawing.entry_width(entry, font) for entry in entries), default=1)
+    margin = font // 2
+    wide = margin + max((drawing.entry_width(entry, font) for entry in entries), default=1)
     width = max(picture.shape[1], wide)
-    edge = np.full((font // 2, 1, 3), drawing.WHITE, np.uint8)
-    return drawing.stack([picture, edge, drawing.write(entries, width, font)])
+    edge = np.full((margin, 1, 3), drawing.WHITE, np.uint8)
+    legend = drawing.write(entries, width - margin, font)
+    beside = np.full((legend.shape[0], margin, 3), drawing.WHITE, np.uint8)
+    return drawing.stack([picture, edge, np.concatenate([beside, legend], 1)])

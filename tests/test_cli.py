@@ -126,7 +126,7 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["tarin", *ARGUMENTS], "tarin is no command; known: train, evaluate, check, "),
+        (["tarin", *ARGUMENTS], "tarin is no command; known: check, train, evaluate, "),
         (["--mode=predict", *ARGUMENTS], "--mode=predict: it is train, evaluate, check"),
         (["train", *ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
         ([*ARGUMENTS, "--batch_size=8"], "unrecognized arguments: --batch_size=8"),
@@ -243,5 +243,5 @@ def test_the_package_is_a_program():
     )
     status, output, errors = end_of(process)
     assert (status, output) == (2, "")
-    assert errors.startswith("error: tarin is no command; known: train, ")
+    assert errors.startswith("error: tarin is no command; known: check, ")
     assert errors.count("\n") == 1

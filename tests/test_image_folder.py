@@ -155,7 +155,7 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"train": ["a"]}, "validation.txt is missing"),
+        ({"train": ["a"]}, "val.txt is missing"),
         (
             {"train": ["a"], "validation": ["b"]},
             "- train.txt names a, which is not in images/\n- validation.txt names b, which is not",
@@ -304,3 +304,8 @@ def test_an_unlabelled_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "mine" / "images" / f"{NAMES[5]}.png").write_bytes(b"none")
     with pytest.raises(InputError, match=f"images/{NAMES[5]}.png is not a readable image"):
         load(tmp_path / "mine", tmp_path, without_masks=True)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="none': there is no such folder"):
+        image_folder.prepare(archives=str(tmp_path / "none"))

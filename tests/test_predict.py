@@ -228,12 +228,50 @@ def test_no_result_replaces_another(seen, tmp_path):
     """Photographs whose names differ in their suffix keep it; one given twice is predicted once."""
     photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
     touch(photos / "a.jpg", photos / "a.png", photos / "b/a.jpg", photos / "c.JPEG")
-    touch(out / "a.png", out / "b/a_overlay.jpg")  # Of an earlier call.
+    write_results(out / "a", out / "b" / "a")  # Of an earlier call.
     with pytest.raises(InputError, match="that is all"):
         predict("--workdir=w", photos / "c.JPEG", photos, f"--out={out}")
     targets = {str(p.relative_to(photos)): str(target.relative_to(out)) for p, target in seen}
     assert targets == {"a.jpg": "a.jpg", "a.png": "a.png", "b/a.jpg": "b/a", "c.JPEG": "c"}
     assert len(seen) == 4
+
+
+def write_results(*targets):
+    """What `predict` writes, of photographs of 4x4 pixels."""
+    image, maps = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 2), np.float32)
+    for target in targets:
+        one = predicted.Photograph((4, 4), image, image)
+        predicted.write(target, one, maps, np.zeros((2, 3), np.uint8), ("a", "b"), True)
+
+
+def test_only_earlier_results_are_replaced(seen, tmp_path):
+    """Not a mask, nor a photograph of the same name that was not to be predicted."""
+    touch(tmp_path / "photos" / "a.jpg")
+    out = tmp_path / "out"
+    write_results(out / "a")
+    assert len(list(out.iterdir())) == 3 and all(map(predicted.is_result, out.iterdir()))
+    arguments = ["--workdir=w", tmp_path / "photos", f"--out={out}", "--probabilities"]
+    with pytest.raises(InputError, match="that is all"):
+        predict(*arguments)
+    for name in ("a.png", "a_overlay.jpg", "a_probabilities.npz"):
+        before = (out / name).read_bytes()
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(InputError, match=f"{name} is there, and predict did not write it"):
+            predict(*arguments)
+        (out / name).write_bytes(before)
+    Image.new("L", (4, 4)).save(out / "a.png")  # A mask.
+    with pytest.raises(InputError, match="a.png is there, and predict did not write it"):
+        predict(*arguments)
+
+
+def test_heic_photographs_are_named(run, photographs, tmp_path, capsys):
+    touch(tmp_path / "in" / "phone.HEIC")
+    with pytest.raises(InputError, match="there are no photographs in this folder"):
+        predict("--workdir=w", tmp_path / "in", f"--out={tmp_path / 'out'}")
+    shutil.copy(photographs / "grey.PNG", tmp_path / "in")
+    assert predict(f"--workdir={run[1]}", tmp_path / "in", f"--out={tmp_path / 'out'}") == 1
+    said = capsys.readouterr()
+    assert "phone.HEIC" in said.err and "1 of 2 photographs predicted; 1 could not" in said.out
 
 
 def test_results_are_never_written_among_photographs(seen, tmp_path):

@@ -161,6 +161,13 @@ def test_an_overlay_shows_photograph_and_classes(height, width):
         assert not count(legend, absent)
 
 
+def test_a_black_class_does_not_darken_the_photograph():
+    image, label = np.full((40, 60, 3), 100, np.uint8), np.zeros((40, 60), np.uint8)
+    label[10:20] = 1
+    picture = visualize.overlay(image, label, np.array([[0, 0, 0], [200, 0, 0]], "u1"), ["a", "b"])
+    assert (picture[30:40, :60] == 100).all() and (picture[12:18, :60] != 100).any()
+
+
 def test_the_letters_of_an_overlay_grow_with_it():
     legends = [overlaid(h, w).shape[0] - h for h, w in ((200, 1000), (2000, 3000))]
     assert legends[1] > 3 * legends[0] >= 3 * 12

@@ -6,7 +6,8 @@
 
 The network is that of a run, or of the file that `segadv_jax convert_weights RUN mine.safetensors`
 wrote, which needs neither the run nor its data. A folder is searched with all folders in it, and
---out has the same folders. Of each photograph NAME there is then
+--out has the same folders. HEIC photographs are named and left out. Of each other photograph NAME
+there is then
 
     NAME.png                the class of each pixel, as its index, in the classes' colours
     NAME_overlay.jpg        the photograph under these colours, with a legend
@@ -15,7 +16,7 @@ wrote, which needs neither the run nor its data. A folder is searched with all f
                             photograph's own height and width
 
 The label map is as large as the photograph and as upright as its camera says. It is what an
-evaluation would measure. Results of an earlier call are replaced, photographs never.
+evaluation would measure. Results of an earlier call are replaced, other files never.
 
 The exit status is 1 if a photograph could not be read: it is named, and the others are predicted.
 """
@@ -148,6 +149,13 @@ def _jobs(inputs: Sequence[str], out: Path, probabilities: bool) -> list[Job]:
                 f"--out={out}: the results of {path} would lie among photographs, in "
                 f"{target.parent}; name another folder"
             )
+    for _, target in jobs:
+        for result in predicted.paths(target, probabilities):
+            if result.exists() and not predicted.is_result(result):
+                raise InputError(
+                    f"--out={out}: {result} is there, and predict did not write it: name another "
+                    "folder"
+                )
     return jobs
 
 
@@ -160,17 +168,16 @@ def _find(given: Path, out: Path) -> list[tuple[Path, Path]]:
     here, results = given.resolve(), out.resolve()
     if results == here:
         raise InputError(f"--out={out} is the folder of the photographs; name another folder")
-    # Results of an earlier call, below the photographs, are none.
-    results_below = here in results.parents
     found = []
     for path in sorted(given.rglob("*")):
         own = path.relative_to(given)
         hidden = any(part.startswith(".") for part in own.parts)
-        is_image = path.suffix.lower() in photographs.SUFFIXES and path.is_file()
-        is_result = results_below and results in path.resolve().parents
-        if is_image and not hidden and not is_result:
+        is_image = path.suffix.lower() in (*photographs.SUFFIXES, *photographs.HEIC)
+        is_image = is_image and path.is_file() and not hidden
+        # What earlier calls wrote may lie below the photographs.
+        if is_image and not predicted.is_result(path):
             found.append((path, own.parent))
-    if not found:
+    if all(path.suffix.lower() in photographs.HEIC for path, _ in found):
         suffixes = ", ".join(photographs.SUFFIXES)
         raise InputError(f"{given}: there are no photographs in this folder ({suffixes})")
     return found

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from segadv_jax.data.folder_report import REPORTED, Report
+from segadv_jax.data.photographs import HEIC as HEIC_SUFFIXES
 from segadv_jax.data.photographs import SUFFIXES
 from segadv_jax.data.unlabelled import SPLIT as UNLABELLED
 from segadv_jax.errors import InputError
@@ -93,7 +94,7 @@ def find(layout: Layout, problems: Report, notices: Report) -> Files:
     for path in walk(root):
         is_label = layout.shared() and path.stem.endswith(layout.suffix)
         if path.suffix.lower() not in SUFFIXES:
-            heic = path.suffix.lower() in (".heic", ".heif")
+            heic = path.suffix.lower() in HEIC_SUFFIXES
             notices.add(HEIC if heic else OTHER, layout.where(path))
         elif not is_label:
             add(images, path, root)
@@ -213,7 +214,7 @@ def _check_lists(given, problems):
                 add(f"{split}.txt names {name} twice")
     for split in SPLITS[:2] if given.keys() - {UNLABELLED} else ():
         if split not in given:
-            add(f"{split}.txt is missing")
+            add("val.txt is missing" if split == "validation" else f"{split}.txt is missing")
     for (other, theirs), (split, names) in itertools.combinations(given.items(), 2):
         for name in sorted(set(names) & set(theirs)):
             add(f"{name} is in both {other}.txt and {split}.txt")

@@ -17,7 +17,10 @@ FIELD = "--config.data.void"
 SHOWN = 5  # Values or colours that are named.
 MANY = 64  # More values than this are no classes but shades.
 
-AS_JPEG = "masks as JPEG, which blurs the class indices at every edge; save them as PNG:"
+AS_JPEG = (
+    "masks as JPEG, which blurs the class indices at every edge; export them as PNG, converting "
+    "does not mend them:"
+)
 BAD_VALUES = "masks with values that are no classes:"
 IN_COLOUR = (
     "masks in colour, but classes.txt gives no colours; write one class per line with its colour, "

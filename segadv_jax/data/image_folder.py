@@ -126,6 +126,8 @@ def _palette(names):
 def _layout(archives, images, labels, suffix):
     folder = Path(archives).expanduser()
     layout = Layout(folder.resolve(), images.strip("/"), labels.strip("/"), suffix)
+    if archives and not folder.is_dir():
+        raise InputError(f"{FIELD} is {str(archives)!r}: there is no such folder")
     for field, name in (("images", layout.images), ("labels", layout.labels)):
         if not archives or not (folder / name).is_dir() or name in (".", ".."):
             raise InputError(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segadv_jax.data.pipeline import Encoded
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+HEIC = (".heic", ".heif")  # Photographs that cannot be read.
 REPORTED = 20  # Problems that an error lists.
 ORIENTATION = 0x0112  # The EXIF field.
 _PNG_16 = "I", "PNG"

@@ -29,6 +29,11 @@ def bf_caution(data_set: str, split: str) -> str:
 
     Luc et al. (2016), Section 4, therefore measure BF on other images.
     """
+    if data_set == "image_folder":
+        return (
+            "BF says how well boundaries match, within 5 pixels; its mean is over images; where "
+            "masks leave a border of void around objects it says little"
+        )
     drawn_with_void = {"train", "val"} & {part.partition("[")[0] for part in split.split("+")}
     if data_set != "voc_sbd" or not drawn_with_void:
         return ""
