@@ -308,4 +308,4 @@ def test_an_unlabelled_image_that_cannot_be_read_is_named(tmp_path):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="none': there is no such folder"):
-        image_folder.prepare(archives=str(tmp_path / "none"))
+        data.load("image_folder", archives=str(tmp_path / "none"))
