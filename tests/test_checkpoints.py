@@ -66,7 +66,7 @@ def test_reading_leaves_alone_what_a_training_is_writing(tmp_path):
     assert unfinished.exists()
     with Checkpoints(
         Workdir(tmp_path)
-    ) as checkpoints:  # A training that is resumed clears it away,
+    ) as checkpoints:  # One that trains clears it away
         while unfinished.exists():  # in the background.
             time.sleep(0.01)
         assert checkpoints.latest_step() == 2
