@@ -64,10 +64,8 @@ def test_reading_leaves_alone_what_a_training_is_writing(tmp_path):
         assert checkpoints.latest_step() == 2
         assert checkpoints.restore_player("segmenter", 2)["w"][0, 0] == 2
     assert unfinished.exists()
-    with Checkpoints(
-        Workdir(tmp_path)
-    ) as checkpoints:  # One that trains clears it away
-        while unfinished.exists():  # in the background.
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        while unfinished.exists():  # A resumed training clears it away, in the background.
             time.sleep(0.01)
         assert checkpoints.latest_step() == 2
 
