@@ -107,7 +107,7 @@ def best_of(workdir: files.PathLike) -> tuple[str, int]:
 def table(ranked: Sequence[Mapping[str, Any]], split: str) -> str:
     """The points as text, in percent; a dash stands for what is not known."""
     shown = [m for m in SHOWN if m != "mean_bf" or any(line[m] is not None for line in ranked)]
-    titles = [title(measure).replace("bf", "BF") for measure in shown]
+    titles = [title(measure) for measure in shown]
     lines = [(f"on {split}, in %, mean +- std", "seeds", *titles)]
     for line in ranked:
         cells = [comparison.mean_and_std(line[m], line[f"{m}_std"]) for m in shown]
