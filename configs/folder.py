@@ -28,9 +28,7 @@ def get_config(arm="adversarial"):
     stanford_light.set_segmenter(config)
 
     config.train.updates = 120
-    config.train.crop = 0
-    config.train.rotation = 0.0
-    config.train.scale = (1.0, 1.0)
+    stanford_light.set_whole_images(config)
     config.train.patience = 4
     config.evaluate.every = 40
     config.evaluate.train_images = 8

@@ -36,9 +36,7 @@ def get_config(arm="adversarial"):
     set_segmenter(config)
 
     config.train.updates = 500
-    config.train.crop = 0
-    config.train.rotation = 0.0
-    config.train.scale = (1.0, 1.0)
+    set_whole_images(config)
     config.evaluate.every = 100
     if arm != "standard":
         set_adversary(config)
@@ -70,6 +68,13 @@ def set_segmenter(config):
     config.evaluate.train_images = 24
     config.evaluate.pictures = 1
     config.evaluate.bf = True
+
+
+def set_whole_images(config):
+    """Trains on whole images, as they are and mirrored, in place."""
+    config.train.crop = 0
+    config.train.rotation = 0.0
+    config.train.scale = (1.0, 1.0)
 
 
 def set_adversary(config):
