@@ -11,6 +11,8 @@ def get_config():
     # folder of a run; "vgg:PATH", a VGG-16 classifier for the front end of Dilated-8; or
     # "efficientnet_lite0", the installed classifier, or "efficientnet_lite0:PATH".
     config.init = "scratch"
+    # Folder that keeps what is compiled; empty: in the user's cache folder; "none": none does.
+    config.compilation_cache = ""
 
     config.data = ml_collections.ConfigDict()
     config.data.name = ""
@@ -42,6 +44,8 @@ def get_config():
     config.segmenter.activation = "tanh"
     config.segmenter.lcn = "levels"
     config.segmenter.shrink = 1  # The networks see the image this many times smaller.
+    config.segmenter.dtype = "float32"  # Of the arithmetic; or "bfloat16", on GPUs and TPUs.
+    config.segmenter.remat = False  # Compute activations again instead of keeping them.
 
     config.adversary = ml_collections.ConfigDict()
     config.adversary.name = "two_branch"
@@ -51,6 +55,7 @@ def get_config():
     config.adversary.fused_features = (128, 256, 512)
     config.adversary.leak = 0.0  # Slope of its ReLU below 0.
     config.adversary.spectral_norm = False  # Miyato et al., ICLR 2018.
+    config.adversary.dtype = "float32"  # As config.segmenter.dtype.
     config.encoding = "basic"  # "basic", "product", "scaling" (Section 3.2) or "basic_rgb".
 
     config.loss = ml_collections.ConfigDict()
@@ -93,6 +98,9 @@ def get_config():
     config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0: none is kept.
     config.train.batch_size = 4
     config.train.unlabelled_batch_size = 0  # Beside them, of data.unlabelled; 0: as many.
+    # Parts into which each device's images are split, one after the other: the same step with less
+    # memory.
+    config.train.accumulate = 1
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
     config.train.augment = True
     config.train.flip = True

@@ -46,6 +46,7 @@ def get_config(arm="adversarial"):
         config.adversary.features = (64, 128)
         config.adversary.leak = 0.2
         config.adversary.spectral_norm = False
+        config.adversary.dtype = "float32"
     return config
 
 
@@ -58,6 +59,8 @@ def set_segmenter(config):
     config.segmenter.decoder_width = 64  # Maps of the decoder.
     config.segmenter.dropout = 0.0  # Before the last layer.
     config.segmenter.freeze = "backbone"  # "backbone" or "none", to fine-tune all of it.
+    config.segmenter.dtype = "float32"  # Or "bfloat16".
+    config.segmenter.remat = False  # Compute activations again instead of keeping them.
     config.optimizer.segmenter.name = "adam"
     config.optimizer.segmenter.learning_rate = 4e-3
     config.optimizer.segmenter.decay = "cosine"

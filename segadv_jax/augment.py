@@ -126,8 +126,7 @@ def augment(
         x = (x - (window[1] - 1) / 2 + shift[1])[None, :] / zoom[1]
         x = jnp.where(flipped, -x, x)
         # Otherwise one column of rows and one row of columns say it all, in a third of the time.
-        # A scale alone would come out different in the last bit from what it has always been.
-        if rotation or augmentation.scale != (1, 1):
+        if rotation:
             y, x = cos * y - sin * x, sin * y + cos * x
         return y + (size[0] - 1) / 2, x + (size[1] - 1) / 2
 

@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from segadv_jax import files
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
@@ -40,7 +41,7 @@ class Checkpoints:
         ]
         policy = AnyPreservationPolicy([LatestN(1), *bests])
         self._manager = ocp.CheckpointManager(
-            workdir.checkpoints_path.absolute(),
+            files.absolute(workdir.checkpoints_path),
             item_names=(SEGMENTER, TRAINING),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if to_read else policy,

@@ -68,11 +68,19 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
     except (InputError, FloatingPointError) as error:
         lines = [error.message, *error.details] if isinstance(error, InputError) else [error]
         print(
-            "error: " + "\n    ".join(" ".join(str(line).split()) for line in lines),
+            f"error{_process()}: " + "\n    ".join(" ".join(str(line).split()) for line in lines),
             file=sys.stderr,
         )
         status = 2
     sys.exit(status)
+
+
+def _process() -> str:
+    """Which of several processes speaks; JAX is not imported only to ask."""
+    jax = sys.modules.get("jax")
+    if jax is None or not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return ""
+    return f" in process {jax.process_index()}"
 
 
 def _dispatch(argv: list[str]) -> int | None:
@@ -111,6 +119,9 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     known, fields = _split_fields(argv[:end])
     options = parser.parse_args(known)
     options.overrides = [*fields, *argv[end + 1 :]]
+    from segadv_jax import compilation  # It imports JAX, which --help need not wait for.
+
+    compilation.keep()
     return command.main(options)
 
 
@@ -142,9 +153,9 @@ def _is_for_people(record: logging.LogRecord) -> bool:
     """Whether to show a record: libraries' reports of their every move are not for the terminal."""
     if record.levelno >= logging.WARNING:
         # Orbax warns of every checkpoint that is saved without a measure, as those in between are,
-        # and of every folder that it is told to read only.
-        said = record.getMessage()
-        return not any(words in said for words in ("tracked_metric", "directory is read only="))
+        # of every folder that it is told to read only, and of what training says itself.
+        said, known = record.getMessage(), ("tracked_metric", "directory is read only=")
+        return not any(words in said for words in (*known, "Reached preemption sync point"))
     return _OURS in record.pathname
 
 

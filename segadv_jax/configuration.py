@@ -33,9 +33,18 @@ IDENTITY = (
     "optimizer.segmenter.momentum",
     "optimizer.adversary.momentum",
 )
+# Of these, how it is computed: a run may go on otherwise.
+ARITHMETIC = ("segmenter.dtype", "segmenter.remat", "adversary.dtype")
 # What an evaluation may set otherwise than the run that it evaluates: what is measured and how, and
 # where the data lies. All else says what was trained, and on what.
-OF_EVALUATION = ("evaluate", "data.archives", "data.data_dir", "data.allow_partial")
+OF_EVALUATION = (
+    "evaluate",
+    "data.archives",
+    "data.data_dir",
+    "data.allow_partial",
+    "segmenter.dtype",
+    "compilation_cache",
+)
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -207,7 +216,7 @@ def compare(workdir: Workdir, config: ConfigDict) -> list[str]:
     # A network's own fields that a configuration does not set have their defaults in both.
     changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
     for name in changed:
-        if _is_within(name, IDENTITY):
+        if _is_within(name, IDENTITY) and name not in ARITHMETIC:
             raise InputError(
                 f"--workdir={workdir} holds a run of another architecture, schedule or optimizer: "
                 f"its config.{name} is {then.get(name)!r}, this one's {now.get(name)!r}; choose "

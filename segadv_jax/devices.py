@@ -5,7 +5,7 @@ with `axis_name=None` it is the step of a single device.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -19,11 +19,12 @@ AXIS = "batch"
 Tree = TypeVar("Tree")
 
 
-def map_train_step(step: Callable) -> Callable:
+def map_train_step(step: Callable, devices: Sequence[Any] | None = None) -> Callable:
     """A training step (state, batch, key, turn, updates, axis_name) -> (state, metrics), mapped.
 
     It takes the replicated state, which it donates, a batch with a leading device axis, and the
-    turn as a static argument. What it returns is replicated, without a device axis.
+    turn as a static argument. What it returns is replicated, without a device axis. The devices are
+    all that there are, unless others are given to compile for.
     """
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
@@ -32,19 +33,37 @@ def map_train_step(step: Callable) -> Callable:
         out_axes=(None, None),
         static_broadcasted_argnums=3,
         donate_argnums=0,
+        devices=devices,
     )
 
 
-def map_eval_step(step: Callable) -> Callable:
+def keyed(step: Callable) -> Callable:
+    """A training step that makes its key: fold_in(wrap_key_data(data), number) of (data, number).
+
+    A key that is made between two steps, operation by operation, takes the devices' time; and one
+    that several hosts hold would be read back from the devices at each step.
+    """
+
+    def play(state, batch, parts_of_key, turn, updates, **others):
+        data, number = parts_of_key
+        key = jax.random.fold_in(jax.random.wrap_key_data(data), number)
+        return step(state, batch, key, turn, updates, **others)
+
+    return play
+
+
+def map_eval_step(step: Callable, rows: bool = False) -> Callable:
     """An evaluation step (params, totals, batch, axis_name) -> totals over all devices.
 
-    It takes replicated params and totals, the latter donated, and a batch with a device axis.
+    It takes replicated params and totals, the latter donated, and a batch with a device axis. With
+    `rows` the step returns (totals, what belongs to the rows of the batch), which stays where it
+    is, with a device axis.
     """
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
         axis_name=AXIS,
         in_axes=(None, None, 0),
-        out_axes=None,
+        out_axes=(None, 0) if rows else None,
         donate_argnums=1,
     )
 
@@ -55,27 +74,28 @@ def replicate(tree: Tree) -> Tree:
     Placed otherwise, the first step's output would differ from its input and the step be compiled
     twice. It is a copy because the steps donate their state: the original would be deleted.
     """
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-
-    def copy(x):
-        return jax.make_array_from_callback(x.shape, sharding, np.array(x).__getitem__)
-
-    return jax.tree.map(copy, tree)
+    return jax.device_put(jax.device_get(tree), _placed(PartitionSpec()), may_alias=False)
 
 
 def shard(batch: dict[str, Any]) -> dict[str, Any]:
-    """A host's batch {name: [n,...]} with a leading device axis, as the mapped steps take it.
+    """A host's batch {name: [n,...]}, with a leading device axis and each device's rows on it.
 
-    A batch within it, of a number of rows of its own, comes out the same.
+    So the mapped steps take it, and nothing is moved when they begin. It returns before all is
+    there. A batch within the batch, of a number of rows of its own, comes out the same.
     """
-    devices = jax.local_device_count()
-    return {
-        name: shard(value)
-        if isinstance(value, dict)
-        else value.reshape(devices, -1, *value.shape[1:])
-        for name, value in batch.items()
-        if name != "id"  # Names are for people; a device holds numbers.
-    }
+    count = jax.local_device_count()
+
+    def split(rows):
+        if isinstance(rows, dict):  # Names are for people; a device holds numbers.
+            return {name: split(value) for name, value in rows.items() if name != "id"}
+        return rows.reshape(count, -1, *rows.shape[1:])
+
+    return jax.device_put(split(batch), _placed(PartitionSpec(AXIS)))
+
+
+def _placed(spec: PartitionSpec) -> NamedSharding:
+    """Over the devices of this host in the order in which `pmap` has them."""
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), spec)
 
 
 class Shards(NamedTuple):
@@ -86,15 +106,6 @@ class Shards(NamedTuple):
     def sum(self, tree: Any) -> Any:
         """The sum of `tree` over the devices."""
         return tree if self.axis_name is None else lax.psum(tree, self.axis_name)
-
-    def fraction(self, number_and_count: tuple[Array, Array]) -> Array:
-        """What a (number, count) of this device is a part of, as a fraction of the whole."""
-        number, count = self.sum(number_and_count)
-        return number / jnp.maximum(count, 1)
-
-    def norm(self, cotangent: Array) -> Array:
-        """The norm of a gradient at a batch's maps."""
-        return jnp.sqrt(self.sum(jnp.sum(jnp.square(cotangent))))
 
     def row_keys(self, key: Key[Array, ""], rows: int) -> Key[Array, " n"]:
         """fold_in(key, r) for each of this device's rows, which are counted over all devices."""

@@ -20,7 +20,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def describe() -> dict[str, Any]:
-    """{"command", "started", "python", "system", "packages", "devices", "commit"}, for JSON.
+    """{"command", "started", "python", "system", "packages", "processes", "devices",
+    "commit"}, for JSON.
 
     "packages" are {name: version} of those of `PACKAGES` that are installed; "commit" is None if
     the package does not lie in a git checkout of its own.
@@ -33,6 +34,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "packages": {name: version for name, version in versions.items() if version},
+        "processes": jax.process_count(),
         "devices": [f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)],
         "commit": _commit(),
     }

@@ -1,22 +1,22 @@
 """Evaluation of one batch of whole images, without augmentation: sums and counts, divided late."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segadv_jax import VOID, losses, prediction
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.devices import Shards
 from segadv_jax.metrics import boundary_iou, calibration, regions
-from segadv_jax.metrics.boundary import BORDERS, FINE_PIXELS, Tolerance, boundary_f, image_sums
+from segadv_jax.metrics.boundary import BORDERS, FINE_PIXELS, Tolerance, boundary_fs, image_sums
 from segadv_jax.metrics.confusion import confusion_matrix
 from segadv_jax.models import Adversary, Segmenter
 from segadv_jax.models.geometry import downsample_labels
 from segadv_jax.prediction import Seen, Views
-from segadv_jax.shapes import AnyArray, Batch, Sizes
+from segadv_jax.shapes import AnyArray, Batch, CellMaps, Sizes
 
 Totals = Mapping[str, AnyArray]
 BF = ("bf", "bf_3_pixels")  # With theta of 5 pixels, as in the paper, and with a stricter one.
@@ -57,9 +57,27 @@ def eval_step(
             image as it is. Its shift is added to the logits of all of them.
         axis_name: of the mapped axis; None on a single device.
     """
+    fixed: dict[str, Any] = {"segmenter": segmenter, "boundaries": boundaries, "views": views}
+    return logits_step(params, totals, batch, **fixed, axis_name=axis_name)[0]
+
+
+def logits_step(
+    params: Any,
+    totals: Totals,
+    batch: Batch,
+    *,
+    segmenter: Segmenter,
+    boundaries: Boundaries | None = None,
+    views: Views = Views(),
+    axis_name: str | None = None,
+) -> tuple[Totals, CellMaps]:
+    """`eval_step`, and the segmenter's logits of the images as they are, without a shift.
+
+    The network need not run again for a picture of them or for the adversary's verdicts.
+    """
     shifts = {"": views.shift}
-    parts = _measure(params, batch, segmenter, boundaries, views, shifts)
-    return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts[""]))
+    parts, logits = _measure(params, batch, segmenter, boundaries, views, shifts)
+    return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts[""])), logits
 
 
 def shifts_step(
@@ -76,14 +94,15 @@ def shifts_step(
 
     The totals are {name of a shift: those of `zero_totals`}.
     """
-    parts = _measure(params, batch, segmenter, None, views, shifts)
+    parts, _ = _measure(params, batch, segmenter, None, views, shifts)
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts))
 
 
 def _measure(params, batch, segmenter, boundaries, views, shifts):
-    """{name of a shift: what one batch adds to the totals}."""
-    label, cell_label, logits = _segment(params, batch, segmenter)
+    """({name of a shift: what one batch adds to the totals}, the logits)."""
+    label, cell_label = _labels(batch, segmenter)
     image, size = batch["image"], batch["size"]
+    logits = prediction.segment(params, image, size, segmenter)
     seen = [Seen(logits, size)]
     if not views.one:
         seen = prediction.look(params, image, size, segmenter, views)
@@ -93,7 +112,7 @@ def _measure(params, batch, segmenter, boundaries, views, shifts):
         probabilities = prediction.average(seen, image.shape[1:3], size, segmenter, shift)
         parts[name] = _of_cells(prediction.shifted(cells, shift), cell_label)
         parts[name] |= _of_pixels(probabilities, label, size, boundaries)
-    return parts
+    return parts, logits
 
 
 def _of_cells(logits, cell_label):
@@ -107,10 +126,11 @@ def _of_pixels(probabilities, label, size, boundaries):
     part |= calibration.pixel_sums(probabilities, label)
     if boundaries is None:
         return part
-    for kind, tolerance in zip(BF, (boundaries.tolerance, boundaries.fine), strict=True):
-        measure = functools.partial(boundary_f, num_classes=num_classes, tolerance=tolerance)
-        for border in BORDERS:
-            sums = image_sums(measure(predicted, label, size, border=border), boundaries.first)
+    tolerances = boundaries.tolerance, boundaries.fine
+    f = boundary_fs(predicted, label, size, num_classes=num_classes, tolerances=tolerances)
+    for kind, borders in zip(BF, f, strict=True):
+        for border, values in zip(BORDERS, borders, strict=True):
+            sums = image_sums(values, boundaries.first)
             part |= {f"{kind}_{border}_{name}": value for name, value in sums.items()}
     part |= boundary_iou.intersections_and_unions(predicted, label, size, num_classes)
     return part | regions.image_sums(predicted, label)
@@ -128,10 +148,11 @@ def adversary_step(
 ) -> Totals:
     """Adds how often the adversary is right on one batch, as `eval_step`.
 
-    The params are {"segmenter", "adversary"}, the totals {"real", "synthetic", "predictions"}.
+    The params are {"segmenter", "adversary"}, the totals {"real", "synthetic", "predictions"}. The
+    batch has "logits" of `logits_step`.
     """
-    _, cell_label, logits = _segment(params[SEGMENTER], batch, segmenter)
-    logits = _without_filling(logits, cell_label)
+    _, cell_label = _labels(batch, segmenter)
+    logits = _without_filling(batch["logits"], cell_label)
     image, size = batch["image"].astype(jnp.float32), batch["size"]
     colours = segmenter.apply({}, image, size, method="colours")
     seen = image
@@ -153,6 +174,12 @@ def zero_totals(num_classes: int, boundaries: bool = False) -> Totals:
     With `boundaries` also those of the measures of structure: BF with both tolerances and both
     readings of the image's border, Boundary IoU, and regions.
     """
+    # Of NumPy: each of JAX's would be compiled, and wait for the devices' other work.
+    shapes = jax.eval_shape(lambda: _zeros(num_classes, boundaries))
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def _zeros(num_classes, boundaries):
     totals = {"confusion": jnp.zeros((num_classes, num_classes), jnp.int32), **calibration.zeros()}
     totals |= {name: jnp.zeros(()) for name in ("mce", "certainty", "cells")}
     if boundaries:
@@ -163,11 +190,10 @@ def zero_totals(num_classes: int, boundaries: bool = False) -> Totals:
     return totals
 
 
-def _segment(params, batch, segmenter):
-    """(labels, void in rows that do not count; those of the cells; logits) of a batch."""
+def _labels(batch, segmenter):
+    """(labels, void in rows that do not count; those of the cells) of a batch."""
     label = jnp.where(batch["mask"][:, None, None] > 0, batch["label"], jnp.uint8(VOID))
-    cell_label = downsample_labels(label, segmenter.stride, segmenter.offset)
-    return label, cell_label, prediction.segment(params, batch["image"], batch["size"], segmenter)
+    return label, downsample_labels(label, segmenter.stride, segmenter.offset)
 
 
 def _without_filling(logits, cell_label):

@@ -11,20 +11,24 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segadv_jax import class_balance, devices, experiment, predictor, progress
+from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Split
 from segadv_jax.errors import InputError
 from segadv_jax.eval_step import (
     Boundaries,
     adversary_step,
-    eval_step,
+    logits_step,
     shifts_step,
     zero_totals,
 )
 from segadv_jax.metrics import boundary, boundary_iou, calibration, confusion, names, regions
+from segadv_jax.models import Segmenter
+from segadv_jax.prediction import Views
 from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
+VERDICTS = ("real", "synthetic", "predictions")
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
@@ -71,8 +75,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
-    result = _measure(config, trained, examples, split)
-    result |= adversary_accuracies(config, workdir, trained, examples)
+    result = _measure(config, workdir, trained, examples, split)
     result |= {"step": trained.step, "images": len(examples.ids)}
     alpha = config.evaluate.prior_shift
     result |= {"prior_shift": alpha} if alpha else {}
@@ -87,27 +90,72 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     return result
 
 
-def _measure(config, trained: Predictor, examples: Split, split: str) -> dict[str, Any]:
-    """The measures of the segmenter."""
+def _measure(
+    config, workdir: str, trained: Predictor, examples: Split, split: str
+) -> dict[str, Any]:
+    """The measures of the segmenter, and of the adversary if there is one."""
     class_names, boundaries = trained.class_names, None
     if config.evaluate.bf:
         boundaries = boundaries_of(config, examples)
-    step = functools.partial(
-        eval_step, segmenter=trained.segmenter, boundaries=boundaries, views=trained.views
-    )
-    totals = accumulate(
-        devices.map_eval_step(step),
-        devices.replicate(trained.params),
-        examples,
-        zero_totals(len(class_names), config.evaluate.bf),
-        config.evaluate.batch_size,
-        what=f"evaluating {split}",
-    )
-    _check_labelled(totals, split)
-    result = summarize(totals, class_names)
+    step = mapped_step(trained.segmenter, boundaries, trained.views)
+    params = {SEGMENTER: trained.params}
+    zeros = {SEGMENTER: zero_totals(len(class_names), config.evaluate.bf)}
+    judge = None
+    if trained.step and config.alternation.schedule != "standard":
+        judge, params[ADVERSARY] = _adversary(config, workdir, trained)
+        zeros[ADVERSARY] = {name: np.zeros((), np.float32) for name in VERDICTS}
+
+    def both(params, totals, batch):
+        totals = dict(totals)
+        totals[SEGMENTER], logits = step(params[SEGMENTER], totals[SEGMENTER], batch)
+        if judge:
+            totals[ADVERSARY] = judge(params, totals[ADVERSARY], batch | {"logits": logits})
+        return totals
+
+    batch_size, what = config.evaluate.batch_size, f"evaluating {split}"
+    totals = accumulate(both, devices.replicate(params), examples, zeros, batch_size, what=what)
+    _check_labelled(totals[SEGMENTER], split)
+    result = summarize(totals[SEGMENTER], class_names)
     if boundaries:
         result["bf_theta"] = boundaries.tolerance.theta
+    if judge:
+        right = totals[ADVERSARY]
+        number = max(right["predictions"], 1)
+        result |= {f"accuracy_{kind}": float(right[kind] / number) for kind in VERDICTS[:2]}
     return result
+
+
+def mapped_step(
+    segmenter: Segmenter, boundaries: Boundaries | None = None, views: Views = Views()
+) -> Callable:
+    """`logits_step` over all devices: the very same for the same arguments.
+
+    So a validation and the evaluation after the training run one program, if their images have one
+    canvas.
+    """
+    hashable: Any = segmenter  # As flax's modules are.
+    return _mapped_step(hashable, boundaries, views)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped_step(segmenter, boundaries, views):
+    fixed = {"segmenter": segmenter, "boundaries": boundaries, "views": views}
+    return devices.map_eval_step(functools.partial(logits_step, **fixed), rows=True)
+
+
+def _adversary(config, workdir, trained):
+    """(`adversary_step` over all devices, the adversary's parameters) of a run."""
+    setup = experiment.build(config, len(trained.class_names)).setup
+    with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
+        params = checkpoints.restore_player(ADVERSARY, trained.step)
+    assert setup.adversary is not None
+    step = functools.partial(
+        adversary_step,
+        segmenter=trained.segmenter,
+        adversary=setup.adversary,
+        encode=setup.encode,
+    )
+    return devices.map_eval_step(step), params
 
 
 def boundaries_of(config: ConfigDict, examples: Split) -> Boundaries:
@@ -150,34 +198,6 @@ def choose_prior_shift(
         of_run = {"prior_shift": alpha, "step": trained.step, "images": len(examples.ids)}
         results.append(summarize(totals[alpha], class_names) | of_run)
     return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
-
-
-def adversary_accuracies(
-    config: ConfigDict, workdir: str, trained: Predictor, examples: Split
-) -> dict[str, float]:
-    """`accuracy_real` and `accuracy_synthetic` on whole images; nothing without an adversary."""
-    if not trained.step or config.alternation.schedule == "standard":
-        return {}
-    setup = experiment.build(config, len(trained.class_names)).setup
-    with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
-        adversary = checkpoints.restore_player("adversary", trained.step)
-    assert setup.adversary is not None
-    step = functools.partial(
-        adversary_step,
-        segmenter=trained.segmenter,
-        adversary=setup.adversary,
-        encode=setup.encode,
-    )
-    totals = accumulate(
-        devices.map_eval_step(step),
-        devices.replicate({"segmenter": trained.params, "adversary": adversary}),
-        examples,
-        {name: np.zeros((), np.float32) for name in ("real", "synthetic", "predictions")},
-        config.evaluate.batch_size,
-        what="asking the adversary",
-    )
-    number = max(totals["predictions"], 1)
-    return {f"accuracy_{kind}": float(totals[kind] / number) for kind in ("real", "synthetic")}
 
 
 def accumulate(
@@ -230,8 +250,12 @@ def accumulate(
 
 
 def _add(sums, totals):
-    # NumPy's sum of two numbers is no array.
-    return jax.tree.map(lambda x, more: np.asarray(x + np.asarray(more, x.dtype)), sums, totals)
+    """The sums, and the totals from the device. NumPy's sum of two numbers is no array."""
+
+    def add(x, more):
+        return np.asarray(x + np.asarray(more, x.dtype))
+
+    return jax.tree.map(add, sums, jax.device_get(totals))
 
 
 def _check_labelled(totals, split):

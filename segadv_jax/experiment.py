@@ -33,6 +33,7 @@ AT_LEAST = {
     "train.updates": 1,
     "train.batch_size": 1,
     "train.unlabelled_batch_size": 0,
+    "train.accumulate": 1,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
     "train.patience": 0,
@@ -158,6 +159,11 @@ def check_numbers(config: ConfigDict) -> None:
             "config.loss.feature_matching needs an adversary, but config.alternation.schedule is "
             "'standard': set it to False, or choose another schedule"
         )
+    if config.loss.feature_matching and config.train.accumulate > 1:
+        raise InputError(
+            "config.loss.feature_matching compares means over a whole batch, but "
+            f"config.train.accumulate is {config.train.accumulate}: set that to 1"
+        )
     if config.train.unlabelled_batch_size and not config.data.unlabelled:
         raise InputError(
             f"config.train.unlabelled_batch_size is {config.train.unlabelled_batch_size}, but "
@@ -238,6 +244,7 @@ def build(
         objective=_checked("loss", Objective, losses, class_weights=class_weights),
         augmentation=_augmentation(config.train),
         ema=config.train.ema,
+        accumulate=config.train.accumulate,
     )
     return Experiment(turns, setup, learning_rates)
 

@@ -24,7 +24,7 @@ from segadv_jax.augment import Augmentation
 from segadv_jax.data import Batch, Canvas, Split, order
 from segadv_jax.data.archives import lock
 from segadv_jax.errors import InputError
-from segadv_jax.files import PathLike, damaged, replacing, writable_folder
+from segadv_jax.files import PathLike, damaged, on_this_machine, replacing, writable_folder
 from segadv_jax.models import Segmenter
 from segadv_jax.models.geometry import count_cells
 from segadv_jax.resampling import mirror
@@ -108,7 +108,7 @@ def keep(
     Raises:
         InputError: the folder cannot be written, or is full.
     """
-    folder = writable_folder(Path(folder).expanduser(), FIELD)
+    folder = writable_folder(on_this_machine(folder, FIELD), FIELD)
     frozen = jax.tree.map(np.asarray, frozen)
     program = _lower(segmenter, frozen)
     network = _digest(program.as_text().encode(), *map(_content, jax.tree.leaves(frozen)))

@@ -1,24 +1,134 @@
-"""Files that are written whole or not at all, folders that can be written, JSON and CSV."""
+"""Files that are written whole or not at all, folders that can be written, JSON and CSV.
+
+A path is one of this machine or a URL, as gs://bucket/run, which etils' epath opens.
+"""
 
 import contextlib
 import csv
+import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Any
 
 from segadv_jax.errors import InputError
 
 PathLike = str | os.PathLike[str]
+if TYPE_CHECKING:
+    AnyPath = Path
+else:
+    AnyPath = PurePath  # A URL's is no Path but has its methods.
+SCHEMES = ("gs", "s3", "az", "hf")  # Of URLs, those that epath knows.
+
+
+def is_remote(path: PathLike) -> bool:
+    """Whether a path is a URL.
+
+    Raises:
+        InputError: of a scheme that nothing here knows: it would become a folder of that name.
+    """
+    scheme, colon, _ = os.fspath(path).partition("://")
+    if not colon:
+        return False
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{known}://" for known in SCHEMES)
+        raise InputError(f"{path}: nothing here reads {scheme}://; known: {known}")
+    return True
+
+
+def to_path(path: PathLike) -> AnyPath:
+    """A local path or that of a URL, which has the same methods."""
+    if not is_remote(path):
+        return Path(path)
+    from etils import epath  # Most runs do without.
+
+    remote: Any = epath.Path(path)
+    return remote
+
+
+@contextlib.contextmanager
+def reaching(path: PathLike) -> Iterator[None]:
+    """Makes what a URL's store raises an InputError, but for the FileNotFoundError.
+
+    It may be anything: TensorFlow's errors are no OSErrors. Those of a local path stay as they are.
+    """
+    try:
+        yield
+    except (FileNotFoundError, InputError):
+        raise
+    except ImportError as error:
+        if not is_remote(path):
+            raise
+        what = f"{path} needs a library that is not installed ({_line(error)})"
+        raise InputError(f"{what}; install it, or name a folder of this machine") from error
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        remedy = "check the name, the network, and what you may read and write there"
+        raise InputError(f"{path} cannot be reached ({_line(error)}); {remedy}") from error
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def exists(path: PathLike) -> bool:
+    with reaching(path):
+        return to_path(path).exists()
+
+
+def is_folder(path: PathLike) -> bool:
+    with reaching(path):
+        return to_path(path).is_dir()
+
+
+def absolute(path: PathLike) -> AnyPath:
+    """A local path from the root on; a URL as it is, which epath would put below this folder."""
+    return to_path(path) if is_remote(path) else Path(path).absolute()
+
+
+def on_this_machine(path: PathLike, field: str) -> Path:
+    """A local path, the home folder for "~"; an InputError about `field` for a URL."""
+    if is_remote(path):
+        raise InputError(f"{field}={path} must be a folder of this machine, which a URL is not")
+    return Path(path).expanduser()
+
+
+@contextlib.contextmanager
+def local_copy(path: PathLike) -> Iterator[str]:
+    """A path of this machine, for libraries that know no others; a URL's is deleted afterwards.
+
+    Of a folder nothing is copied: it is named as it is.
+    """
+    if not is_remote(path) or is_folder(path):
+        yield os.fspath(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder, to_path(path).name)
+        with reaching(path), to_path(path).open("rb") as source, open(copied, "wb") as target:
+            shutil.copyfileobj(source, target)
+        yield str(copied)
 
 
 @contextlib.contextmanager
 def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
     """Opens a file that takes the place of `path` once all of it is written.
 
-    Makes the folder if needed. Several processes may write the same file at once.
+    Makes the folder if needed. Several processes may write the same file at once. An object of a
+    store is replaced whole: it is written from memory once all of it is known.
     """
+    if is_remote(path):
+        content = io.BytesIO()
+        text = io.TextIOWrapper(content, "utf-8", newline="")
+        yield content if "b" in mode else text
+        text.flush()
+        with reaching(path):
+            to_path(path).parent.mkdir(parents=True, exist_ok=True)
+            to_path(path).write_bytes(content.getvalue())
+        return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     part = Path(f"{path}.{os.getpid()}.part")
     try:
@@ -29,8 +139,12 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
         part.unlink(missing_ok=True)
 
 
-def writable_folder(path: PathLike, field: str) -> Path:
+def writable_folder(path: PathLike, field: str) -> AnyPath:
     """Makes the folder `path` if needed; an InputError about `field` if it cannot be written."""
+    if is_remote(path):
+        with reaching(path):
+            to_path(path).mkdir(parents=True, exist_ok=True)
+        return to_path(path)
     try:
         os.makedirs(path, exist_ok=True)
         if not os.access(path, os.W_OK):
@@ -49,7 +163,7 @@ def reading(path: PathLike, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(path, error, remedy) from error
@@ -57,14 +171,20 @@ def reading(path: PathLike, remedy: str) -> Iterator[None]:
 
 def damaged(path: PathLike, reason: object, remedy: str) -> InputError:
     """The InputError about a file that cannot be read as what it should be."""
-    reason = " ".join(str(reason).split())
-    return InputError(f"{path} is damaged ({reason}); {remedy}")
+    return InputError(f"{path} is damaged ({_line(reason)}); {remedy}")
+
+
+def read_text(path: PathLike) -> str:
+    """A file's UTF-8 text, its line ends as they are."""
+    with reaching(path):
+        content = to_path(path).read_bytes()
+    return content.decode("utf-8")
 
 
 def read_json(path: PathLike, remedy: str, needed: Iterable[str] = ()) -> dict[str, Any]:
     """The object in a JSON file, which has the fields `needed`; for errors see `reading`."""
     with reading(path, remedy):
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         missing = [name for name in needed if name not in content]
@@ -81,8 +201,8 @@ def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
 
 def read_csv(path: PathLike, remedy: str, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     """The rows of a CSV file, which has the `columns` if given, as text; see `reading`."""
-    with reading(path, remedy), open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+    with reading(path, remedy):
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
         if columns and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"its columns are not {','.join(columns)}")
         rows = list(reader)
@@ -97,3 +217,16 @@ def write_csv(path: PathLike, columns: Sequence[str], rows: Iterable[Mapping[str
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def append_csv(path: PathLike, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Appends a row to a CSV file; its keys are of `columns`. Objects of a store are rewritten."""
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerow(row)
+    if is_remote(path):
+        before = read_text(path)
+        with replacing(path) as file:
+            file.write(before + text.getvalue())
+        return
+    with open(path, "a", newline="") as file:
+        file.write(text.getvalue())

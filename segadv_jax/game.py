@@ -17,10 +17,32 @@ from segadv_jax import losses
 from segadv_jax.devices import Shards
 from segadv_jax.encodings import zero_void
 from segadv_jax.losses import Objective
-from segadv_jax.scene import Scene, Setup
+from segadv_jax.scene import Counts, Scene, Setup, weights_of
 from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
 Metrics = dict[str, Float[Array, ""]]
+
+
+class Sums(NamedTuple):
+    """Metrics of some rows of a batch, which add up over its parts and over the devices."""
+
+    terms: Metrics = {}  # Their parts of the losses of the whole batch.
+    fractions: dict[str, losses.SumAndCount] = {}
+    squared_norms: Metrics = {}
+
+    def __or__(self, other: "Sums") -> "Sums":  # type: ignore[override]
+        """Both."""
+        return Sums(
+            self.terms | other.terms,
+            self.fractions | other.fractions,
+            self.squared_norms | other.squared_norms,
+        )
+
+    def metrics(self) -> Metrics:
+        """The metrics, of sums over the whole batch."""
+        parts = self.fractions.items()
+        metrics = self.terms | {name: part / jnp.maximum(n, 1) for name, (part, n) in parts}
+        return metrics | {name: jnp.sqrt(square) for name, square in self.squared_norms.items()}
 
 
 class Game(NamedTuple):
@@ -33,7 +55,8 @@ class Game(NamedTuple):
     on_synthetic: losses.Verdicts  # On the segmenter's map.
     weights: losses.Weights  # Of the adversary's predictions.
     cell_label: CellLabels
-    labelled: int  # As in Scene.
+    labelled: int  # As in Scene,
+    counts: Counts  # and these.
     apply: Callable  # (method of the adversary, theta, label map, embedded) -> what it returns.
     embed: Callable  # theta -> embedded.
     pull_encode: Callable  # Gradient at the synthetic map -> at the logits.
@@ -53,9 +76,8 @@ def show_both_maps(setup: Setup, theta: Any, scene: Scene, logits: CellMaps) -> 
     """Encodes both maps (Section 3.2) and takes the adversary's verdict on the synthetic one."""
     adversary, noise = setup.adversary, setup.objective.noise
     assert adversary is not None
-    image, size, cell_label, keys, seen, labelled = scene
-    judged = adversary.apply({}, cell_label, size, method="block_labels")
-    weights = losses.prediction_weights(judged, adversary.block)
+    image, size, cell_label, keys, seen, labelled, counts = scene
+    weights = weights_of(adversary, cell_label, size)
     colours = setup.segmenter.apply({}, image, size, method="colours")
     real, _ = setup.encode(jax.nn.softmax(logits), cell_label, colours)
 
@@ -81,8 +103,8 @@ def show_both_maps(setup: Setup, theta: Any, scene: Scene, logits: CellMaps) -> 
     judge = functools.partial(apply, "judge")
     on_synthetic, pull_judge = jax.vjp(judge, theta, synthetic, embedded)
     return Game(
-        *(theta, real[:labelled], synthetic, embedded, on_synthetic, weights, cell_label, labelled),
-        *(apply, embed, pull_encode, pull_embed, pull_judge),
+        *(theta, real[:labelled], synthetic, embedded, on_synthetic, weights, cell_label),
+        *(labelled, counts, apply, embed, pull_encode, pull_embed, pull_judge),
     )
 
 
@@ -101,35 +123,35 @@ def segmenters_side(
     updates: Integer[AnyArray, ""] | int,
     objective: Objective,
     shards: Shards,
-) -> tuple[CellMaps, Metrics]:
+) -> tuple[CellMaps, Sums]:
     """The second term of Eq. 3: (the gradient at the logits with it, metrics)."""
     rise = objective.rise(updates)
     lams = {name: rise * getattr(objective, f"lam{name}") for name in game.rows}
     if objective.feature_matching:
         terms, d_map = _match_features(game, lams, shards)
     else:
-        terms, d_map = _fool(game, lams, objective, shards)
+        terms, d_map = _fool(game, lams, objective)
     (d_term,) = game.pull_encode(d_map)
     if objective.start:  # Nothing that the adversary does may reach the segmenter before: 0 * NaN.
         d_term = jnp.where(rise > 0, d_term, 0)
-    metrics = {f"adversarial_term{name}": term for name, term in terms.items()}
-    metrics |= {"lam": lams[""], "grad_norm_adversarial": shards.norm(d_term)}
-    return d_logits + d_term, metrics
+    sums = Sums({f"adversarial_term{name}": term for name, term in terms.items()})
+    square = {"grad_norm_adversarial": jnp.sum(jnp.square(d_term))}
+    return d_logits + d_term, sums | Sums(squared_norms=square)
 
 
-def _fool(game, lams, objective, shards):
+def _fool(game, lams, objective):
     """What the adversary's verdicts cost: ({name: term}, gradient of their sum at the map)."""
 
     def weighted_sum(verdicts):
         terms = {}
         for name, rows in game.rows.items():
-            total, count = objective.adversarial_term(verdicts[rows], game.weights[rows])
-            terms[name] = objective.reduce(total, shards.sum(count))
+            total, _ = objective.adversarial_term(verdicts[rows], game.weights[rows])
+            terms[name] = objective.reduce(total, game.counts[f"verdicts{name}"])
         return sum(lams[name] * term for name, term in terms.items()), terms
 
     d_verdicts, terms = jax.grad(weighted_sum, has_aux=True)(game.on_synthetic)
     _, d_map, _ = game.pull_judge(d_verdicts)
-    return shards.sum(terms), d_map
+    return terms, d_map
 
 
 def _match_features(game, lams, shards):
@@ -153,16 +175,17 @@ def _match_features(game, lams, shards):
         slope = lams[name] * jnp.sign(found - wanted) / len(wanted) / count
         d_features.append(game.weights[rows][..., None] * slope.reshape(1, 1, 1, -1))
     (d_map,) = pull(jnp.concatenate(d_features))
-    return terms, d_map
+    devices = shards.sum(1.0)  # Each knows the whole term, and they are added up.
+    return {name: term / devices for name, term in terms.items()}, d_map
 
 
-def adversarys_side(game: Game, objective: Objective, shards: Shards) -> tuple[Any, Metrics]:
+def adversarys_side(game: Game, objective: Objective) -> tuple[Any, Sums]:
     """Eq. 2: (the gradient at the adversary's parameters, metrics). It learns from labels only."""
     weights = game.weights[: game.labelled]
 
     def mean_loss(verdicts, is_real):
-        total, count = objective.adversary_loss(verdicts[: game.labelled], is_real, weights)
-        return objective.reduce(total, shards.sum(count))
+        total, _ = objective.adversary_loss(verdicts[: game.labelled], is_real, weights)
+        return objective.reduce(total, game.counts["verdicts"])
 
     def judge_real(theta, embedded):  # The real map is a constant to the parameters.
         return game.apply("judge", theta, game.real, embedded)
@@ -176,19 +199,14 @@ def adversarys_side(game: Game, objective: Objective, shards: Shards) -> tuple[A
     (by_image,) = game.pull_embed(d_embedded)
     grads = jax.tree.map(lambda *parts: sum(parts), by_real, by_synthetic, by_image)
     right = losses.correct_predictions(on_real, True, weights)
-    metrics = {
-        f"{objective.game}_real": shards.sum(loss_real),
-        f"{objective.game}_synthetic": shards.sum(loss_synthetic),
-        "accuracy_real": shards.fraction(right),
-    }
+    terms = {f"{objective.game}_real": loss_real, f"{objective.game}_synthetic": loss_synthetic}
     if objective.r1:
-        penalty, by_penalty = jax.value_and_grad(_r1_penalty)(game.theta, game, objective, shards)
-        metrics["r1"] = shards.sum(penalty)
+        terms["r1"], by_penalty = jax.value_and_grad(_r1_penalty)(game.theta, game, objective)
         grads = jax.tree.map(jnp.add, grads, by_penalty)
-    return grads, metrics
+    return grads, Sums(terms, {"accuracy_real": right})
 
 
-def _r1_penalty(theta, game, objective, shards):
+def _r1_penalty(theta, game, objective):
     """The R1 penalty, see `Objective`."""
     embedded, weights = game.embed(theta), game.weights[: game.labelled]
 
@@ -196,5 +214,4 @@ def _r1_penalty(theta, game, objective, shards):
         return jnp.sum(game.apply("judge", theta, label_map, embedded)[..., 0] * weights)
 
     slope = zero_void(jax.grad(total)(game.real), game.cell_label[: game.labelled])
-    steepness, count = jnp.sum(jnp.square(slope)), shards.sum(jnp.sum(weights))
-    return objective.r1 / 2 * objective.reduce(steepness, count)
+    return objective.r1 / 2 * objective.reduce(jnp.sum(jnp.square(slope)), game.counts["verdicts"])

@@ -1,7 +1,6 @@
 """The state before the first step: drawn by the seed, or from the weights that `init` names."""
 
 import json
-import os
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from absl import logging
 from flax import traverse_util
 
-from segadv_jax import VOID, weights
+from segadv_jax import VOID, files, weights
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
@@ -143,7 +142,10 @@ def check_init(init: str) -> None:
     if not kind and Workdir(path).has_checkpoints():
         return
     try:
-        weights.check(path)
+        if not files.is_remote(path):
+            weights.check(path)
+        elif not files.exists(path):
+            raise InputError(f"there is no file {path}")
     except InputError as error:
         raise InputError(
             f"config.init is {init!r}: {error}; it is a path, of weights or of the folder of a run "
@@ -173,16 +175,22 @@ def pretrained(init: str, params: Any, segmenter: Segmenter, strict: bool = True
     if init == "scratch":
         return params
     kind, path = _split(init)
+    with files.local_copy(path) as local:
+        return _load(init, kind, path, local, params, segmenter, strict)
+
+
+def _load(init, kind, path, local, params, segmenter, strict):
+    """As `pretrained`; `local` is where the weights of `path` lie on this machine."""
     if kind == _EFFICIENTNET_LITE:
-        return weights.load_efficientnet_lite(path, params)
+        return weights.load_efficientnet_lite(local, params)
     if kind == _VGG:
         if "conv1_1" not in params:
             raise InputError(
                 f"config.init is {init!r}, but only the segmenter 'dilated8' has a front end that "
                 "a VGG-16 fits"
             )
-        return weights.load_vgg(path, params)
-    flat, trained_as = _read_run(path) if os.path.isdir(path) else _read_file(path)
+        return weights.load_vgg(local, params)
+    flat, trained_as = _read_run(path) if files.is_folder(path) else _read_file(local)
     names = {make: name for name, make in SEGMENTERS.items()}
     ours = names.get(type(segmenter))
     if ours and trained_as.get("name", ours) != ours:

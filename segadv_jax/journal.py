@@ -182,6 +182,16 @@ def open_journal(
         yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
 
 
+def tabulate(
+    learning_rates: Mapping[str, Callable], updates: Mapping[str, int]
+) -> dict[str, Callable]:
+    """The same functions up to so many updates, for which no device has to compute any more."""
+    return {
+        player: np.asarray(jax.vmap(rate)(np.arange(updates[player] + 1))).__getitem__
+        for player, rate in learning_rates.items()
+    }
+
+
 def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
     """Writes the parameters of each network, layer by layer."""
     from clu import parameter_overview

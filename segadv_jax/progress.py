@@ -93,7 +93,7 @@ class UpdatesBar:
                 mininterval=0.5,
                 leave=False,
             )
-        self._bar.set_description_str(f"loss {float(loss):.2f}", refresh=False)
+        self._bar.set_description_str(f"loss {float(jax.device_get(loss)):.2f}", refresh=False)
         self._bar.update(updates - self._bar.n)
         self._until_timed -= 1
         if self._until_timed == 0:

@@ -1,7 +1,8 @@
 """The images of a run, and each player's batches of them."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from segadv_jax.models import Segmenter
 
 # A stream of random numbers beside those of the players.
 _UNLABELLED = 2
+Item = TypeVar("Item")
 
 
 class Images(NamedTuple):
@@ -98,3 +100,22 @@ def _beside(labelled, unlabelled):
     for batch, other in zip(labelled, unlabelled, strict=False):  # Both are endless.
         shown = {name: other[name] for name in ("image", "size", "embedded") if name in other}
         yield batch | {"unlabelled": shown}
+
+
+def keys(seed: int) -> dict[str, jax.Array]:
+    """Each player's key, as data: a key itself is no array that many hosts could hold."""
+    numbers = enumerate((SEGMENTER, ADVERSARY), 2)  # The first two draw parameters.
+    key = jax.random.key(seed)
+    return {
+        player: jax.random.key_data(jax.random.fold_in(key, number)) for number, player in numbers
+    }
+
+
+def ahead(items: Iterable[Item], number: int) -> Iterator[Item]:
+    """The items, of which always so many more are taken than are given."""
+    taken = collections.deque[Item]()
+    for item in items:
+        taken.append(item)
+        if len(taken) > number:
+            yield taken.popleft()
+    yield from taken

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -45,13 +44,14 @@ def train(config: ConfigDict, folder: str) -> None:
 def _loop(run: TrainingRun, state: TrainState) -> str:
     """Trains to the end; returns why it is the end."""
     turns, every = run.experiment.alternation, run.config.train.checkpoint_every
+    inputs = run.inputs()
     for step in range(run.start, run.total):
         if run.has_waited_in_vain(step):
             return PATIENCE
         turn = turns.turn(step)
-        batch, key = run.next_batch(step)
+        batch, key, updates = next(inputs)
         with run.journal.compiling(turn):
-            state, metrics = run.train_step(state, batch, key, turn, np.int32(run.updates(step)))
+            state, metrics = run.train_step(state, batch, key, turn, updates)
 
         after, at_end = step + 1, step + 1 == run.total
         run.journal.add(metrics, turns.updates(after), run.position(after), at_end)

@@ -17,6 +17,9 @@ it enters Eq. 3; in the adversary's turns `accuracy_real`, the two terms of its 
 game `bce_real` and `bce_synthetic`, and its penalty `r1`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -25,8 +28,8 @@ from jaxtyping import Array, Integer, Key
 from segadv_jax import losses
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.devices import Shards
-from segadv_jax.game import Metrics, adversarys_side, segmenters_side, show_both_maps
-from segadv_jax.scene import Setup, prepare
+from segadv_jax.game import Metrics, Sums, adversarys_side, segmenters_side, show_both_maps
+from segadv_jax.scene import Scene, Setup, count, look, prepare, split
 from segadv_jax.shapes import AnyArray, Batch
 from segadv_jax.train_state import TrainState
 
@@ -58,41 +61,80 @@ def train_step(
     Returns:
         (state after the turn, metrics as above).
     """
-    players, shards, objective = PLAYERS[turn], Shards(axis_name), setup.objective
-    scene, segment = prepare(state, batch, key, setup, shards)
+    shards, labelled, objective = Shards(axis_name), len(batch["label"]), setup.objective
+    rows = prepare(batch, key, setup, shards)
+    counts = shards.sum(count(rows, labelled, setup))
+
+    def play(rows):
+        """What some rows, of which each part has as many, add to gradients and metrics."""
+        shown = look(state, rows, labelled // setup.accumulate, counts, setup)
+        return _play(state, *shown, turn, updates, setup=setup, shards=shards)
+
+    if setup.accumulate == 1:
+        grads, sums = play(rows)
+    else:
+        grads, sums = _add_up(play, split(rows, labelled, setup.accumulate))
+    grads, sums = shards.sum((grads, sums))
+    grads = jax.tree.map(jnp.zeros_like, state.params) | grads
+    metrics = sums.metrics()
+    if "adversarial_term" in metrics:
+        metrics["lam"] = objective.rise(updates) * objective.lam
+    return _update(state, grads, turn, updates, setup), metrics
+
+
+def _play(
+    state: TrainState,
+    scene: Scene,
+    segment: Callable,
+    turn: str,
+    updates: Integer[AnyArray, ""] | int,
+    *,
+    setup: Setup,
+    shards: Shards,
+) -> tuple[dict[str, Any], Sums]:
+    """(the gradients of the turn's players, metrics) of some rows of a batch, to be added up."""
+    players, objective, known = PLAYERS[turn], setup.objective, slice(scene.labelled)
     logits, pull_segment = jax.vjp(segment, state.params[SEGMENTER])
 
     def own_loss(logits):
         terms = objective.own_terms(logits, scene.cell_label, scene.labelled, updates)
         reduced = {
-            name: objective.reduce(total, shards.sum(count))
-            for name, (_, (total, count)) in terms.items()
+            name: objective.reduce(total, scene.counts[name])
+            for name, (_, (total, _)) in terms.items()
         }
         return sum(weight * reduced[name] for name, (weight, _) in terms.items()), reduced
 
     d_logits, own = jax.grad(own_loss, has_aux=True)(logits)
-    known = slice(scene.labelled)  # The rows with labels.
-    accuracy = shards.fraction(losses.correct_cells(logits[known], scene.cell_label[known]))
-    metrics = {**shards.sum(own), "accuracy": accuracy}
+    right = losses.correct_cells(logits[known], scene.cell_label[known])
+    sums = Sums(own, {"accuracy": right})
     if SEGMENTER in players:
-        metrics["grad_norm_mce"] = shards.norm(d_logits)
+        sums |= Sums(squared_norms={"grad_norm_mce": jnp.sum(jnp.square(d_logits))})
 
-    grads = jax.tree.map(jnp.zeros_like, state.params)
+    grads = {}
     if turn != "standard":
         game = show_both_maps(setup, state.params[ADVERSARY], scene, logits)
         right = losses.correct_predictions(game.on_synthetic[known], False, game.weights[known])
-        metrics["accuracy_synthetic"] = shards.fraction(right)
+        sums |= Sums(fractions={"accuracy_synthetic": right})
         if SEGMENTER in players:
             d_logits, more = segmenters_side(game, d_logits, updates, objective, shards)
-            metrics |= more
+            sums |= more
         if ADVERSARY in players:
-            grads[ADVERSARY], more = adversarys_side(game, objective, shards)
-            metrics |= more
+            grads[ADVERSARY], more = adversarys_side(game, objective)
+            sums |= more
     if SEGMENTER in players:
         (grads[SEGMENTER],) = pull_segment(d_logits)
+    return grads, sums
 
-    grads |= shards.sum({player: grads[player] for player in players})  # The rest are zeros.
-    return _update(state, grads, turn, updates, setup), metrics
+
+def _add_up(play, parts):
+    """The sum of what the parts, one after the other, give."""
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, play(part)), None
+
+    one = jax.eval_shape(play, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), one)
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def _update(state, grads, turn, updates, setup):

@@ -5,9 +5,10 @@ import dataclasses
 import functools
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -28,7 +29,14 @@ from segadv_jax.errors import InputError
 from segadv_jax.experiment import Experiment
 from segadv_jax.game import Metrics
 from segadv_jax.initialize import check_init, check_seen, initialize
-from segadv_jax.journal import VALIDATION, Journal, check_finite, open_journal, write_parameters
+from segadv_jax.journal import (
+    VALIDATION,
+    Journal,
+    check_finite,
+    open_journal,
+    tabulate,
+    write_parameters,
+)
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
@@ -37,6 +45,9 @@ from segadv_jax.validation import Validator
 from segadv_jax.workdir import GAME, PATIENCE, UPDATES, End, Workdir
 
 SHOWN = 12  # So many classes are named at the start.
+# A batch, the parts of its key (`devices.keyed`), the segmenter's updates before it.
+Inputs: TypeAlias = tuple[dict[str, Any], tuple[jax.Array, jax.Array], jax.Array]
+AHEAD = 1  # So many batches are on the devices, or on their way there, before their turn.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +61,8 @@ class TrainingRun:
     total: int  # and that at which it ends.
     updates_per_epoch: int  # Of the segmenter.
     batches: dict[str, Iterator[dict[str, Any]]]  # Each player's, from `start` on.
-    train_step: Callable  # Over all devices.
+    keys: dict[str, jax.Array]  # Each player's, as data, on all devices.
+    train_step: Callable  # Over all devices, of a state, `Inputs` and a turn.
     validator: Validator
     checkpoints: Checkpoints
     journal: Journal
@@ -60,18 +72,22 @@ class TrainingRun:
         """The segmenter's updates before `step`."""
         return self.experiment.alternation.updates(step)[SEGMENTER]
 
-    def next_batch(self, step: int) -> tuple[dict[str, Any], jax.Array]:
-        """The batch of `step`, sharded, and its key.
+    def inputs(self) -> Iterator[Inputs]:
+        """`next_inputs` of each step to the end, on their way to the devices one step ahead."""
+        return streams.ahead(map(self.next_inputs, range(self.start, self.total)), AHEAD)
+
+    def next_inputs(self, step: int) -> Inputs:
+        """What `train_step` takes at `step`, on the devices.
 
         Each player has its own batches and keys: what the segmenter sees at its update u depends on
         u alone.
         """
         turns = self.experiment.alternation
         player = ADVERSARY if turns.turn(step) == "adversary" else SEGMENTER
-        number = (SEGMENTER, ADVERSARY).index(player)
-        key = jax.random.fold_in(jax.random.key(self.config.seed), 2 + number)
-        key = jax.random.fold_in(key, turns.batches(step)[player])
-        return devices.shard(next(self.batches[player])), key
+        batch = devices.shard(next(self.batches[player]))
+        numbers = np.int32(turns.batches(step)[player]), np.int32(self.updates(step))
+        placed: Any = devices.replicate(numbers)
+        return batch, (self.keys[player], placed[0]), placed[1]
 
     def position(self, after: int) -> dict[str, float]:
         """Where the run is after a step, as its history and its events say it."""
@@ -93,9 +109,10 @@ class TrainingRun:
         updates, params = self.updates(after), evaluated(state)
         check_finite([metrics], updates)
         with self.journal.compiling(VALIDATION):
-            measures, pictures = self.validator.measure(params), self.validator.draw(params)
+            measures, pictures = self.validator.measure(params)
         if jax.process_index() == 0:
-            game = {name: float(metrics[name]) for name in GAME if name in metrics}
+            found = jax.device_get(metrics)
+            game = {name: float(found[name]) for name in GAME if name in found}
             self.workdir.add_validation(self.position(after) | measures | game)
             path = self.workdir.picture_path(updates)
             beside = path.with_stem(f"{path.stem}_probabilities")
@@ -104,8 +121,8 @@ class TrainingRun:
         self.journal.add_validation(measures, pictures["predictions"], updates)
         selecting = self.config.evaluate.select
         order = sorted(SELECTING, key=lambda measure: measure != selecting)  # It comes first.
-        found = {measure: measures[f"validation_{measure}"] for measure in order}
-        scores = {measure: value for measure, value in found.items() if value is not None}
+        values = {measure: measures[f"validation_{measure}"] for measure in order}
+        scores = {measure: value for measure, value in values.items() if value is not None}
         self.checkpoints.save(state, after, scores or None)
 
     def has_waited_in_vain(self, step: int) -> bool:
@@ -153,12 +170,19 @@ def check(config: ConfigDict, workdir: Workdir | None = None) -> None:
                 "as it is drawn: set config.init to pretrained weights, such as efficientnet_lite0,"
                 " or config.segmenter.freeze to 'none'"
             )
-    count = jax.device_count()
+    check_shares(config, jax.device_count())
+
+
+def check_shares(config: ConfigDict, devices: int) -> None:
+    """Raises an InputError if so many devices cannot share a batch, each in its parts."""
+    parts = config.train.accumulate
+    each = devices * parts
     for field in ("batch_size", "unlabelled_batch_size"):
-        if config.train[field] % count:
+        if config.train[field] % each:
+            in_parts = f", in {parts} parts each (config.train.accumulate)," if parts > 1 else ""
             raise InputError(
-                f"config.train.{field} is {config.train[field]}, which {count} devices cannot share"
-                f" evenly; set it to a multiple of {count}"
+                f"config.train.{field} is {config.train[field]}, which {devices} devices{in_parts} "
+                f"cannot share evenly; set it to a multiple of {each}"
             )
 
 
@@ -197,8 +221,9 @@ def prepare(
     # A resumed run takes all from its checkpoint: nothing is drawn, and no weights are read.
     fresh = not workdir.has_checkpoints()
     state = begin(config.init) if fresh else jax.eval_shape(begin)
-    changed = configuration.record(workdir, config)
-    if changed:
+    first = jax.process_index() == 0
+    changed = (configuration.record if first else configuration.compare)(workdir, config)
+    if changed and first:
         logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
     checkpoints = stack.enter_context(Checkpoints(workdir))
     start = checkpoints.latest_step() or 0
@@ -223,7 +248,10 @@ def prepare(
         total,
         updates_per_epoch=len(images.training.ids) // config.train.batch_size,
         batches=batches,
-        train_step=devices.map_train_step(functools.partial(train_step, setup=setup)),
+        keys=devices.replicate(streams.keys(config.seed)),
+        train_step=devices.map_train_step(
+            devices.keyed(functools.partial(train_step, setup=setup))
+        ),
         validator=Validator(config, data_set, *images[:2], setup.segmenter),
         checkpoints=checkpoints,
         journal=stack.enter_context(
@@ -231,7 +259,7 @@ def prepare(
                 workdir,
                 config.train,
                 turns.updates(start),
-                parts.learning_rates,
+                tabulate(parts.learning_rates, turns.updates(total)),
                 config.evaluate.select,
             )
         ),

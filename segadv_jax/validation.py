@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from segadv_jax import devices, evaluate, experiment, prediction, visualize
+from segadv_jax import evaluate, experiment, prediction, visualize
 from segadv_jax.data import DataSet, Split
-from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.eval_step import zero_totals
 from segadv_jax.models import Segmenter
 from segadv_jax.workdir import CURVES, STRUCTURE
 
+Pictures = dict[str, UInt8[np.ndarray, "h w 3"]]
 # How people call the images of each split.
 _KINDS = {"validation": "validation", "train": "training"}
 
@@ -41,30 +42,37 @@ class Validator:
         count = min(config.evaluate.train_images, number)
         if count:  # Spread over the split, whose order groups what is alike.
             self._splits["train"] = training.take(np.arange(count) * number // count)
-        step = functools.partial(eval_step, segmenter=segmenter)
-        self._steps = dict.fromkeys(self._splits, devices.map_eval_step(step))
+        self._steps = dict.fromkeys(self._splits, evaluate.mapped_step(segmenter))
         self._structure = config.evaluate.history_bf
         if self._structure:
             boundaries = evaluate.boundaries_of(config, validation)
-            self._steps["validation"] = devices.map_eval_step(
-                functools.partial(step, boundaries=boundaries)
-            )
-        pictures = config.evaluate.pictures
-        self._shown = next(validation.eval_batches(batch_size=pictures, canvas=self._canvas))
-        self._predict = jax.jit(
-            lambda params: prediction.predict(
-                params, self._shown["image"], self._shown["size"], segmenter
-            )
+            self._steps["validation"] = evaluate.mapped_step(segmenter, boundaries)
+        self._pictures = min(config.evaluate.pictures, len(validation.ids))
+        self._at_pixels = jax.jit(
+            functools.partial(prediction.at_pixels, shape=self._canvas, segmenter=segmenter)
         )
 
-    def measure(self, params: Any) -> dict[str, float | None]:
-        """The curves of `history.csv` of the segmenter with these parameters, replicated."""
+    def measure(self, params: Any) -> tuple[dict[str, float | None], Pictures]:
+        """Measures and draws the segmenter with these parameters, replicated.
+
+        Returns:
+            The curves of `history.csv`; and pictures of the "predictions" on the first validation
+            images, and of "probabilities".
+        """
         measures: dict[str, float | None] = {}
+        seen: list[dict[str, Any]] = []  # Batches of validation images, with their logits.
         for name, split in self._splits.items():
             structure = self._structure and name == "validation"
             zeros = zero_totals(len(self._data_set.class_names), structure)
+
+            def step(params, totals, batch, name=name):
+                totals, logits = self._steps[name](params, totals, batch)
+                if name == "validation" and sum(x["mask"].size for x in seen) < self._pictures:
+                    seen.append(batch | {"logits": logits})
+                return totals
+
             totals = evaluate.accumulate(
-                self._steps[name],
+                step,
                 params,
                 split,
                 zeros,
@@ -75,12 +83,21 @@ class Validator:
             summary = evaluate.summarize(totals, self._data_set.class_names)
             curves = (*CURVES, *STRUCTURE) if structure else CURVES
             measures |= {f"{name}_{curve}": summary[curve] for curve in curves}
-        return measures
+        return measures, self._draw(seen)
 
-    def draw(self, params: Any) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
-        """Pictures of the "predictions" on the first validation images, and of "probabilities"."""
-        probabilities = np.asarray(self._predict(jax.device_get(params)))
-        image, label, size = (self._shown[name] for name in ("image", "label", "size"))
+    def _draw(self, seen):
+        """Pictures of the first that were seen; of several hosts each has a part of a batch."""
+
+        def together(*arrays):  # Each [devices, rows, ...].
+            return np.concatenate([x.reshape(-1, *x.shape[2:]) for x in arrays])
+
+        rows = jax.tree.map(together, *jax.device_get(seen))
+        # Those that only fill a batch come last.
+        first = np.argsort(-rows["mask"], kind="stable")[: self._pictures]
+        names = ("image", "label", "size", "logits")
+        image, label, size, logits = (rows[name][first] for name in names)
+        at_cells = jax.device_put({"logits": logits, "size": size})
+        probabilities = jax.device_get(self._at_pixels(**at_cells))
         own = size, self._data_set.palette, self._data_set.class_names
         predicted = probabilities.argmax(-1)
         return {

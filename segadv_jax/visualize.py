@@ -5,12 +5,11 @@ width) in `sizes`. matplotlib is imported when it is needed: for the colours of 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from segadv_jax import VOID, drawing
+from segadv_jax import VOID, drawing, files
 from segadv_jax.drawing import Entry
 
 # PASCAL VOC's own: far from the classes' colours here and there, and from the white canvas.
@@ -187,8 +186,8 @@ def save_png(array, path):
     array = np.asarray(array)
     if array.dtype != np.uint8:
         raise ValueError(f"a picture of dtype uint8 is needed, not {array.dtype}")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, format="PNG")
+    with files.replacing(path, "wb") as file:
+        Image.fromarray(array).save(file, format="PNG")
 
 
 def _cropped(column, sizes):

@@ -1,5 +1,7 @@
 """What a run leaves in its folder, and the only code that knows the names of these files.
 
+The folder may be a URL, as gs://bucket/run.
+
 config.json          the configuration that the run was started with
 classes.json         the names of the classes and their colours
 environment.json     the command that started it, versions of libraries, devices
@@ -12,14 +14,12 @@ ended.json           that training has ended, and why
 events.*             TensorBoard
 """
 
-import csv
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
+from segadv_jax.files import AnyPath
 from segadv_jax.metrics.names import PAPER_MEASURES
 
 # Measured at each validation, on validation and on training images.
@@ -55,7 +55,7 @@ class Workdir:
     def __init__(self, folder: files.PathLike):
         if not str(folder):  # An unset variable of the shell, say.
             raise InputError("--workdir is empty: name a folder")
-        self.folder = Path(folder)
+        self.folder = files.to_path(folder)
         self.config_path = self.folder / "config.json"
         self.classes_path = self.folder / "classes.json"
         self.parameters_path = self.folder / "parameters.txt"
@@ -73,9 +73,10 @@ class Workdir:
 
     def has_checkpoints(self) -> bool:
         """Whether the run has saved a checkpoint from which it can be resumed."""
-        if not self.checkpoints_path.is_dir():
-            return False
-        return any(name.isdigit() for name in os.listdir(self.checkpoints_path))
+        with files.reaching(self.folder):
+            if not self.checkpoints_path.is_dir():
+                return False
+            return any(path.name.isdigit() for path in self.checkpoints_path.iterdir())
 
     def recorded_config(self) -> dict[str, Any] | None:
         """The configuration that the run was started with; None before that."""
@@ -136,13 +137,12 @@ class Workdir:
 
     def add_validation(self, row: Mapping[str, Any]) -> None:
         """Appends a row to the history: its keys are of `HISTORY_COLUMNS`, None is left empty."""
-        with open(self.history_path, "a", newline="") as file:
-            csv.DictWriter(file, HISTORY_COLUMNS).writerow(row)
+        files.append_csv(self.history_path, HISTORY_COLUMNS, row)
 
     def _history_rows(self) -> list[dict[str, str]]:
         try:
             rows = files.read_csv(self.history_path, _MEND_HISTORY)
-            header = self.history_path.read_text().partition("\n")[0].strip()
+            header = files.read_text(self.history_path).partition("\n")[0].strip()
         except FileNotFoundError:
             return []
         if header and "step" not in header.split(","):
@@ -150,15 +150,15 @@ class Workdir:
             raise files.damaged(self.history_path, reason, _MEND_HISTORY)
         return rows
 
-    def picture_path(self, updates: int) -> Path:
+    def picture_path(self, updates: int) -> AnyPath:
         """Where the predictions after so many updates of the segmenter are drawn."""
         return self.folder / "predictions" / f"{updates:07d}.png"
 
-    def evaluation_path(self, name: str) -> Path:
+    def evaluation_path(self, name: str) -> AnyPath:
         """Where the evaluation `name` lies: a split, with its views and its shift of the prior."""
         return self.folder / "eval" / f"{name}.json"
 
-    def write_evaluation(self, name: str, result: Mapping[str, Any]) -> Path:
+    def write_evaluation(self, name: str, result: Mapping[str, Any]) -> AnyPath:
         """Writes an evaluation; returns its path."""
         files.write_json(self.evaluation_path(name), result)
         return self.evaluation_path(name)
@@ -179,7 +179,8 @@ class Workdir:
 
     def mark_unfinished(self) -> None:
         """Takes back `mark_ended`: there is more to train."""
-        self._end_path.unlink(missing_ok=True)
+        with files.reaching(self.folder):
+            self._end_path.unlink(missing_ok=True)
 
     def end(self) -> End | None:
         """How training ended; None while it has not."""

@@ -1,6 +1,5 @@
 """Processes in tests: waited for without a race, and interrupted at a known place."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -35,16 +34,17 @@ def kill_with_parent():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train_until(call, action):
-    """Runs main.py as the command line says, and calls `action()` before its `call`-th batch."""
-    from segadv_jax import cli, devices
+def train_until_step(step, action):
+    """Runs main.py as the command line says, and calls `action()` after a step of training."""
+    from segadv_jax import cli
+    from segadv_jax.training_run import TrainingRun
 
-    shard, calls = devices.shard, itertools.count(1)
+    asked = TrainingRun.stop_requested
 
-    def counted(batch):
-        if next(calls) == call:
+    def stop_requested(run, after):
+        if after == step:
             action()
-        return shard(batch)
+        return asked(run, after)
 
-    devices.shard = counted
+    TrainingRun.stop_requested = stop_requested
     cli.main(sys.argv[1:])

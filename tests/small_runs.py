@@ -62,9 +62,11 @@ def told():
         absl_logging.set_verbosity(verbosity)
 
 
-def start_process(arguments):
-    """Python on its own: one device, and compiled as for people, not as for tests."""
-    ours = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+def start_process(arguments, ours=("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")):
+    """Python on its own: one device, and compiled as for people, not as for tests.
+
+    `ours` are variables of the environment that it does not get.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.Popen(
         [sys.executable, *arguments],

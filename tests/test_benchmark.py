@@ -1,6 +1,5 @@
 """The benchmark: runs without TensorFlow, counts right, and the PyTorch program does the same."""
 
-import functools
 import json
 import os
 import subprocess
@@ -10,24 +9,34 @@ import jax
 import numpy as np
 import pytest
 from small_runs import ROOT
+from test_boundary import reference
 from test_imports import BLOCKER
 
 from segadv_jax import cli
 from segadv_jax.alternation import PLAYERS
-from segadv_jax.benchmark import contenders, measure
+from segadv_jax.benchmark import boundaries, contenders, measure
+from segadv_jax.benchmark.cases import NETWORKS, noise
 from segadv_jax.errors import InputError
-from segadv_jax.models import MultiScale
-from segadv_jax.train_state import evaluated
+from segadv_jax.models import EfficientNetLite
 from tools import benchmark
 
 # No data set, configuration or weights are read, and so these are not needed.
 NOT_NEEDED = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections", "h5py")
 NOT_NEEDED += ("safetensors", "matplotlib", "torch")
-IMAGES = contenders.noise(4, 48, 80)
+WIDTH = 1 / 16
 
 
 def run(*arguments):
     return cli.run("tools.benchmark", "python -m tools.benchmark", arguments)
+
+
+def small(network, dtype="float32"):
+    return NETWORKS[network](WIDTH, dtype)
+
+
+def images(case):
+    """A batch whose maps have odd sizes somewhere."""
+    return noise(4, 48, 80, case.segmenter.num_classes)
 
 
 def test_rates_and_ratios_are_medians_with_their_spread():
@@ -43,6 +52,9 @@ def test_rates_and_ratios_are_medians_with_their_spread():
         ("--train_size=160", "give HEIGHTxWIDTH"),
         ("--train_size=100x160", "multiples of 16"),
         ("--rounds=0", "1 or more"),
+        ("--width=0", "above 0"),
+        ("--width=wide", "above 0"),
+        ("--dtype=float16", "invalid choice"),
         ("--peer=theano", "invalid choice"),
         ("--config.loss.lam=1", "--config.loss.lam=1: the benchmark has no configuration"),
         ("--batch_size=6", "--batch_size=6: .* 4"),
@@ -53,53 +65,91 @@ def test_what_cannot_be_measured_is_refused(argument, says):
         run(argument)
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+def test_outputs_that_cannot_be_written_are_refused_before_anything_is_measured(tmp_path):
     (tmp_path / "file").touch()
-    for path, says in ((tmp_path, "is a folder"), (tmp_path / "file" / "report.json", "writ")):
-        with pytest.raises(InputError, match=f"--json.*{says}"):
-            run(f"--json={path}", "--batch_size=4")
+    below = tmp_path / "file" / "report.json"
+    for name, path, says in (
+        ("json", tmp_path, "is a folder"),
+        ("json", below, "writ"),
+        ("profile", below, "writ"),
+    ):
+        with pytest.raises(InputError, match=f"--{name}.*{says}"):
+            run(f"--{name}={path}", "--batch_size=4")
 
 
-def test_programs_whose_losses_differ_are_not_compared():
-    contenders.check_same("both", {"mce": 2.0, "accuracy": 1.0}, {"mce": 2.00015})
+@pytest.mark.parametrize(
+    ("platform", "devices", "says"),
+    [("tpu", 1, "JAX_PLATFORMS=cpu"), ("gpu", 2, "CUDA_VISIBLE_DEVICES=0")],
+)
+def test_pytorch_is_compared_on_the_same_device_only(monkeypatch, platform, devices, says):
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    with pytest.raises(InputError, match=says):
+        run("--peer=torch", "--batch_size=4")
+
+
+def test_programs_whose_results_differ_are_not_compared():
+    ours = {"mce": 2.0, "accuracy": 1.0}
+    contenders.check_same("both", ours, {"mce": 2.00015})
+    contenders.check_same("both", ours, {"mce": 2.02}, contenders.ROUNDED)
     for wrong in (2.001, float("nan")):
         with pytest.raises(InputError, match=r"both: mce is 2.0.* the two programs do not do"):
-            contenders.check_same("both", {"mce": 2.0}, {"mce": wrong})
+            contenders.check_same("both", ours, {"mce": wrong})
+    maps = np.full((1, 2, 2, 3), 0.3)
+    contenders.check_same("predict", {"probabilities": maps}, {"probabilities": maps + 5e-5})
+    wrong = maps.copy()
+    wrong[0, 1, 0, 2] = 0.31
+    with pytest.raises(InputError, match="probabilities is 0.300000 here and 0.310000"):
+        contenders.check_same("predict", {"probabilities": maps}, {"probabilities": wrong})
 
 
 def test_a_pytorch_program_that_fails_is_reported():
     with pytest.raises(InputError, match="--peer=torch: its process ended"):
-        contenders.Peer(contenders.NETWORKS["multiscale"], {}, {}, compiled=False)
+        contenders.Peer(small("multiscale"), {"standard": {}}, {}, compiled=False)
 
 
 def test_the_table_has_a_dash_for_what_is_not_known():
-    fast = {"median": 12.0, "min": 10.0, "max": 14.0}
+    fast = {"median": 12.0, "min": 10.0, "max": 16.0}
     rows = {
         "both": {
-            **{"images_per_second": fast, "compile_seconds": 9.5},
-            **{"gflop": None, "temporary_mib": 20.0},
+            **{"images_per_second": fast, "compile_seconds": 9.5, "gflop": 40.0},
+            **{"temporary_mib": 20.0, "of_standard": 1.5, "share": 0.25},
         },
-        "slow": {"images_per_second": {"median": 13.0}},
+        "latency": {"images_per_second": fast, "gflop": None},
+        "slow": {"images_per_second": {"median": 13.0}, "gflop": 26.0},
     }
     figures = {"rows": rows, "peak_mib": {"ours": 512.3, "eager": 99.0}}
     figures |= {"peers": {"eager": {"both": fast}}, "ratios": {"eager": {"both": fast}}}
-    result = {"networks": {"multiscale": figures}, "pipeline": {"arrays": fast, "tf.data": fast}}
-    titles, both, slow, memory, empty, *pipelines = benchmark.render(result).splitlines()
+    result = {"networks": {"multiscale": figures}, "product_rate": 2e12}
+    result |= {"bf": {"ordinary": {"images_per_second": fast, "scipy": fast, "ratio": fast}}}
+    result |= {"pipeline": {"arrays": fast, "tf.data": fast}}
+    titles, both, latency, slow, *more = benchmark.render(result).splitlines()
     assert titles.split()[0] == "multiscale" and "torch eager" in titles
-    assert both.split() == "both 12.00 10.00 14.00 9.5 - 20.0 12.00 12.00 10.00 14.00".split()
-    assert slow.split() == ["slow", "13.00", *"-" * 9]
-    assert memory == "peak memory in MiB: ours 512, eager 99" and empty == ""
-    assert [line.split(",")[1] for line in pipelines] == [
-        f" {name}: 12 images/s" for name in ("arrays", "tf.data")
+    given = "both 12.00 10.00 16.00 9.5 40.0 20.0 1.50 25 12.00 12.00 10.00 16.00"
+    assert both.split() == given.split()
+    assert latency.split() == ["latency", "12.00", "10.00", "16.00", *"-" * 9]
+    assert slow.split() == ["slow,", "average", "13.00", *"---", "26.0", *"-" * 7]
+    assert more == [
+        "latency of one image in ms: ours 83.3 (62.5 to 100.0)",
+        "operations of the slow schedule's average step: 0.65 of both's",
+        "peak memory in MiB: ours 512, eager 99",
+        "",
+        "products of matrices alone: 2 TFLOP/s on each device",
+        "BF, ordinary maps: 12.0 images/s, SciPy 12.0, ratio 12.00 (10.00 to 16.00)",
+        "input pipeline alone, arrays: 12 images/s",
+        "input pipeline alone, tf.data: 12 images/s",
     ]
 
 
 def test_it_runs_without_what_reads_data_and_weights(tmp_path):
     code = BLOCKER.format(blocked=NOT_NEEDED, modules=())
     code += "from segadv_jax import cli\ncli.run('tools.benchmark', '', sys.argv[1:])\n"
-    report = tmp_path / "report.json"
-    arguments = ["--only=standard,evaluate,pipeline", "--rounds=2", "--steps=1", f"--json={report}"]
-    arguments += ["--train_size=16x32", "--evaluate_size=32x16"]
+    report, trace = tmp_path / "report.json", tmp_path / "trace"
+    arguments = ["--only=standard,evaluate,latency,bf,pipeline", "--rounds=2", "--steps=1"]
+    arguments += ["--train_size=16x32", "--evaluate_size=32x16", f"--width={WIDTH}"]
+    arguments += [f"--json={report}", f"--profile={trace}"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -112,67 +162,138 @@ def test_it_runs_without_what_reads_data_and_weights(tmp_path):
     assert "TensorFlow is not installed" in done.stderr
     figures = json.loads(report.read_text())
     assert figures["options"]["rounds"] == 2 and "overrides" not in figures["options"]
+    assert figures["product_rate"] > 0
     rows = figures["networks"]["multiscale"]["rows"]
-    assert rows.keys() == {"standard", "evaluate"}
+    assert rows.keys() == {"standard", "evaluate", "latency"}
     for row in rows.values():
         speed = row["images_per_second"]
         assert 0 < speed["min"] <= speed["median"] <= speed["max"]
         assert row["compile_seconds"] > 0 and row["gflop"] > 0 and row["temporary_mib"] > 0
+        rate = row["gflop"] * 1e9 * speed["median"] / figures["product_rate"]
+        images = 1 if row is rows["latency"] else 4
+        assert row["share"] == pytest.approx(rate / images, rel=1e-6)
     assert figures["pipeline"].keys() == {"arrays"}
+    assert figures["bf"].keys() == {"ordinary", "crowded"}
     assert figures["networks"]["multiscale"]["peak_mib"]["ours"] > 100
-    for word in ("standard", "evaluate", "input pipeline alone", "peak memory"):
+    assert list(trace.glob("multiscale/plugins/profile/*/*.xplane.pb"))
+    for word in ("standard", "evaluate", "latency of one image", "input pipeline alone", "SciPy"):
         assert word in done.stdout
 
 
+def test_operations_are_counted_without_running_anything(tmp_path):
+    """Of both players on Dilated-8; the average of the slow schedule is that of its turns."""
+    report = tmp_path / "count.json"
+    run(
+        *("--count", "--networks=dilated8_largefov", "--only=segmenter,adversary,bf"),
+        *("--train_size=16x16", "--batch_size=4", f"--width={WIDTH}", f"--json={report}"),
+    )
+    figures = json.loads(report.read_text())
+    rows = figures["networks"]["dilated8_largefov"]["rows"]
+    assert rows.keys() == {"segmenter", "adversary", "slow"} and not figures["bf"]
+    turns = [rows[kind]["gflop"] for kind in ("segmenter", "adversary")]
+    assert rows["slow"] == {"gflop": pytest.approx(sum(turns) / 2)}
+    assert 0 < turns[1] < turns[0] / 2  # No way back through the segmenter.
+
+
+@pytest.mark.parametrize("kind", boundaries.MAPS)
+def test_scipy_measures_bf_as_the_reference(kind):
+    predicted, label = boundaries.MAPS[kind](np.random.RandomState(1), 160, 240)
+    theta = 3.0
+    got = boundaries.with_scipy(predicted, label, theta)
+    np.testing.assert_array_equal(got, reference(predicted, label, boundaries.CLASSES, theta))
+    classes = np.unique(label[label != 255])
+    assert 0.1 < np.nanmean(got[classes]) < 0.99
+    assert len(classes) <= 3 if kind == "ordinary" else len(classes) > 15
+
+
+def test_bf_that_is_not_scipys_is_not_timed(monkeypatch):
+    wrong = boundaries.with_scipy
+    monkeypatch.setattr(boundaries, "with_scipy", lambda *args: wrong(*args) + 0.01)
+    with pytest.raises(InputError, match="bf, ordinary maps: F is not what SciPy finds"):
+        boundaries.seconds((32, 48), 1, 1)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_a_network_trains(network):
+    """The light segmenter's backbone where it is tuned only; no parameter begins with zeros."""
+    case = small(network)
+    ours = contenders.Ours(case, {"standard": images(case)})
+    state = ours.arguments("standard")[0]
+    frozen = {"backbone"} if network == "efficientnet_lite0" else set()
+    assert state.frozen.keys() == frozen
+    assert state.params["segmenter"].keys() == ours.params["segmenter"].keys() - frozen
+    assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(ours.params))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_in_pytorch_are_the_same(network):
+    """Class probabilities of images, what the adversary sees of them, and its verdicts."""
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
+    from segadv_jax.benchmark import torch_peer
+
+    case = small(network)
+    batch = images(case)
+    ours = contenders.Ours(case, {"predict": batch})
+    theirs = torch_peer.Training(case, {"predict": batch}, ours.params, compiled=False)
+    ours.compile("predict")
+    contenders.check_same("predict", ours.run("predict", 1)[1], theirs.run("predict", 1)[1])
+
+    random, adversary = np.random.RandomState(0), ours.params["adversary"]
+    first = adversary["label"] if "label" in adversary else adversary["conv1"]
+    stride = case.segmenter.stride
+    label_map = random.normal(size=(4, 48 // stride, 80 // stride, first["kernel"].shape[2]))
+    seen = batch["image"]
+    if case.adversary.sees == "features":
+        seen = random.normal(size=(4, 6, 10, 40))
+    label_map, seen = label_map.astype(np.float32), seen.astype(np.float32)
+    expected = jax.jit(case.adversary.apply)({"params": adversary}, label_map, seen, batch["size"])
+    params = torch_peer.as_tensors(ours.params, "cpu")
+    _, embed_image, judge = torch_peer.functions(case, params)
+    maps = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in (label_map, seen)]
+    got = judge(params["adversary"], maps[0], embed_image(params["adversary"], maps[1]))
+    np.testing.assert_allclose(got.detach(), np.asarray(expected)[..., 0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
-    ("network", "part", "is_trained"),
+    ("network", "turns"),
     [
-        ("efficientnet_lite0", "backbone", False),
-        ("efficientnet_lite0", "decoder", True),
-        ("efficientnet_lite0_tuned", "backbone", True),
+        ("multiscale", [*PLAYERS]),
+        ("efficientnet_lite0", ["both"]),
+        ("efficientnet_lite0_tuned", ["standard"]),
+        ("dilated8_largefov", ["both"]),
     ],
 )
-def test_what_the_light_network_trains(ours_of, network, part, is_trained):
-    ours = ours_of(network)
-    state = ours.arguments("standard")[0]
-    before, after = ours.params["segmenter"][part], evaluated(state)[part]
-    same = jax.tree.map(lambda a, b: np.array_equal(a, b), before, after)
-    assert not any(jax.tree.leaves(same)) if is_trained else all(jax.tree.leaves(same))
-
-
-@pytest.fixture(scope="module")
-def ours_of():
-    """By the name of a network: this package's program after a step of training it."""
-
-    @functools.cache
-    def train(network):
-        ours = contenders.Ours(contenders.NETWORKS[network], {"standard": IMAGES})
-        ours.compile("standard")
-        assert np.isfinite(ours.run("standard", 1)[1]["mce"])
-        return ours
-
-    return train
-
-
-@pytest.mark.parametrize("network", contenders.NETWORKS)
-def test_the_pytorch_program_does_the_same(network):
-    """Losses over some steps of every turn, and the confusion matrix, at odd sizes of the maps."""
+def test_training_and_evaluation_in_pytorch_are_the_same(network, turns):
+    """Losses over some steps, and the confusion matrix."""
     pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
     from segadv_jax.benchmark.torch_peer import Training
 
-    segmenter, turns = contenders.NETWORKS[network], [*PLAYERS]
-    if isinstance(segmenter, MultiScale):
-        segmenter = segmenter.clone(widths=(4, 6, 8), hidden=16)
-    else:  # Each takes long to compile, and only the segmenter is another.
-        turns = ["both"]
-    batches = dict.fromkeys((*turns, "evaluate"), IMAGES)
-    ours = contenders.Ours(segmenter, batches)
-    theirs = Training(segmenter, batches, ours.params, compiled=False)
+    case = small(network)
+    evaluated = [] if isinstance(case.segmenter, EfficientNetLite) else ["evaluate"]
+    batches = dict.fromkeys((*turns, *evaluated), images(case))
+    ours = contenders.Ours(case, batches)
+    theirs = Training(case, batches, ours.params, compiled=False)
     for kind in batches:
         ours.compile(kind)
-    for kind in [*turns, *turns, "evaluate"]:
+    for kind in [*turns, *turns, *evaluated]:
         contenders.check_same(kind, ours.run(kind, 1)[1], theirs.run(kind, 1)[1])
-    confusion, _ = theirs.evaluate()
-    got = np.asarray(ours.compiled["evaluate"](*ours.arguments("evaluate"))["confusion"])
-    assert got.sum() == confusion.sum() == np.sum(IMAGES["label"] != 255)
-    assert np.abs(got - confusion).sum() <= 20  # Of 15,360 pixels: ties between classes.
+    if evaluated:
+        confusion = theirs.step("evaluate")["confusion"].numpy()
+        got = np.asarray(ours.compiled["evaluate"](*ours.arguments("evaluate"))["confusion"])
+        assert got.sum() == confusion.sum() == np.sum(batches["evaluate"]["label"] != 255)
+        assert np.abs(got - confusion).sum() <= 20  # Of 15,360 pixels: ties between classes.
+
+
+def test_bfloat16_in_pytorch_is_about_the_same():
+    pytest.importorskip("torch", reason="PyTorch is in the extra bench only")
+    from segadv_jax.benchmark.torch_peer import Training
+
+    case = small("dilated8_largefov", "bfloat16")
+    batches = {"predict": images(case)}
+    ours = contenders.Ours(case, batches)
+    theirs = Training(case, batches, ours.params, compiled=False)
+    ours.compile("predict")
+    both = ours.run("predict", 1)[1], theirs.run("predict", 1)[1]
+    contenders.check_same("predict", *both, contenders.ROUNDED)
+    with pytest.raises(InputError):
+        contenders.check_same("predict", *both)

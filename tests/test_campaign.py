@@ -143,7 +143,7 @@ import os, pathlib, signal, sys
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # As in conftest.py.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 sys.path[:0] = {paths!r}
-from processes import train_until, wait_until
+from processes import train_until_step, wait_until
 folder = pathlib.Path(sys.argv[-1].removeprefix("--workdir="))
 def stop():
     if folder.parent.name != "a" or (folder / "was_here").exists():
@@ -158,7 +158,7 @@ def stop():
         os.kill(os.getppid(), signal.SIGKILL)
         wait_until((folder / "found").exists)
         os.kill(os.getpid(), signal.SIGKILL)
-train_until(5, stop)  # Two updates, the two batches of a validation, and the next one.
+train_until_step(3, stop)  # The second was validated.
 """
 
 

@@ -1,4 +1,4 @@
-"""The convolution's two algorithms against each other, and which of them is compiled where."""
+"""The convolution's algorithms against each other, and which of them is compiled where."""
 
 import functools
 
@@ -18,11 +18,21 @@ from segadv_jax.models.convolution import (
     transforms,
     xla_convolve,
 )
+from segadv_jax.models.winograd import (
+    POINTS,
+    fastest_tile,
+    winograd,
+    winograd_gradients,
+)
+from segadv_jax.models.winograd import transforms as minimal_transforms
 
 # A layer for which a CPU prefers tiles, and a smaller one for which it does not.
 LARGE = (2, 40, 40, 64), (7, 7, 64, 64)
 SMALL = (1, 12, 10, 3), (7, 7, 3, 8)
 EXPLICIT = ((3, 3), (3, 3))
+# One for minimal filtering: the adversary's second layer after the fusion.
+MINIMAL = (1, 20, 20, 128), (3, 3, 128, 256)
+ONE = ((1, 1), (1, 1))
 
 
 def draw(*shape, seed=0, dtype=jnp.float32):
@@ -55,9 +65,8 @@ def assert_close(got, expected, tolerance):
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw, sides=st.integers(1, TILE // 2)):  # noqa: B008 - a strategy is a constant.
     """(shape of x, shape of the kernel, dilation, padding) with an output of a pixel or more."""
-    sides = st.integers(1, TILE // 2)
     kernel = draw(sides), draw(sides), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     dilation = draw(st.integers(1, 4))
     reach = [dilation * (side - 1) + 1 for side in kernel[:2]]
@@ -97,14 +106,79 @@ def test_tiles_give_what_the_convolution_of_xla_gives(dtype, tolerance, case):
     assert_close(ours, theirs, tolerance)
 
 
-@pytest.mark.parametrize("shapes", [LARGE, SMALL])
+def with_minimal_gradients(x, kernel, dilation, padding, m):
+    """As `with_gradients`."""
+    fields = {"dilation": dilation, "padding": padding, "m": m}
+    shape = jax.eval_shape(functools.partial(winograd, **fields), x, kernel)
+    cotangent = draw(*shape.shape, seed=2, dtype=jnp.bfloat16).astype(shape.dtype)
+
+    @jax.jit
+    def run(*arrays):
+        return winograd(*arrays[:2], **fields), *winograd_gradients(*arrays, **fields)
+
+    return run(x, kernel, cotangent)
+
+
+@pytest.mark.parametrize(
+    ("m", "dtype", "tolerance"),
+    [(2, "float32", 3e-6), (4, "float32", 3e-6), (4, "bfloat16", 2**-8)],
+)
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(case=convolutions(sides=st.just(3)))
+def test_minimal_filtering_gives_what_the_convolution_of_xla_gives(m, dtype, tolerance, case):
+    """Of any size, dilation and padding, with both gradients."""
+    *shapes, dilation, padding = case
+    padding = explicit(*shapes, dilation, padding)
+    x, kernel = layer(shapes, jnp.dtype(dtype))
+    ours = with_minimal_gradients(x, kernel, dilation, padding, m)
+    assert all(result.dtype == x.dtype for result in ours)
+    x, kernel = (a.astype(jnp.float32) for a in (x, kernel))
+    plain = functools.partial(xla_convolve, dilation=dilation, padding=padding)
+    assert_close(ours, with_gradients(plain, x, kernel), tolerance)
+
+
+@pytest.mark.parametrize("m", POINTS)
+def test_the_rounding_of_minimal_filtering_is_that_of_float32(m):
+    """Beside sums in float64, over as many maps as the adversary has."""
+    x, kernel = layer(MINIMAL)
+    got = winograd(x, kernel, 1, ((0, 0), (0, 0)), m)
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(x, np.float64), (3, 3), (1, 2))
+    exact = np.tensordot(windows, np.asarray(kernel, np.float64), ([4, 5, 3], [0, 1, 2]))
+    assert np.abs(got - exact).max() < 5e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("m", POINTS)
+def test_minimal_filtering_takes_a_product_per_point(m):
+    """A row of a tile: m outputs of three taps from m + 2 products."""
+    a, b, c = minimal_transforms(m)
+    assert a.shape == (m + 2, m + 2)
+    tile, kernel = np.random.RandomState(0).normal(size=m + 2), np.array([0.5, -1.0, 2.0])
+    expected = np.convolve(tile, kernel[::-1], "valid")
+    np.testing.assert_allclose(c @ ((b @ kernel) * (a @ tile)), expected, atol=1e-12)
+
+
+def test_minimal_filtering_is_for_3x3_kernels_between_many_maps():
+    """Of the adversaries and of Dilated-8, of which some layers are dilated."""
+    for pixels, maps, features in ((40, 128, 128), (20, 128, 256), (10, 256, 512)):
+        assert fastest_tile((4, pixels, pixels, maps), (3, 3, maps, features), 1, ONE)
+    assert fastest_tile((1, 40, 40, 512), (3, 3, 512, 512), 2, ((2, 2), (2, 2)))
+    # Where there are few tiles, the transforms of the kernel weigh more.
+    assert fastest_tile((4, 40, 40, 128), (3, 3, 128, 128), 1, ONE) == 4
+    assert fastest_tile((4, 10, 10, 256), (3, 3, 256, 512), 1, ONE) == 2
+    assert not fastest_tile((4, 160, 160, 3), (3, 3, 3, 64), 1, ONE)
+    assert not fastest_tile((4, 10, 10, 512), (3, 3, 512, 1), 1, ONE)
+    assert not fastest_tile((4, 40, 40, 128), (5, 5, 128, 128), 1, EXPLICIT)
+    assert not fastest_tile((1, 2, 2, 128), (3, 3, 128, 128), 1, ((0, 0), (0, 0)))
+
+
+@pytest.mark.parametrize("shapes", [LARGE, SMALL, MINIMAL])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 9), (2, 1))])
 def test_convolve_is_the_convolution_of_xla_whichever_is_chosen(shapes, padding):
     x, kernel = layer(shapes)
     pads = explicit(*shapes, 1, padding)
     ours = with_gradients(functools.partial(convolve, padding=padding), x, kernel)
     theirs = with_gradients(functools.partial(xla_convolve, dilation=1, padding=pads), x, kernel)
-    assert_close(ours, theirs, 3e-6)
+    assert_close(ours, theirs, 1e-5 if shapes == MINIMAL else 3e-6)
 
 
 def test_bfloat16_is_summed_in_float32():
@@ -199,15 +273,16 @@ def test_pmap():
     assert_close([dx, dk], [jnp.stack([g[0] for g in each]), sum(g[1] for g in each)], 1e-5)
 
 
-def test_gradients_have_gradients():
+@pytest.mark.parametrize(("shapes", "padding"), [(LARGE, EXPLICIT), (MINIMAL, ONE)])
+def test_gradients_have_gradients(shapes, padding):
     """As a gradient penalty needs them."""
 
     def penalty(convolution, x, kernel):
         gradient = jax.grad(lambda x: jnp.sum(jnp.tanh(convolution(x, kernel))))(x)
         return jnp.sum(jnp.square(gradient))
 
-    x, kernel = layer(LARGE)
-    plain = functools.partial(xla_convolve, dilation=1, padding=EXPLICIT)
+    x, kernel = layer(shapes)
+    plain = functools.partial(xla_convolve, dilation=1, padding=padding)
     ours, theirs = (
         jax.grad(functools.partial(penalty, f), (0, 1))(x, kernel) for f in (convolve, plain)
     )
@@ -219,15 +294,17 @@ def lowered(function, platform, *args):
     return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
 
+@pytest.mark.parametrize("shapes", [LARGE, MINIMAL])
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_get_the_convolution_of_xla_and_nothing_else(platform):
-    text = lowered(jax.grad(loss, (0, 1)), platform, *layer(LARGE))
+def test_accelerators_get_the_convolution_of_xla_and_nothing_else(platform, shapes):
+    text = lowered(jax.grad(loss, (0, 1)), platform, *layer(shapes))
     assert text.count("stablehlo.convolution") == 3  # The output and both gradients.
     assert "dot_general" not in text
 
 
-def test_cpus_get_the_tiles_and_nothing_else():
-    text = lowered(jax.grad(loss, (0, 1)), "cpu", *layer(LARGE))
+@pytest.mark.parametrize("shapes", [LARGE, MINIMAL])
+def test_cpus_get_the_tiles_and_nothing_else(shapes):
+    text = lowered(jax.grad(loss, (0, 1)), "cpu", *layer(shapes))
     assert "dot_general" in text
     assert "stablehlo.convolution" not in text
 

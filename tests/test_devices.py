@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from segadv_jax import VOID, devices, encodings, optimizers
 from segadv_jax.alternation import PLAYERS
 from segadv_jax.augment import Augmentation
 from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.game import Sums
 from segadv_jax.losses import Objective
 from segadv_jax.scene import Setup
 from segadv_jax.train_step import train_step
@@ -62,8 +64,11 @@ def single():
 def test_four_devices_make_the_step_of_one(mapped, single, turn):
     key, batch = jax.random.key(3), uneven_batch()
     expected, expected_metrics = single(state(), batch, key, turn)
-    args = devices.shard(batch), key, turn, np.int32(0)
-    got, metrics = mapped(devices.replicate(state()), *args)
+    given, updates = devices.replicate((state(), np.int32(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # As of buffers that could not be donated.
+        got, metrics = mapped(given, devices.shard(batch), key, turn, updates)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
     assert got.step == expected.step == 1
     for player in ("segmenter", "adversary"):
         # After one step the momentum is the gradient.
@@ -146,21 +151,30 @@ def test_rows_have_keys_of_their_own_whatever_the_number_of_devices():
     np.testing.assert_array_equal(keys(devices.Shards(None)), expected[:2])
 
 
-def test_figures_are_those_of_the_whole_batch():
-    """A mean of the devices' means would be another: their counts differ, one of them is 0."""
+def test_sums_are_those_of_the_whole_batch():
     shards, alone = devices.Shards(devices.AXIS), devices.Shards(None)
-    number, count = np.float32([1, 0, 5, 2]), np.float32([2, 0, 5, 9])
-    got = over_devices(lambda *each: shards.fraction(each), number, count)
-    np.testing.assert_allclose(got, np.full(DEVICES, 8 / 16))
-    assert alone.fraction((jnp.zeros(()), jnp.zeros(()))) == 0
     vectors = np.random.RandomState(0).normal(size=(DEVICES, 3)).astype(np.float32)
-    for figure, expected in (
-        (shards.sum, vectors.sum(0)),
-        (shards.norm, np.sqrt((vectors**2).sum())),
-    ):
-        got = over_devices(figure, vectors)
-        np.testing.assert_allclose(got, np.stack([expected] * DEVICES), rtol=1e-5)
+    got = over_devices(shards.sum, vectors)
+    np.testing.assert_allclose(got, np.stack([vectors.sum(0)] * DEVICES), rtol=1e-5)
     np.testing.assert_array_equal(alone.sum(vectors), vectors)
+
+
+def test_metrics_are_those_of_the_whole_batch():
+    """A mean of the devices' means would be another: their counts differ, one of them is 0."""
+    parts = {
+        "right": np.float32([1, 0, 5, 2]),
+        "count": np.float32([2, 0, 5, 9]),
+        "square": np.float32([1, 4, 2, 9]),
+    }
+
+    def measure(each):
+        sums = Sums({}, {"accuracy": (each["right"], each["count"])}, {"norm": each["square"]})
+        found = devices.Shards(devices.AXIS).sum(sums).metrics()
+        return jnp.stack([found["accuracy"], found["norm"]])
+
+    np.testing.assert_allclose(over_devices(measure, parts), [[8 / 16, 4]] * DEVICES)
+    nothing = jnp.zeros(())
+    assert Sums(fractions={"accuracy": (nothing, nothing)}).metrics() == {"accuracy": 0}
 
 
 def test_four_devices_evaluate_as_one_does():

@@ -9,7 +9,14 @@ import pytest
 import small
 
 from segadv_jax import VOID, encodings, losses, prediction
-from segadv_jax.eval_step import Boundaries, adversary_step, eval_step, shifts_step, zero_totals
+from segadv_jax.eval_step import (
+    Boundaries,
+    adversary_step,
+    eval_step,
+    logits_step,
+    shifts_step,
+    zero_totals,
+)
 from segadv_jax.metrics import boundary_iou, calibration, regions
 from segadv_jax.metrics.boundary import boundary_f
 from segadv_jax.models.geometry import downsample_labels
@@ -97,6 +104,18 @@ def test_the_cross_entropy_is_that_of_the_image_as_it_is(totals):
     assert not np.array_equal(flipped["confusion"], plain["confusion"])
 
 
+def test_the_logits_of_an_evaluation_are_those_of_the_images_as_they_are(params):
+    """Without the mirrored view and the shift that count in the totals."""
+    batch, zeros = padded_batch(), zero_totals(small.CLASSES)
+    step = functools.partial(
+        logits_step, segmenter=SEGMENTER, views=Views(flip=True, shift=SHIFTS["whole"])
+    )
+    _, got = jax.jit(step)(params, zeros, batch)
+    segment = jax.jit(functools.partial(prediction.segment, segmenter=SEGMENTER))
+    expected = segment(params, batch["image"], batch["size"])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_batches_add_up(params, totals):
     once = totals[Views()]
     twice = evaluation(Views())(params, once, padded_batch())
@@ -139,14 +158,15 @@ def test_the_adversarys_verdicts_on_both_maps_are_counted(params):
     both = {"segmenter": params, "adversary": small.adversary_parameters(ADVERSARY)}
     fixed = {"segmenter": SEGMENTER, "adversary": ADVERSARY, "encode": encodings.basic}
     zeros = {name: jnp.zeros(()) for name in ("real", "synthetic", "predictions")}
-    got = jax.jit(functools.partial(adversary_step, **fixed))(both, zeros, batch)
+    image, size = batch["image"].astype(np.float32), batch["size"]
+    logits = jax.jit(SEGMENTER.apply)({"params": params}, image, size)
+    judged = batch | {"logits": logits}
+    got = jax.jit(functools.partial(adversary_step, **fixed))(both, zeros, judged)
 
     label = jnp.where(MASK[:, None, None] > 0, batch["label"], jnp.uint8(VOID))
-    image, size = batch["image"].astype(np.float32), batch["size"]
     cell_label = downsample_labels(label, SEGMENTER.stride, SEGMENTER.offset)
     weights = losses.prediction_weights(cell_label, ADVERSARY.block)
     assert got["predictions"] == np.sum(weights) < weights.size
-    logits = jax.jit(SEGMENTER.apply)({"params": params}, image, size)
     maps = encodings.basic(jax.nn.softmax(logits), cell_label)
     judge = jax.jit(functools.partial(ADVERSARY.apply, {"params": both["adversary"]}))
     for kind, label_map in zip(("real", "synthetic"), maps, strict=True):

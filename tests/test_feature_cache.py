@@ -252,9 +252,9 @@ def losses(config, folder, steps=6):
     found = []
     with prepared(config, folder) as (run, state):
         for step in range(run.start, steps):
-            batch, key = run.next_batch(step)
+            batch, key, updates = run.next_inputs(step)
             turn = run.experiment.alternation.turn(step)
-            state, metrics = run.train_step(state, batch, key, turn, np.int32(step))
+            state, metrics = run.train_step(state, batch, key, turn, updates)
             found.append({name: float(value) for name, value in metrics.items()})
             if step == 2:
                 run.checkpoints.save(state, 3)

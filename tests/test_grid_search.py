@@ -213,13 +213,13 @@ import os, pathlib, sys
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # As in conftest.py.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 sys.path[:0] = {paths!r}
-from processes import kill_with_parent, train_until
+from processes import kill_with_parent, train_until_step
 folder = pathlib.Path(sys.argv[-1].removeprefix("--workdir="))
 def stop():
     if folder.parts[-3:-1] == {killed!r} and not (folder / "was_here").exists():
         (folder / "was_here").touch()
         kill_with_parent()
-train_until(5, stop)  # Two updates, the two batches of a validation, and the next one.
+train_until_step(3, stop)  # The second was validated.
 """
 
 

@@ -24,6 +24,7 @@ LOOPS = (
     | {
         "environment",
         "evaluate",
+        "hosts",
         "journal",
         "predicted",
         "predictor",
@@ -38,9 +39,10 @@ MAY_IMPORT = {
     "files": set(),
     "shapes": set(),
     "signals": set(),
+    "compilation": set(),
     "models": set(),
     "encodings": set(),
-    "resampling": set(),
+    "resampling": {"models"},
     "colour": set(),
     "augment": {"colour", "resampling"},
     "controls": set(),
@@ -60,6 +62,7 @@ MAY_IMPORT = {
     "eval_step": STEPS - {"eval_step", "train_step", "augment", "game", "optimizers", "scene"},
     "weights": {"models"},
     "environment": set(),
+    "hosts": set(),
     "workdir": {"metrics"},
     "checkpoints": {"metrics", "train_state", "workdir"},
     "configuration": {"models", "workdir"},
@@ -80,8 +83,8 @@ MAY_IMPORT = {
     "campaign": {"configuration", "metrics", "signals", "workdir"},
     "report": LOOPS | {"campaign"},
     "benchmark": STEPS | {"data"},
-    "commands": LOOPS | {"campaign", "export", "report", "train"},
-    "cli": {"signals"},
+    "commands": LOOPS | {"campaign", "compilation", "export", "report", "train"},
+    "cli": {"compilation", "signals"},
     "__main__": {"cli"},
 }
 # Third-party packages that only some parts may import: the numerics run without them.
@@ -90,6 +93,7 @@ ONLY_IN = {
     "tensorflow_datasets": {"data"},
     "clu": {"journal"},
     "orbax": {"checkpoints"},
+    "etils": {"files"},
     "jax2onnx": {"export"},
     "onnxruntime": {"export"},
 }

@@ -1,5 +1,6 @@
 """Resampling within an image's true size: reflected borders, mirrored, resized, interpolated."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,3 +66,20 @@ def test_places_between_pixels_and_beyond_the_border():
     # Beyond the last row the one before it is seen again.
     expected = [[32.5, 110, 0.4 * 110 + 0.6 * 70]]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_products_of_matrices_give_what_picked_pixels_give(monkeypatch):
+    """What is compiled for GPUs and TPUs; of an image smaller than its canvas, far beyond it."""
+    random, size = np.random.RandomState(0), jnp.array([9, 14])
+    image = random.randint(0, 256, (12, 17, 3)).astype(np.uint8)
+    label = random.randint(0, 21, (12, 17)).astype(np.uint8)
+    rows = np.float32([-21, -3.25, -0.5, 0, 0.49, 3.7, 8, 8.6, 30])[:, None]
+    columns = np.float32([-40.5, -1, 0, 2.2, 13, 13.4, 14, 25])[None]
+    picked = bilinear(image, rows, columns, size), nearest(label, rows, columns, size)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    np.testing.assert_allclose(bilinear(image, rows, columns, size), picked[0], atol=1e-3)
+    np.testing.assert_array_equal(nearest(label, rows, columns, size), picked[1])
+    # What shows whole pixels shows them exactly.
+    whole = np.arange(-4, 12, dtype=np.float32)
+    exact = bilinear(image, whole[:, None], whole[None], size)
+    assert np.array_equal(exact, np.round(exact))

@@ -30,12 +30,11 @@ def trained(data_dir, tmp_path, monkeypatch):
         mean_iou, class_accuracy = next(self.measured)
         measures = {f"{s}_{c}": 0.1 for s in ("train", "validation") for c in CURVES}
         measures["validation_mean_iou"] = mean_iou
-        return measures | {"validation_class_accuracy": class_accuracy}
+        pictures = dict.fromkeys(("predictions", "probabilities"), np.zeros((1, 1, 3), np.uint8))
+        return measures | {"validation_class_accuracy": class_accuracy}, pictures
 
     monkeypatch.setattr(devices, "map_train_step", count)
     monkeypatch.setattr(Validator, "measure", measure)
-    kinds, picture = ("predictions", "probabilities"), np.zeros((1, 1, 3), np.uint8)
-    monkeypatch.setattr(Validator, "draw", lambda *_: dict.fromkeys(kinds, picture))
 
     def make(select, patience=0):
         monkeypatch.setattr(Validator, "measured", iter(MEASURED.values()), raising=False)

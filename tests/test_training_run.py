@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_runs import small_config
 
+from segadv_jax import devices
 from segadv_jax.training_run import check, prepare
 from segadv_jax.workdir import Workdir
 
@@ -23,13 +24,14 @@ def prepared(config, folder):
 
 def taken(config, folder):
     """{player: [(a batch's labels, its key), ...]} of a run's first steps, by turn."""
+    key_of = jax.jit(devices.keyed(lambda state, batch, key, *_: jax.random.key_data(key)))
     with prepared(config, folder) as run:
         turns, batches = run.experiment.alternation, {"segmenter": [], "adversary": []}
-        for step in range(8):
-            batch, key = run.next_batch(step)
+        for step, (batch, parts_of_key, updates) in zip(range(8), run.inputs(), strict=False):
             assert batch["image"].shape[:2] == (4, 1) and "id" not in batch
+            assert updates == turns.updates(step)["segmenter"]
             player = "adversary" if turns.turn(step) == "adversary" else "segmenter"
-            batches[player].append((batch["label"], jax.random.key_data(key)))
+            batches[player].append((batch["label"], key_of(0, 0, parts_of_key, 0, 0)))
     return batches
 
 
@@ -43,8 +45,11 @@ def test_what_the_segmenter_sees_depends_on_its_update_alone(data_dir, tmp_path)
         jax.tree.map(np.testing.assert_array_equal, one, other)
     for mine, theirs in zip(*adversarial.values(), strict=True):
         assert not np.array_equal(mine[0], theirs[0]) and not np.array_equal(mine[1], theirs[1])
-    keys = [key.tobytes() for player in adversarial.values() for _, key in player]
-    assert len(set(keys)) == 8
+    for number, player in enumerate(("segmenter", "adversary"), 2):
+        own = jax.random.fold_in(jax.random.key(0), number)
+        for batch, (_, key) in enumerate(adversarial[player]):
+            expected = jax.random.key_data(jax.random.fold_in(own, batch))
+            np.testing.assert_array_equal(key, expected)
 
 
 @pytest.fixture(scope="module")

@@ -214,7 +214,7 @@ def test_a_run_has_them_on_all_devices_and_weighs_classes_without_them(tmp_path)
         weights = run.experiment.setup.objective.class_weights
     fields |= USED | {"data.unlabelled": "train", "train.unlabelled_batch_size": 8}
     with prepared(config_of(**fields), tmp_path / "beside") as run:
-        batch, _ = run.next_batch(0)
+        batch, *_ = run.next_inputs(0)
         assert run.experiment.setup.objective.class_weights == weights
     assert batch["image"].shape[:2] == (4, 1) and batch["unlabelled"]["image"].shape[:2] == (4, 2)
     assert batch["unlabelled"]["size"].shape == (4, 2, 2)

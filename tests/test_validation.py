@@ -47,7 +47,7 @@ def params():
 
 def test_curves_are_those_of_an_evaluation(splits, params):
     """Of the training images that are measured, which lie spread over the split."""
-    measures = validator(splits).measure(params)
+    measures, _ = validator(splits).measure(params)
     assert set(measures) == {f"{name}_{curve}" for name in splits for curve in CURVES}
     step = devices.map_eval_step(functools.partial(eval_step, segmenter=SEGMENTER))
     measured = splits | {"train": splits["train"].take([0, 2, 5, 7])}
@@ -61,7 +61,7 @@ def test_curves_are_those_of_an_evaluation(splits, params):
 
 def test_the_structure_is_that_of_the_validation_images(splits, params):
     """If it is wanted; BF of all classes, with the tolerance of these images, or but the first."""
-    measures = validator(splits, history_bf=True, bf_background=False).measure(params)
+    measures, _ = validator(splits, history_bf=True, bf_background=False).measure(params)
     structure = {f"validation_{measure}" for measure in STRUCTURE}
     assert set(measures) - {f"{name}_{curve}" for name in splits for curve in CURVES} == structure
     assert set(measures) < set(HISTORY_COLUMNS)
@@ -78,13 +78,15 @@ def test_the_structure_is_that_of_the_validation_images(splits, params):
 
 
 def test_training_images_need_not_be_measured(splits, params):
-    measures = validator(splits, train_images=0).measure(params)
+    measures, _ = validator(splits, train_images=0).measure(params)
     assert set(measures) == {f"validation_{curve}" for curve in CURVES}
 
 
-def test_a_picture_shows_the_first_validation_images(splits, params):
-    pictures = validator(splits).draw(params)
-    batch = next(splits["validation"].eval_batches(batch_size=2, canvas=(32, 48)))
+@pytest.mark.parametrize("shown", [2, 6])
+def test_a_picture_shows_the_first_validation_images(splits, params, shown):
+    """Also more than a batch has: of the last one, two rows are but filling."""
+    _, pictures = validator(splits, pictures=shown).measure(params)
+    batch = next(splits["validation"].eval_batches(batch_size=shown, canvas=(32, 48)))
     predict = functools.partial(prediction.predict, segmenter=SEGMENTER)
     probabilities = np.asarray(
         jax.jit(predict)(jax.device_get(params), batch["image"], batch["size"])

@@ -1,8 +1,11 @@
-"""How fast training and evaluation are, turn by turn, and beside PyTorch.
+"""How fast training, evaluation and prediction are, beside PyTorch; and compiled for TPUs.
 
-contenders.py  what is timed: this package's steps, and PyTorch's in a process of its own
-torch_peer.py  the networks in PyTorch, their training and evaluation
-measure.py     rounds of timed steps, rates and ratios; the input pipelines alone
+cases.py          what is timed: networks with their adversaries, kinds of work, images of noise
+contenders.py     who is timed: this package's steps, and PyTorch's in a process of its own
+torch_*.py        the networks in PyTorch; torch_peer.py: their training, evaluation, prediction
+boundaries.py     BF, also with SciPy
+measure.py        rounds of timed steps, rates and ratios; products of matrices and pipelines alone
+ahead_of_time.py  training steps compiled for a slice of TPU chips
 
 Needs neither TensorFlow nor any other package that reads data, configurations or weights.
 """

@@ -1,91 +1,69 @@
 """The two programs that are timed: the steps of this package, and the same in PyTorch.
 
 Both have `reset()`, which goes back to the initial weights, and `run(kind, count)`, which makes so
-many steps and returns the seconds that they took and the last one's losses. A kind of work is a
-turn, "augmented" (both players, on patches that are cut, flipped, rotated and scaled from whole
-images) or "evaluate".
+many steps of a kind of work (see `cases`) and returns the seconds that they took and what the last
+one found: losses, or class probabilities.
 """
 
 import contextlib
 import dataclasses
 import functools
+import math
 import multiprocessing
 import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segadv_jax import VOID, devices, encodings, optimizers
-from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
-from segadv_jax.augment import Augmentation
-from segadv_jax.data import Batch
+from segadv_jax import devices, encodings, optimizers, prediction
+from segadv_jax.alternation import ADVERSARY, SEGMENTER
+from segadv_jax.benchmark.cases import (
+    AUGMENTATION,
+    LAM,
+    MOMENTUM,
+    ON_ONE_DEVICE,
+    Batches,
+    Case,
+)
 from segadv_jax.errors import InputError
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.losses import Objective
-from segadv_jax.models import MultiScale, TwoBranch
-from segadv_jax.models.contracts import SegmenterModule
-from segadv_jax.models.efficientnet_lite import EfficientNetLite
 from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
 from segadv_jax.train_step import train_step
 
-CLASSES = 8
-# The adversary is in each case `TwoBranch` on pixels, for label maps of the segmenter's stride.
-NETWORKS: dict[str, SegmenterModule] = {
-    "multiscale": MultiScale(CLASSES, sparse=True),
-    "multiscale_dense": MultiScale(CLASSES, sparse=False),
-    "efficientnet_lite0": EfficientNetLite(CLASSES),
-    "efficientnet_lite0_tuned": EfficientNetLite(CLASSES, freeze="none"),
-}
-KINDS = (*PLAYERS, "augmented", "evaluate")
-IMAGE = (240, 320)  # Height and width of most images of Stanford Background.
-# Those of configs/stanford.py.
-RATES, MOMENTUM, LAM = (0.02, 1e-3), 0.9, 2 / 16
-AUGMENTATION = Augmentation(crop=160, flip=True, rotation=8.0, scale=(0.9, 1.1))
-TOLERANCE = 1e-4  # The most by which the two programs' losses may differ.
+# The most by which the two programs may differ: in exact float32, and where one of them rounds the
+# factors of its products to bfloat16 or TF32 (eight and eleven bits), in its own places.
+EXACT, ROUNDED = 1e-4, 3e-2
+EVERY = 7  # Of the probabilities every so many pixels, in both directions, are compared.
 
-Batches = Mapping[str, Batch]  # By kind of work.
-Losses = dict[str, float]
-
-
-def noise(batch_size: int, height: int, width: int) -> Batch:
-    """A batch with random pixels, and random labels in squares, some of them void."""
-    random = np.random.RandomState(0)
-    label = random.randint(0, CLASSES, (batch_size, -(-height // 8), -(-width // 8)))
-    label = np.where(random.uniform(size=label.shape) < 0.1, VOID, label).astype(np.uint8)
-    return {
-        "image": random.randint(0, 256, (batch_size, height, width, 3)).astype(np.uint8),
-        "label": label.repeat(8, 1).repeat(8, 2)[:, :height, :width],
-        "size": np.tile(np.array([height, width], np.int32), (batch_size, 1)),
-        "mask": np.ones(batch_size, np.float32),
-    }
+Found = dict[str, Any]  # Losses, or {"probabilities": f32[n,H/7,W/7,C]}.
 
 
 class Ours:
     """The steps of this package, as the loops call them; `params` hold both players' all."""
 
-    def __init__(self, segmenter: SegmenterModule, batches: Batches):
-        adversary = TwoBranch(stride=segmenter.stride)
+    def __init__(self, case: Case, batches: Batches):
         optimizer = optimizers.alternate(
-            *(optimizers.player("sgd", rate, MOMENTUM) for rate in RATES)
+            *(optimizers.player("sgd", rate, MOMENTUM) for rate in case.rates)
         )
-        self._setup = Setup(segmenter, adversary, encodings.basic, optimizer, Objective(lam=LAM))
+        encode = encodings.ENCODINGS[case.encoding]
+        self._setup = Setup(case.segmenter, case.adversary, encode, optimizer, Objective(lam=LAM))
         self._key, self.compiled = jax.random.key(0), dict[str, Any]()
-        self._batches = {kind: devices.shard(batch) for kind, batch in batches.items()}
-        image, size = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
-        cells = 64 // segmenter.stride
-        label_map = jnp.zeros((1, cells, cells, CLASSES))
-        params = {
-            SEGMENTER: jax.jit(segmenter.init)(self._key, image, size)["params"],
-            ADVERSARY: jax.jit(adversary.init)(self._key, label_map, image, size)["params"],
+        self._batches = {
+            kind: batch if kind in ON_ONE_DEVICE else _on_devices(batch)
+            for kind, batch in batches.items()
         }
-        self.params = jax.tree.map(_without_zeros, params)
+        self.params = initial(case)
+        self._shown = (
+            jax.device_put(self.params[SEGMENTER]) if {*ON_ONE_DEVICE} & {*batches} else {}
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -94,40 +72,73 @@ class Ours:
         step, opt_state = jnp.zeros((), jnp.int32), self._setup.optimizer.init(params)
         self._state = devices.replicate(TrainState(step, params, opt_state, frozen=frozen))
 
+    def _step(self, kind):
+        """The step of a kind of work on one device, and its turn if it has one."""
+        segmenter = self._setup.segmenter
+        if kind in ON_ONE_DEVICE:
+            return functools.partial(prediction.predict, segmenter=segmenter), ()
+        if kind == "evaluate":
+            return functools.partial(eval_step, segmenter=segmenter), ()
+        augmentation, turn = (AUGMENTATION, "both") if kind == "augmented" else (None, kind)
+        setup = dataclasses.replace(self._setup, augmentation=augmentation)
+        return functools.partial(train_step, setup=setup), (turn,)
+
+    def gflop(self, kind: str) -> float | None:
+        """The floating-point operations of one step on each device, in 1e9; None if unknown.
+
+        They are those of plain convolutions, as GPUs and TPUs compute them: a CPU that gets by with
+        fewer is as fast as if it had done them all. They are counted before XLA's optimisations:
+        afterwards, a GPU's are hidden in calls of libraries.
+        """
+        step, turn = self._step(kind)
+        arguments = self.arguments(kind)
+        if kind not in ON_ONE_DEVICE:
+            place = 2 if kind == "evaluate" else 1  # Of the batch, whose first axis is devices'.
+            rows = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), arguments[place]
+            )
+            arguments = (*arguments[:place], rows, *arguments[place + 1 :])
+        traced = jax.jit(step, static_argnums=3 if turn else ()).trace(
+            *arguments[:3], *turn, *arguments[3:]
+        )
+        cost = traced.lower(lowering_platforms=("tpu",)).cost_analysis() or {}
+        return cost["flops"] / 1e9 if "flops" in cost else None
+
     def compile(self, kind: str) -> dict[str, Any]:
         """Compiles the step of a kind of work, which has to come before it is run.
 
         Returns:
-            {"compile_seconds", "gflop": of one step, "temporary_mib"}; None where JAX cannot say.
+            {"compile_seconds", "gflop", "temporary_mib"}; None where JAX cannot say.
         """
-        arguments = self.arguments(kind)
-        if kind == "evaluate":
-            step = functools.partial(eval_step, segmenter=self._setup.segmenter)
-            mapped: Any = devices.map_eval_step(step)
+        step, turn = self._step(kind)
+        if kind in ON_ONE_DEVICE:
+            mapped: Any = jax.jit(step)
         else:
-            augmentation, turn = (AUGMENTATION, "both") if kind == "augmented" else (None, kind)
-            setup = dataclasses.replace(self._setup, augmentation=augmentation)
-            mapped = devices.map_train_step(functools.partial(train_step, setup=setup))
-            arguments = (*arguments[:3], turn, *arguments[3:])
+            mapped = devices.map_train_step(step) if turn else devices.map_eval_step(step)
+        arguments = self.arguments(kind)
+        lowered = mapped.lower(*arguments[:3], *turn, *arguments[3:])
         begin = time.perf_counter()
-        compiled = self.compiled[kind] = mapped.lower(*arguments).compile()
-        seconds = time.perf_counter() - begin
-        cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+        compiled = self.compiled[kind] = lowered.compile()
+        seconds, memory = time.perf_counter() - begin, compiled.memory_analysis()
         return {
             "compile_seconds": seconds,
-            "gflop": cost["flops"] / 1e9 if "flops" in cost else None,
+            "gflop": self.gflop(kind),
             "temporary_mib": memory.temp_size_in_bytes / 2**20 if memory else None,
         }
 
-    def run(self, kind: str, count: int) -> tuple[float, Losses]:
+    def run(self, kind: str, count: int) -> tuple[float, Found]:
         begin = time.perf_counter()
         for _ in range(count):
             result = self.compiled[kind](*self.arguments(kind))
-            if kind != "evaluate":
+            if kind in ON_ONE_DEVICE:
+                result = np.asarray(result)
+            elif kind != "evaluate":
                 self._state, result = result
         result = jax.device_get(result)
         jax.block_until_ready(self._state)
         seconds = time.perf_counter() - begin
+        if kind in ON_ONE_DEVICE:
+            return seconds, {"probabilities": result[:, ::EVERY, ::EVERY]}
         if kind == "evaluate":
             result = {"mce": result["mce"] / result["cells"]}
         return seconds, {name: float(value) for name, value in result.items()}
@@ -135,27 +146,61 @@ class Ours:
     def arguments(self, kind: str) -> tuple:
         """What a compiled step is called with, without its static turn."""
         batch = self._batches[kind]
+        if kind in ON_ONE_DEVICE:  # From main memory, as a photograph comes.
+            return self._shown, batch["image"], batch["size"]
         if kind == "evaluate":
-            return evaluated(self._state), devices.replicate(zero_totals(CLASSES)), batch
+            totals = zero_totals(self._setup.segmenter.num_classes)
+            return evaluated(self._state), devices.replicate(totals), batch
         return self._state, batch, self._key, np.int32(0)  # Lambda does not change.
 
 
-def _without_zeros(array):
-    """A copy with noise for zeros: behind a kernel of zeros no loss could tell programs apart."""
-    noise = np.random.RandomState(0).normal(0, 0.1, array.shape)
-    return np.where(array == 0, noise, array).astype(np.float32)
+def initial(case: Case) -> dict[str, Any]:
+    """Random parameters of both players, as NumPy arrays; none is 0.
+
+    Behind a kernel of zeros, which some layers begin with, no loss could tell programs apart.
+    """
+    segmenter, adversary, key = case.segmenter, case.adversary, jax.random.key(0)
+    side, size = 64, jnp.full((1, 2), 64)
+    image, wide = (jnp.zeros((1, s, s, 3)) for s in (side, side + 2 * segmenter.margin))
+
+    def initialize():
+        own = segmenter.init(key, wide, size)
+        logits = segmenter.apply(own, wide, size)
+        colours = segmenter.apply({}, image, size, method="colours")
+        label = jnp.zeros(logits.shape[:3], jnp.uint8)
+        label_map, _ = encodings.ENCODINGS[case.encoding](logits, label, colours)
+        seen = image
+        if adversary.sees == "features":
+            seen = segmenter.apply(own, wide, size, method="features")
+        params = {SEGMENTER: own, ADVERSARY: adversary.init(key, label_map, seen, size)}
+        return {name: tree["params"] for name, tree in params.items()}
+
+    random = np.random.default_rng(0)
+
+    def draw(shape):
+        array = random.standard_normal(shape.shape, np.float32)
+        inputs = math.prod(shape.shape[:-1])
+        return array * np.float32(math.sqrt(case.gain / inputs) if array.ndim > 1 else 0.1)
+
+    return jax.tree.map(draw, jax.eval_shape(initialize))  # Compiles nothing.
+
+
+def _on_devices(batch):
+    """A batch where the mapped steps take it from: moving it is not timed."""
+    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), ("rows",)), PartitionSpec("rows"))
+    return jax.device_put(devices.shard(batch), sharding)
 
 
 class Peer:
     """The PyTorch program, in a process of its own; `params` are those of `Ours`.
 
+    It runs on the CPU or, where JAX has a GPU, on the first one.
+
     Raises:
         InputError: the process has ended, here or in a method.
     """
 
-    def __init__(
-        self, segmenter: SegmenterModule, batches: Batches, params: dict[str, Any], compiled: bool
-    ):
+    def __init__(self, case: Case, batches: Batches, params: dict[str, Any], compiled: bool):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -163,17 +208,18 @@ class Peer:
         theirs.close()
         # The settings follow over the pipe: `start` would wait for ever for a process that ends
         # before it has read them.
-        self.version: str = self._ask(segmenter, batches, params, compiled)
+        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        self.version: str = self._ask(case, batches, params, compiled, device, exact_products())
 
     def reset(self) -> None:
         self._ask("reset")
 
-    def run(self, kind: str, count: int) -> tuple[float, Losses]:
+    def run(self, kind: str, count: int) -> tuple[float, Found]:
         return self._ask("run", kind, count)
 
     def close(self) -> float:
         """Ends the process; returns its peak memory in MiB."""
-        peak = self._ask("peak")
+        peak = self._ask("peak_mib")
         self._connection.close()
         self._process.join()
         return peak
@@ -188,6 +234,7 @@ class Peer:
 
 def _serve(connection):
     """Carries out what a `Peer` asks for, until it closes the connection."""
+    jax.config.update("jax_platforms", "cpu")  # The GPU's memory is PyTorch's here.
     import torch
 
     from segadv_jax.benchmark.torch_peer import Training
@@ -195,12 +242,11 @@ def _serve(connection):
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     training = Training(*connection.recv())
-    answers = {"reset": training.reset, "run": training.run, "peak": peak_resident_mib}
     connection.send(str(torch.__version__))  # As it is, it would import PyTorch where it arrives.
     with contextlib.suppress(EOFError):
         while True:
             name, *arguments = connection.recv()
-            connection.send(answers[name](*arguments))
+            connection.send(getattr(training, name)(*arguments))
 
 
 def peak_resident_mib() -> float:
@@ -209,11 +255,26 @@ def peak_resident_mib() -> float:
     return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def check_same(kind: str, ours: Losses, theirs: Losses) -> None:
-    """Raises an InputError if one of the losses differs by more than `TOLERANCE`."""
+def exact_products() -> bool:
+    """Whether float32 is multiplied as float32: on GPUs JAX rounds to TF32 unless told otherwise.
+
+    It is told by JAX_DEFAULT_MATMUL_PRECISION=highest in the environment.
+    """
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return jax.default_backend() == "cpu" or chosen in ("highest", "float32")
+
+
+def check_same(kind: str, ours: Found, theirs: Found, tolerance: float = EXACT) -> None:
+    """Raises an InputError if what the programs found differs by more than the tolerance.
+
+    Of numbers above 1 the difference is relative.
+    """
     for name, value in theirs.items():
-        if not abs(ours[name] - value) <= TOLERANCE * max(1, abs(value)):
+        difference = np.abs(ours[name] - value) / np.maximum(1, np.abs(value))
+        if not np.max(difference) <= tolerance:
+            worst = np.unravel_index(np.argmax(difference), np.shape(difference))
+            mine, other = np.asarray(ours[name])[worst], np.asarray(value)[worst]
             raise InputError(
-                f"{kind}: {name} is {ours[name]:.6f} here and {value:.6f} in PyTorch; the two "
-                "programs do not do the same, and were not timed"
+                f"{kind}: {name} is {mine:.6f} here and {other:.6f} in PyTorch; the two programs "
+                "do not do the same, and were not timed"
             )

@@ -7,17 +7,31 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from segadv_jax.benchmark import contenders
-from segadv_jax.benchmark.contenders import IMAGE, NETWORKS, Batches, Ours, Peer
+from segadv_jax.alternation import PLAYERS
+from segadv_jax.benchmark import boundaries, contenders
+from segadv_jax.benchmark.cases import IMAGE, Batches, Case
+from segadv_jax.benchmark.contenders import Ours, Peer
 from segadv_jax.data import arrays, scenes
+from segadv_jax.models.layers import DTYPES
 
 Spread = dict[str, float]  # {"median", "min", "max"}
+
+
+class Plan(NamedTuple):
+    """How a case is measured."""
+
+    rounds: int  # Of each program,
+    steps: int  # with so many steps in each.
+    peers: Sequence[str] = ()  # Of PyTorch "eager" and "compiled".
+    product_rate: float | None = None  # `product_rate`, for the share of it.
+    trace: str = ""  # The folder for a trace of so many steps of each kind of work; "" for none.
 
 
 def rate(seconds: Sequence[float], batch_size: int, count: int) -> Spread:
@@ -29,15 +43,21 @@ def spread(values: Sequence[float]) -> Spread:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def measure(
-    network: str, batches: Batches, rounds: int, steps: int, peers: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The figures of a network, of so many rounds of each program and steps in each round.
+def count(case: Case, batches: Batches) -> dict[str, Any]:
+    """The operations of each kind of work, as `measure` returns them; nothing is compiled."""
+    ours = Ours(case, batches)
+    rows = {kind: {"gflop": ours.gflop(kind)} for kind in batches}
+    return _with_slow({"rows": rows, "peers": {}, "ratios": {}, "peak_mib": {}})
+
+
+def measure(name: str, case: Case, batches: Batches, plan: Plan) -> dict[str, Any]:
+    """The figures of a case.
 
     Args:
-        network: one of `NETWORKS`.
-        batches: of each kind of work to measure; all have the same number of images.
-        peers: of PyTorch "eager" and "compiled".
+        name: of the case, for messages.
+        case: what is measured.
+        batches: of each kind of work to measure.
+        plan: how it is measured.
 
     Returns:
         {"rows": {kind: {"images_per_second", ...}}, "peers": {peer: {kind: images per second}},
@@ -46,46 +66,105 @@ def measure(
     Raises:
         InputError: a peer's losses are not ours.
     """
-    segmenter = NETWORKS[network]
-    ours = Ours(segmenter, batches)
+    ours, steps = Ours(case, batches), plan.steps
     rows = {kind: ours.compile(kind) for kind in batches}
-    others = {name: Peer(segmenter, batches, ours.params, name == "compiled") for name in peers}
-    speeds: dict[str, dict[str, Spread]] = {name: {} for name in peers}
-    ratios: dict[str, dict[str, Spread]] = {name: {} for name in peers}
+    others = {peer: Peer(case, batches, ours.params, peer == "compiled") for peer in plan.peers}
+    speeds: dict[str, dict[str, Spread]] = {peer: {} for peer in others}
+    ratios: dict[str, dict[str, Spread]] = {peer: {} for peer in others}
     for kind, batch in batches.items():
         programs: dict[str, Ours | Peer] = {"ours": ours}
         if kind != "augmented":  # Its random numbers are JAX's.
             programs |= others
-        _check_losses(kind, programs)
-        seconds: dict[str, list[float]] = {name: [] for name in programs}
-        for _ in range(rounds):
-            for name, program in programs.items():
-                seconds[name].append(program.run(kind, steps)[0])
-        images, mine = len(batch["image"]), seconds.pop("ours")
-        rows[kind]["images_per_second"] = rate(mine, images, steps)
-        for name, theirs in seconds.items():
-            speeds[name][kind] = rate(theirs, images, steps)
-            ratios[name][kind] = spread([b / a for a, b in zip(mine, theirs, strict=True)])
-        print(f"{network}, {kind}: measured", file=sys.stderr)
-    if {"segmenter", "adversary"} <= rows.keys():
-        times = [1 / rows[k]["images_per_second"]["median"] for k in ("segmenter", "adversary")]
-        rows["slow"] = {"images_per_second": {"median": 2 / sum(times)}}
-    memory = {"ours": peak_mib()} | {name: peer.close() for name, peer in others.items()}
-    versions = {name: peer.version for name, peer in others.items()}
-    result = {"rows": rows, "peers": speeds, "ratios": ratios}
-    return result | {"peak_mib": memory, "torch": versions}
+        _check_same(kind, programs, case.dtype)
+        seconds: dict[str, list[float]] = {program: [] for program in programs}
+        for _ in range(plan.rounds):
+            for each, program in programs.items():
+                seconds[each].append(program.run(kind, steps)[0])
+        images, mine, row = len(batch["image"]), seconds.pop("ours"), rows[kind]
+        row["images_per_second"] = rate(mine, images, steps)
+        if row["gflop"] and plan.product_rate:
+            steps_per_second = row["images_per_second"]["median"] / images
+            row["share"] = row["gflop"] * 1e9 * steps_per_second / plan.product_rate
+        for peer, theirs in seconds.items():
+            speeds[peer][kind] = rate(theirs, images, steps)
+            ratios[peer][kind] = spread([b / a for a, b in zip(mine, theirs, strict=True)])
+        print(f"{name}, {kind}: measured", file=sys.stderr)
+    memory = {"ours": peak_mib()} | {peer: program.close() for peer, program in others.items()}
+    if plan.trace:
+        _trace(ours, batches, steps, os.path.join(plan.trace, name))
+    result = {"rows": rows, "peers": speeds, "ratios": ratios, "peak_mib": memory}
+    return _with_slow(result | {"torch": {peer: p.version for peer, p in others.items()}})
 
 
-def _check_losses(kind, programs):
+def _with_slow(figures):
+    """The figures with the average of the slow schedule's turns, and operations beside others'."""
+    rows = figures["rows"]
+    both = [rows[kind] for kind in ("segmenter", "adversary") if kind in rows]
+    if len(both) == 2:
+        rows["slow"] = {}
+        if all(row["gflop"] for row in both):
+            rows["slow"]["gflop"] = sum(row["gflop"] for row in both) / 2
+        if all("images_per_second" in row for row in both):
+            times = [1 / row["images_per_second"]["median"] for row in both]
+            rows["slow"]["images_per_second"] = {"median": 2 / sum(times)}
+    standard = rows.get("standard", {}).get("gflop")
+    for kind, row in rows.items():
+        if standard and row.get("gflop") and kind in (*PLAYERS, "slow"):
+            row["of_standard"] = row["gflop"] / standard
+    return figures
+
+
+def _check_same(kind, programs, dtype):
     """Two steps from the initial weights, in which the programs must do the same; they warm up."""
-    losses = {}
+    found = {}
     for name, program in programs.items():
         program.reset()
-        losses[name] = [program.run(kind, 1)[1] for _ in range(2)]
-    ours = losses.pop("ours")
-    for theirs in losses.values():
+        found[name] = [program.run(kind, 1)[1] for _ in range(2)]
+    ours = found.pop("ours")
+    exact = dtype == "float32" and contenders.exact_products()
+    tolerance = contenders.EXACT if exact else contenders.ROUNDED
+    for theirs in found.values():
         for one, other in zip(ours, theirs, strict=True):
-            contenders.check_same(kind, one, other)
+            contenders.check_same(kind, one, other, tolerance)
+
+
+def _trace(ours, batches, steps, folder):
+    """Records some more steps of each kind of work for TensorBoard and Perfetto."""
+    with jax.profiler.trace(folder):
+        for kind in batches:
+            with jax.profiler.TraceAnnotation(kind):
+                ours.run(kind, steps)
+
+
+def product_rate(dtype: str, side: int = 0, rounds: int = 10) -> float:
+    """Operations per second of one device in the best of some products of large square matrices.
+
+    Of float32 they are as exact as JAX is told to make them, as in the networks.
+    """
+    side = side or (1024 if jax.default_backend() == "cpu" else 8192)
+    x = jnp.asarray(np.random.RandomState(0).normal(size=(side, side)), DTYPES[dtype])
+    multiply, best = jax.jit(jnp.matmul), float("inf")
+    multiply(x, x).block_until_ready()
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        for _ in range(4):
+            product = multiply(x, x)
+        product.block_until_ready()
+        best = min(best, time.perf_counter() - begin)
+    return 4 * 2 * side**3 / best
+
+
+def measure_boundaries(size: tuple[int, int], batch_size: int, rounds: int) -> dict[str, Any]:
+    """BF: {kind of maps: {"images_per_second", "scipy": the same of SciPy, "ratio"}}."""
+    figures = {}
+    for kind, seconds in boundaries.seconds(size, batch_size, rounds).items():
+        mine, theirs = seconds["ours"], seconds["scipy"]
+        figures[kind] = {
+            "images_per_second": rate(mine, batch_size, 1),
+            "scipy": rate(theirs, batch_size, 1),
+            "ratio": spread([b / a for a, b in zip(mine, theirs, strict=True)]),
+        }
+    return figures
 
 
 def peak_mib() -> float:
@@ -101,7 +180,9 @@ def machine() -> dict[str, Any]:
     devices = jax.local_devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     description = {"devices": f"{len(devices)} x {devices[0].device_kind}", "cores": cores}
-    return description | {"python": platform.python_version(), "jax": jax.__version__}
+    exact = "as float32" if contenders.exact_products() else "rounded by the device"
+    description |= {"python": platform.python_version(), "jax": jax.__version__}
+    return description | {"products of float32": exact}
 
 
 def measure_pipelines(batch_size: int, count: int, rounds: int) -> dict[str, Spread]:

@@ -1,21 +1,15 @@
-"""The light segmenter in PyTorch, `models.EfficientNetLite`; see `torch_peer`.
+"""The light segmenter in PyTorch, `models.EfficientNetLite`.
 
 A stride-2 convolution is padded by hand as TensorFlow does it; images fill their canvas.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-from segadv_jax.models.efficientnet_lite import BOX, MEAN, SCALE, STAGES, TAPS
-
-Params = dict[str, Any]  # A tree of tensors, by the names of the Flax modules.
-Maps = Float[Tensor, "n _ _ _"]  # Channels, height, width.
-Images = Float[Tensor, "n 3 H W"]
+from segadv_jax.benchmark.torch_layers import Images, Maps, Params, in_float32, made_once
+from segadv_jax.models.efficientnet_lite import BOX, MEAN, SCALE, STAGES, TAP_DEVIATION, TAPS
 
 
 def _pointwise(x, layer):
@@ -53,24 +47,36 @@ def backbone(params: Params, image: Images) -> list[Maps]:
     return [by_stride[stride] for stride in TAPS]
 
 
+@made_once
+def _interpolation(
+    pixels: int, side: int, tap_stride: int, stride: int, device: torch.device
+) -> Tensor:
+    """The `side` cells of a tap to the label cells of so many pixels, as a matrix."""
+    # With the zeros behind, cell i of images whose sides are multiples of BOX would lie here.
+    box = -pixels % BOX
+    pixel = stride * np.arange(-(-pixels // stride)) + (stride - 1) / 2 + box
+    place = (pixel - (tap_stride - 1)) / tap_stride - box // tap_stride
+    distance = np.abs(np.clip(place, 0, side - 1)[:, None] - np.arange(side))
+    return torch.tensor(np.maximum(1 - distance, 0).astype(np.float32), device=device)
+
+
+@in_float32
 def _at_cells(tap, size, tap_stride, stride):
     """A tap of images of `size` pixels, interpolated to the label cells."""
-    matrices = []
-    for pixels, side in zip(size, tap.shape[2:], strict=True):
-        # With the zeros behind, cell i of images whose sides are multiples of BOX would lie here.
-        box = -pixels % BOX
-        pixel = stride * np.arange(-(-pixels // stride)) + (stride - 1) / 2 + box
-        place = (pixel - (tap_stride - 1)) / tap_stride - box // tap_stride
-        distance = np.abs(np.clip(place, 0, side - 1)[:, None] - np.arange(side))
-        matrices.append(torch.from_numpy(np.maximum(1 - distance, 0).astype(np.float32)))
-    rows, columns = matrices
+    rows, columns = (
+        _interpolation(pixels, side, tap_stride, stride, tap.device)
+        for pixels, side in zip(size, tap.shape[2:], strict=True)
+    )
     x = tap.permute(0, 2, 3, 1)  # As it lies in memory.
     x = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
     return (columns @ x).permute(0, 3, 1, 2)
 
 
-def segment(params: Params, image: Images, *, stride: int, frozen: bool) -> Maps:
-    """The class logits at the label cells; no gradient for a backbone that is `frozen`."""
+def segment(params: Params, image: Images, *, stride: int, frozen: bool) -> tuple[Maps, Maps]:
+    """(The class logits at the label cells; what the adversary sees, a constant.)
+
+    There is no gradient for a backbone that is `frozen`.
+    """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         taps = [
             _at_cells(tap, image.shape[2:], at, stride)
@@ -81,4 +87,4 @@ def segment(params: Params, image: Images, *, stride: int, frozen: bool) -> Maps
     x = F.relu(sum(_pointwise(tap, decoder[f"from{at}"]) for at, tap in named))
     fuse = decoder["fuse"]
     x = F.relu(F.conv2d(x, fuse["kernel"], fuse["bias"], padding=1))
-    return _pointwise(x, decoder["classifier"])
+    return _pointwise(x, decoder["classifier"]).float(), taps[1].detach() / TAP_DEVIATION

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from segadv_jax import files
@@ -63,8 +62,11 @@ def carry_out(
     Returns the rows, which are also in `results.csv`, their summary, in `summary.json`, and the
     failures. Raises an InputError if the workdir cannot be used, or holds other runs.
     """
-    if options.table_only and not os.path.isdir(options.workdir):
+    if options.table_only and not files.is_folder(options.workdir):
         raise InputError(f"--workdir={options.workdir}: no such folder; there is no table to show")
+    if files.is_remote(options.workdir) and not options.table_only:
+        what = "the folders of runs are locked while they are trained, which a store cannot"
+        raise InputError(f"--workdir={options.workdir}: {what}; name a folder of this machine")
     files.writable_folder(options.workdir, "--workdir")
     planned = plan(options.workdir, arms, seeds)
     for run in planned:
@@ -72,8 +74,8 @@ def carry_out(
     failures = [] if options.table_only else train(options, planned)
     rows = runs.results(planned)
     summary = comparison.summarize(rows, arms, pairs)
-    files.write_csv(Path(options.workdir, RESULTS), COLUMNS, rows)
-    files.write_json(Path(options.workdir, SUMMARY), summary)
+    files.write_csv(files.to_path(options.workdir) / RESULTS, COLUMNS, rows)
+    files.write_json(files.to_path(options.workdir) / SUMMARY, summary)
     return rows, summary, failures
 
 

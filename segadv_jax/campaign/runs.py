@@ -64,12 +64,12 @@ def check_arguments(run: Run) -> None:
     if not (run.workdir.config_path.exists() or run.workdir.checkpoints_path.exists()):
         return
     remedy = f"choose another --workdir, or delete {run.folder} to make the run again"
-    path = Path(run.folder, ARGUMENTS)
+    path = files.to_path(run.folder) / ARGUMENTS
     if not path.exists():
         what = f"holds a run without {path.name}, so that nobody knows what it was made with"
         raise InputError(f"{run.folder} {what}; {remedy}")
     with files.reading(path, remedy):
-        recorded = json.loads(path.read_text())
+        recorded = json.loads(files.read_text(path))
         if not isinstance(recorded, list):
             raise ValueError("it is no JSON list")
     before, now = _by_name(map(str, recorded)), _by_name(_arguments(run))

@@ -5,12 +5,12 @@ Each is a module with a docstring, which its --help shows, `add_arguments(parser
 """
 
 import argparse
+import functools
 
-import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import configuration
+from segadv_jax import compilation, configuration, hosts
 from segadv_jax.workdir import Workdir
 
 
@@ -21,12 +21,16 @@ def add_run_arguments(
     about = "file or name" if config else "file or name; that of the run if not given"
     parser.add_argument("--config", required=config, metavar="NAME[:VARIANT]", help=about)
     parser.add_argument("--workdir", required=workdir, help="folder of the run")
-    multihost = "this is one of several hosts, as of a TPU pod"
-    parser.add_argument("--multihost", action="store_true", help=multihost)
+    multihost = (
+        "whether this is one of several processes, as on a TPU pod: by default it looks for them; "
+        f"{hosts.NO}; {hosts.YES}, it must find them; or ADDRESS:PORT,PROCESSES,INDEX by hand"
+    )
+    add = functools.partial(parser.add_argument, "--multihost", metavar="WHERE", help=multihost)
+    add(nargs="?", const=hosts.YES, default=hosts.AUTO)
 
 
 def begin_run(options: argparse.Namespace) -> ConfigDict:
-    """Loads the configuration, joins the other hosts, and says what the program runs on.
+    """Loads the configuration, joins the other processes, and says what the program runs on.
 
     Without --config it is that of the run in --workdir, as an evaluation may change it.
     """
@@ -34,11 +38,24 @@ def begin_run(options: argparse.Namespace) -> ConfigDict:
         config = configuration.of_evaluation(Workdir(options.workdir), options.overrides)
     else:
         config = configuration.load(options.config, options.overrides)
-    if options.multihost:
-        jax.distributed.initialize()
-    say_devices()
+    compilation.keep(config.compilation_cache)
+    hosts.join(options.multihost, _task(config, options.workdir))
+    say_devices(config)
     return config
 
 
-def say_devices() -> None:
-    logging.info("devices: %s", ", ".join(map(str, jax.devices())))
+def _task(config, workdir):
+    """What all processes must be doing alike; each may have the data in a folder of its own."""
+    content = config.to_dict()
+    content["data"] |= {"archives": "", "data_dir": ""}
+    content["compilation_cache"] = ""
+    return f"{workdir} {content}"
+
+
+def say_devices(config: ConfigDict | None = None) -> None:
+    """Says what the program runs on, and how precisely its networks compute."""
+    networks = [] if config is None else ["segmenter"]
+    if config is not None and config.alternation.schedule != "standard":
+        networks.append("adversary")
+    dtypes = {name: config[name].get("dtype", "float32") for name in networks} if config else {}
+    logging.info("%s", hosts.describe(dtypes))

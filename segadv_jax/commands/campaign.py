@@ -21,8 +21,8 @@ nothing was started), or 128 + signal.
 """
 
 import argparse
-from pathlib import Path
 
+from segadv_jax import files
 from segadv_jax.campaign import arms, command_line, comparison
 from segadv_jax.errors import InputError
 
@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
             raise InputError(f"--arm={arm}=...: config.data.test is empty; name a split")
     pairs = arms.check_pairs(options.compare, configs)
     _, summary, failures = command_line.carry_out(options, parsed, seeds, pairs)
-    folder = Path(options.workdir)
+    folder = files.to_path(options.workdir)
     print(f"\n{comparison.table(summary)}\n\nRuns:    {folder / arms.RESULTS}")
     print(f"Summary: {folder / arms.SUMMARY}", flush=True)
     return command_line.report_failures(failures)

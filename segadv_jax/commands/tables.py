@@ -19,11 +19,11 @@ table, and the column "warning" of the CSV file, say what differs.
 """
 
 import argparse
-import os
 import re
 import sys
 import textwrap
 
+from segadv_jax import files
 from segadv_jax.errors import InputError
 from segadv_jax.report import measured, tables
 
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
     named: dict[str, str] = {}
     for text in options.named:
         name, equals, workdir = text.partition("=")
-        if not equals or not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(workdir):
+        if not equals or not re.fullmatch(r"[\w.+-]+", name) or not files.is_folder(workdir):
             raise InputError(f"{text}: give NAME=WORKDIR, the workdir a folder that holds runs")
         if name in named:
             raise InputError(f"{text}: there are two of that name; rename one")

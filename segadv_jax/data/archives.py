@@ -15,9 +15,9 @@ from typing import NamedTuple
 from absl import logging
 
 from segadv_jax.errors import InputError
-from segadv_jax.files import PathLike, writable_folder
+from segadv_jax.files import PathLike, on_this_machine, writable_folder
 
-FIELD = "--config.data.archives"
+FIELD, DATA_DIR = "--config.data.archives", "--config.data.data_dir"
 
 
 class Archive(NamedTuple):
@@ -34,7 +34,7 @@ def data_folder(data_dir: str) -> Path:
         InputError: the folder cannot be created or written.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return writable_folder(Path(chosen).expanduser(), "--config.data.data_dir")
+    return writable_folder(on_this_machine(chosen, DATA_DIR), DATA_DIR)
 
 
 def find(archive: Archive, folder: PathLike, data_dir: str) -> Path:
@@ -148,7 +148,7 @@ def lock(folder: PathLike) -> Iterator[None]:
 
     The system releases it when the process ends, however it ends.
     """
-    folder = writable_folder(folder, "--config.data.data_dir")
+    folder = writable_folder(folder, DATA_DIR)
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,27 +6,33 @@ point of the same class within a distance theta. Precision, recall and their har
 taken per image and per class of the ground truth. Distances are Euclidean and exact: everything is
 integer arithmetic.
 
-Classes are bits of 32-bit words, so that one dilation by a disk serves all of them at once.
+What a boundary point may match is found by a dilation with a disk. The points of both maps, of all
+classes and of both readings of the image's border are bits of 32-bit words: one dilation serves 16
+of the prediction's and as many of the ground truth's.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Integer, UInt8
 
 from segadv_jax import VOID
+from segadv_jax.errors import InputError
+from segadv_jax.metrics.dilation import dilate, disk
 from segadv_jax.shapes import AnyArray, Sizes
 
 PIXELS = 5  # Theta in the smallest image of a data set,
 FINE_PIXELS = 3  # and the stricter one that is measured beside it.
 BORDERS = ("outside", "ignore")
 _SUMS = ("sum", "squares", "images", "class_sum", "class_images")
-_BITS = 32
+_BITS = 16  # Of a word: the low ones are the ground truth's, the high ones the prediction's.
+_NOWHERE = np.uint32(2**16)  # The bit of a place that is no boundary point.
 _OUTSIDE, _UNLABELLED = -1, -2
 
 
@@ -39,9 +45,19 @@ class Tolerance(NamedTuple):
 
     @classmethod
     def of(cls, sizes: Sizes, pixels: int = PIXELS) -> "Tolerance":
-        """The tolerance in a data set whose images have these true sizes."""
+        """The tolerance in a data set whose images have these true sizes.
+
+        Raises:
+            InputError: an image's diagonal has 65,536 pixels or more.
+        """
         diagonals = np.sum(np.square(np.asarray(sizes, np.int64)), -1)
         smallest, largest = int(np.min(diagonals)), int(np.max(diagonals))
+        if largest >= 2**32:
+            height, width = sizes[np.argmax(diagonals)]
+            raise InputError(
+                f"an image of {height}x{width} pixels is too large for BF, whose diagonals end at "
+                "65,535 pixels: set evaluate.bf to False"
+            )
         return cls(smallest, math.isqrt((pixels**2 * largest - 1) // smallest), pixels)
 
     @property
@@ -59,36 +75,62 @@ def boundary_f(
     tolerance: Tolerance,
     border: str = "outside",
 ) -> Float32[Array, "n C"]:
+    """`boundary_fs` with one tolerance and one reading of the border."""
+    maps = prediction, label, size
+    f = boundary_fs(*maps, num_classes=num_classes, tolerances=(tolerance,), borders=(border,))
+    return f[0, 0]
+
+
+def boundary_fs(
+    prediction: Integer[AnyArray, "n H W"],
+    label: UInt8[AnyArray, "n H W"],
+    size: Sizes,
+    *,
+    num_classes: int,
+    tolerances: Sequence[Tolerance],
+    borders: Sequence[str] = BORDERS,
+) -> Float32[Array, "tolerances borders n C"]:
     """F measure of the boundaries of each class in each image.
 
     The boundary of a class is its mask minus the mask's erosion by the 4-neighbourhood. Void pixels
     belong to no class in either map, and boundary points beside them do not count. Theta itself is
     too far.
 
-    With the `border` "outside", beyond the image is another class, and a mask that touches the
+    With the border "outside", beyond the image is another class, and a mask that touches the
     image's border has boundary points there; with "ignore" it has none there.
 
     F is 0 where a class is missing in the prediction, NaN where it has no boundary point in the
     ground truth.
     """
+    rows, columns = (jnp.arange(side)[None] for side in label.shape[1:])
+    exists = (rows < size[:, :1])[:, :, None] & (columns < size[:, 1:])[:, None]
 
-    def one(prediction, label, size):
-        rows, columns = (jnp.arange(side) for side in label.shape)
-        exists = (rows < size[0])[:, None] & (columns < size[1])[None]
+    def classes(values):
+        values = jnp.where(label == VOID, _UNLABELLED, values.astype(jnp.int16))
+        return jnp.where(exists, values, _OUTSIDE).astype(jnp.int16)
 
-        def classes(values):
-            values = jnp.where(label == VOID, _UNLABELLED, values.astype(jnp.int32))
-            return jnp.where(exists, values, _OUTSIDE)
+    margin = max(tolerance.radius for tolerance in tolerances)
+    disks = [disk(_reach(size, each), each.radius, margin) for each in tolerances]
+    bits = len(borders) * num_classes
 
-        true, predicted = (_points(classes(x), border) for x in (label, prediction))
-        # The largest squared distance below theta: theta^2 = pixels^2 * diagonal^2 / smallest.
-        reach = (tolerance.pixels**2 * jnp.sum(jnp.square(size)) - 1) // tolerance.smallest
-        recall, there = _matched(true, predicted, reach, num_classes, tolerance.radius)
-        precision, found = _matched(predicted, true, reach, num_classes, tolerance.radius)
-        f = 2 * precision * recall / jnp.maximum(precision + recall, 1e-12)
-        return jnp.where(there > 0, jnp.where(found > 0, f, 0.0), jnp.nan)
+    def one(image):
+        *maps, disks = image
+        sides = [
+            [_bits(values, border, k * num_classes) for k, border in enumerate(borders)]
+            for values in maps
+        ]
+        words = jnp.arange(-(-bits // _BITS), dtype=jnp.uint32)
+        near = lax.map(lambda word: dilate(_word(sides, word), disks, margin), words)
+        return [
+            _counts(side, near, shift, bits)
+            for side, shift in zip(sides, (_BITS, 0), strict=True)  # Of the other map.
+        ]
 
-    return jax.vmap(one)(prediction, label, size)
+    # One image after the other: its words stay in the processor's cache.
+    counts = lax.map(one, (classes(label), classes(prediction), disks))
+    shape = len(label), len(borders), num_classes, 2 ** len(tolerances)
+    recall, precision = (each.reshape(shape).swapaxes(0, 1) for each in counts)
+    return jnp.stack([_f(recall, precision, number) for number in range(len(tolerances))])
 
 
 def image_sums(f: Float[AnyArray, "n C"], first: int = 0) -> dict[str, Float32[Array, "..."]]:
@@ -122,8 +164,17 @@ def measures(totals: Mapping[str, Any], name: str = "bf_outside") -> dict[str, A
     return {"mean_bf": float(mean), "std_bf": float(np.sqrt(variance)), "bf": by_class}
 
 
-def _points(classes, border):
-    """The class at its boundary points, -1 elsewhere."""
+def _reach(size, tolerance):
+    """The largest squared distance below theta: theta^2 = pixels^2 * diagonal^2 / smallest."""
+    diagonal = jnp.sum(jnp.square(size.astype(jnp.uint32)), -1)
+    squared = np.arange(1, (tolerance.radius + 1) ** 2, dtype=np.int64)
+    # Of diagonals above it a squared distance is below theta.
+    limit = np.minimum(tolerance.smallest * squared // tolerance.pixels**2, 2**32 - 1)
+    return jnp.sum(diagonal[:, None] > limit.astype(np.uint32)[None], -1)
+
+
+def _bits(classes, border, first):
+    """The class at its boundary points, counted from `first`; elsewhere `_NOWHERE`."""
     around = jnp.pad(classes, 1, constant_values=_OUTSIDE)
     height, width = classes.shape
     keep, differs = True, False
@@ -134,47 +185,56 @@ def _points(classes, border):
             other &= neighbour != _OUTSIDE
         differs |= other
         keep &= neighbour != _UNLABELLED
-    return jnp.where((classes >= 0) & differs & keep, classes, -1)
+    points = (classes >= 0) & differs & keep
+    return jnp.where(points, classes.astype(jnp.uint32) + jnp.uint32(first), _NOWHERE)
 
 
-def _matched(points, others, reach, num_classes, radius):
-    """Part of a class's `points` with one of `others` within reach, and the number of points."""
-    # Bit c % 32 of word c // 32 says whether one of class c lies there.
-    words = jnp.arange(-(-num_classes // _BITS))[:, None, None]
-    bit = jnp.uint32(1) << (others % _BITS).astype(jnp.uint32)
-    words = jnp.where(words == (others // _BITS)[None], bit[None], jnp.uint32(0))
-    near = _dilate(words, reach, radius)
-    index = jnp.maximum(points, 0)
-    word = jnp.take_along_axis(near, (index // _BITS)[None], 0)[0]
-    hit = (word >> (index % _BITS).astype(jnp.uint32)) & 1
-    index = jnp.where(points < 0, 2 * num_classes, 2 * index + hit.astype(jnp.int32))
-    counts = jnp.bincount(index.reshape(-1), length=2 * num_classes + 1)[:-1].reshape(-1, 2)
-    number = jnp.sum(counts, -1)
-    return counts[:, 1] / jnp.maximum(number, 1), number
+def _word(sides, number):
+    """The word of this number at each place: the bits of both maps and of all borders."""
+    bits = [
+        jnp.where(bit // _BITS == number, jnp.uint32(1) << (bit % _BITS + shift), jnp.uint32(0))
+        for side, shift in zip(sides, (0, _BITS), strict=True)
+        for bit in side
+    ]
+    return functools.reduce(operator.or_, bits)
 
 
-def _dilate(words, reach, radius):
-    """The bits of all places whose squared distance is `reach` or less."""
-    _, height, width = words.shape
-    wide = jnp.pad(words, [(0, 0), (0, 0), (radius, radius)])
+def _counts(side, near, shift, bits):
+    """Boundary points of one map by bit and by which tolerances they are matched within.
 
-    def widen(step, rows):
-        """Row of the table: the bits within `step` columns to either side."""
-        starts = (radius + shift for shift in (-step, step))
-        left, right = (lax.dynamic_slice_in_dim(wide, start, width, 2) for start in starts)
-        return rows.at[step].set(rows[step - 1] | left | right)
+    Args:
+        side: of each border the bits of the points.
+        near: of each tolerance the words, u32[words,H,W], of what lies within it.
+        shift: of the other map's bits in a word.
+        bits: their number.
 
-    rows = jnp.zeros((radius + 1, *words.shape), jnp.uint32).at[0].set(words)
-    rows = lax.fori_loop(1, radius + 1, widen, rows)
-    rows = jnp.pad(rows, [(0, 0), (0, 0), (radius, radius), (0, 0)])
-    half_width = jnp.array([math.isqrt(squared) for squared in range((radius + 1) ** 2)])
+    Returns:
+        i32[bits, 2^tolerances]: bit t of the last index says whether there is a match within
+        tolerance t.
+    """
+    counts, states = 0, 2 ** len(near)
+    for bit in side:
+        index = bit * states
+        for number, words in enumerate(near):
+            found = [
+                jnp.where(bit // _BITS == k, word, jnp.uint32(0)) for k, word in enumerate(words)
+            ]
+            hit = functools.reduce(operator.or_, found) >> (bit % _BITS + shift) & 1
+            index += hit << number
+        index = jnp.minimum(index, bits * states).astype(jnp.int32)
+        counts += jnp.bincount(index.reshape(-1), length=bits * states + 1)[:-1]
+    return counts.reshape(bits, states)
 
-    def add(line, near):
-        down = line - radius
-        left_over = reach - down**2
-        chosen = half_width[jnp.clip(left_over, 0, len(half_width) - 1)]
-        start = chosen, 0, line, 0
-        part = lax.dynamic_slice(rows, start, (1, words.shape[0], height, width))[0]
-        return jnp.where(left_over >= 0, near | part, near)
 
-    return lax.fori_loop(0, 2 * radius + 1, add, jnp.zeros_like(words))
+def _f(recall, precision, number):
+    """F within one of the tolerances, from the counts of both maps."""
+
+    def part(counts):
+        """The part of the points that are matched, and their number."""
+        points = jnp.sum(counts, -1)
+        matched = [state for state in range(counts.shape[-1]) if state >> number & 1]
+        return jnp.sum(counts[..., np.array(matched)], -1) / jnp.maximum(points, 1), points
+
+    (recall, there), (precision, found) = part(recall), part(precision)
+    f = 2 * precision * recall / jnp.maximum(precision + recall, 1e-12)
+    return jnp.where(there > 0, jnp.where(found > 0, f, 0.0), jnp.nan)

@@ -50,11 +50,12 @@ class TwoBranch(AdversaryModule):
     stride: int = 4
     leak: float = 0.0  # Slope of the ReLU below 0.
     spectral_norm: bool = False  # See `layers.Conv`.
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
 
     block = 4
 
     def __post_init__(self) -> None:
-        check_fields(self, image_branch=("pixels", "features"))
+        check_fields(self, image_branch=("pixels", "features"), dtype=DTYPES)
         if self.image_branch == "pixels" and self.stride % 4:
             raise ValueError(
                 f"two_branch takes a segmenter whose stride is a multiple of 4, not {self.stride}, "
@@ -71,7 +72,12 @@ class TwoBranch(AdversaryModule):
         super().__post_init__()
 
     def setup(self) -> None:
-        conv = functools.partial(Conv, kernel_init=_he_normal, spectral_norm=self.spectral_norm)
+        conv = functools.partial(
+            Conv,
+            kernel_init=_he_normal,
+            spectral_norm=self.spectral_norm,
+            dtype=DTYPES[self.dtype],
+        )
 
         def convs(name, widths, kernel):
             return [conv(maps, kernel, name=f"{name}{i}") for i, maps in enumerate(widths, 1)]
@@ -104,13 +110,13 @@ class TwoBranch(AdversaryModule):
     ) -> Verdicts:
         """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4)."""
         x, size = self._fuse(label_map, embedded, size)
-        return self.prediction(x, size)
+        return self.prediction(x, size).astype(jnp.float32)
 
     def describe(
         self, label_map: CellMaps, embedded: Float[AnyArray, "n _ _ features"], size: Sizes
     ) -> Float[Array, "n rows columns maps"]:
         """The maps before the last convolution."""
-        return self._fuse(label_map, embedded, size)[0]
+        return self._fuse(label_map, embedded, size)[0].astype(jnp.float32)
 
     def _fuse(self, label_map, embedded, size):
         """The maps of blocks, and their true numbers."""

@@ -1,11 +1,12 @@
 """The convolution of every network, in the form that is fast where it runs.
 
-XLA's own convolution serves GPUs and TPUs, and on a CPU the small ones. For large kernels between
-many maps a CPU does far better in the frequency domain (Mathieu, Henaff and LeCun, Fast training of
-convolutional networks through FFTs, ICLR 2014): the map is cut into overlapping tiles, and per
-frequency one matrix product over the maps replaces a product per tap. With tiles of 16x16 pixels an
-output of a 7x7 kernel takes 5.2 multiplications instead of 49, and the transforms, of so few
-pixels, are matrix products as well. Depthwise convolutions are in `depthwise.py`.
+XLA's own convolution serves GPUs and TPUs, and on a CPU the small ones. For 3x3 kernels between
+many maps a CPU does better in minimal filtering (`winograd.py`), and for large kernels far better
+in the frequency domain (Mathieu, Henaff and LeCun, Fast training of convolutional networks through
+FFTs, ICLR 2014): the map is cut into overlapping tiles, and per frequency one matrix product over
+the maps replaces a product per tap. With tiles of 16x16 pixels an output of a 7x7 kernel takes 5.2
+multiplications instead of 49, and the transforms, of so few pixels, are matrix products as well.
+Depthwise convolutions are in `depthwise.py`.
 """
 
 import functools
@@ -13,11 +14,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32
+
+from segadv_jax.models.platforms import Pads, by_platform, count_tiles, output_shape
+from segadv_jax.models.winograd import fastest_tile, winograd, winograd_gradients
 
 TILE = 16  # Side of a tile in pixels. A power of two keeps the rounding errors small.
 POINTS = TILE**2 // 2 + 2  # Its frequencies, without those that mirror another.
@@ -31,7 +34,6 @@ _OF_TILES, _OF_KERNEL, _OF_PRODUCTS = 2.0, 1.0, 1.5
 Maps = Float[Array, "n H W I"]
 Kernel = Float[Array, "kh kw I O"]
 Matrix = Float32[np.ndarray, "_ _"]
-Pads = Sequence[tuple[int, int]]  # ((above, below), (left, right)), pixels of zeros.
 
 
 def convolve(
@@ -51,9 +53,17 @@ def convolve(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], reach, (1, 1), padding)
     padding = tuple((int(before), int(after)) for before, after in padding)
-    if stride == 1 and prefers_tiles(x.shape, kernel.shape, dilation, padding):
-        return _by_platform(x, kernel, dilation, padding)
-    return xla_convolve(x, kernel, dilation, padding, stride)
+    if stride != 1:
+        return xla_convolve(x, kernel, dilation, padding, stride)
+    bind = functools.partial(functools.partial, dilation=dilation, padding=padding)
+    plain, shapes = bind(xla_convolve), (x.shape, kernel.shape)
+    if m := fastest_tile(*shapes, dilation, padding):
+        run = by_platform(bind(winograd, m=m), plain, bind(winograd_gradients, m=m))
+    elif prefers_tiles(*shapes, dilation, padding):
+        run = by_platform(bind(tiled), plain)
+    else:
+        run = plain
+    return run(x, kernel)
 
 
 def xla_convolve(
@@ -78,48 +88,23 @@ def prefers_tiles(
     n, (kh, kw, inputs, outputs) = x_shape[0], kernel_shape
     if max(kh, kw) > TILE // 2 or 0 in x_shape:
         return False
-    out = _output_shape(x_shape, kernel_shape, dilation, padding)
+    out = output_shape(x_shape, kernel_shape, dilation, padding)
     if min(out) < 1:
         return False
     step = TILE + 1 - kh, TILE + 1 - kw
-    tiles = n * dilation**2 * math.prod(_counts(out, step, dilation))
+    tiles = n * dilation**2 * math.prod(count_tiles(out, step, dilation))
     cost = _OF_TILES * tiles * (TILE**2 * inputs + math.prod(step) * outputs)
     cost += _OF_KERNEL * 2 * kh * kw * inputs * outputs
     cost += _OF_PRODUCTS * 2 * tiles * inputs * outputs
     return 2 * POINTS * cost < n * math.prod(out) * kh * kw * inputs * outputs
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_platform(x, kernel, dilation, padding):
-    # The platform that is compiled for decides, not the default backend of this host.
-    fields = {"dilation": dilation, "padding": padding}
-    tiles, plain = (functools.partial(f, **fields) for f in (tiled, xla_convolve))
-    return lax.platform_dependent(x, kernel, cpu=tiles, default=plain)
-
-
-def _forward(x, kernel, dilation, padding):
-    # Only the inputs are kept: what one algorithm kept beside them the other would have to carry.
-    return _by_platform(x, kernel, dilation, padding), (x, kernel)
-
-
-def _backward(dilation, padding, inputs, cotangent):
-    def gradients(algorithm, x, kernel, cotangent):
-        convolution = functools.partial(algorithm, dilation=dilation, padding=padding)
-        return jax.vjp(convolution, x, kernel)[1](cotangent)
-
-    tiles, plain = (functools.partial(gradients, f) for f in (tiled, xla_convolve))
-    return lax.platform_dependent(*inputs, cotangent, cpu=tiles, default=plain)
-
-
-_by_platform.defvjp(_forward, _backward)
-
-
 def tiled(x: Maps, kernel: Kernel, dilation: int, padding: Pads) -> Float[Array, "n h w O"]:
     """`xla_convolve` of stride 1 in the frequency domain; computes in float32."""
     kh, kw, inputs, outputs = kernel.shape
-    height, width = _output_shape(x.shape, kernel.shape, dilation, padding)
+    height, width = output_shape(x.shape, kernel.shape, dilation, padding)
     step = TILE + 1 - kh, TILE + 1 - kw
-    tiles = _counts((height, width), step, dilation)
+    tiles = count_tiles((height, width), step, dilation)
     # One step of zeros after the tiles' own: the last tile overlaps a part of it.
     room = [(t + 1) * s * dilation for t, s in zip(tiles, step, strict=True)]
     spatial = [
@@ -189,14 +174,3 @@ def _overlap(x, axis, step, side):
     following = lax.slice_in_dim(blocks, 1, None, axis=axis)
     following = lax.slice_in_dim(following, 0, side - 1, axis=axis + 1)
     return jnp.concatenate([these, following], axis + 1)
-
-
-def _output_shape(x_shape, kernel_shape, dilation, padding):
-    """(H', W') of a convolution."""
-    axes = zip(x_shape[1:3], kernel_shape[:2], padding, strict=True)
-    return [pixels + sum(pads) - dilation * (side - 1) for pixels, side, pads in axes]
-
-
-def _counts(shape, step, dilation):
-    """How many tiles of `step` outputs a dilation apart cover each axis of an output."""
-    return [-(-pixels // (dilation * s)) for pixels, s in zip(shape, step, strict=True)]

@@ -6,18 +6,17 @@ vectorizes. The gradients are such sums too.
 """
 
 import functools
-from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from segadv_jax.models.platforms import Pads, by_platform
+
 Maps = Float[Array, "n H W C"]
 Kernel = Float[Array, "kh kw 1 C"]
 Out = Float[Array, "n h w C"]
-Pads = Sequence[tuple[int, int]]  # ((above, below), (left, right)), pixels of zeros.
 
 
 def depthwise(x: Maps, kernel: Kernel, *, stride: int = 1, padding: Pads) -> Out:
@@ -27,7 +26,9 @@ def depthwise(x: Maps, kernel: Kernel, *, stride: int = 1, padding: Pads) -> Out
     agree within the rounding of float32. The sums are in float32 on a CPU whatever the type of x.
     """
     padding = tuple((int(before), int(after)) for before, after in padding)
-    return _by_platform(x, kernel, stride, padding)
+    bind = functools.partial(functools.partial, stride=stride, padding=padding)
+    run = by_platform(bind(shifted), bind(xla_depthwise), bind(shifted_gradients))
+    return run(x, kernel)
 
 
 def xla_depthwise(x: Maps, kernel: Kernel, stride: int, padding: Pads) -> Out:
@@ -148,27 +149,3 @@ def _sum_taps(x, kernel, origin, out, stride):
             * (kernel[i, j][None, None])
         )
     return total
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_platform(x, kernel, stride, padding):
-    # The platform that is compiled for decides, not the default backend of this host.
-    fields = {"stride": stride, "padding": padding}
-    taps, plain = (functools.partial(f, **fields) for f in (shifted, xla_depthwise))
-    return lax.platform_dependent(x, kernel, cpu=taps, default=plain)
-
-
-def _forward(x, kernel, stride, padding):
-    return _by_platform(x, kernel, stride, padding), (x, kernel)
-
-
-def _backward(stride, padding, inputs, cotangent):
-    def plain(x, kernel, cotangent):
-        convolution = functools.partial(xla_depthwise, stride=stride, padding=padding)
-        return jax.vjp(convolution, x, kernel)[1](cotangent)
-
-    taps = functools.partial(shifted_gradients, stride=stride, padding=padding)
-    return lax.platform_dependent(*inputs, cotangent, cpu=taps, default=plain)
-
-
-_by_platform.defvjp(_forward, _backward)

@@ -13,8 +13,9 @@ at the far end of a box whose sides are multiples of 32, zeros before it, and pa
 canvas, by its own true size.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -99,14 +100,16 @@ class Pointwise(nn.Module):
 
     features: int
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    dtype: Any = jnp.float32  # Of the arithmetic; parameters are float32.
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "n H W O"]:
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = (jnp.asarray(y, self.dtype) for y in (x, kernel, bias))
         # One product of two matrices: on a CPU its gradient takes half the time of a convolution's.
-        y = jnp.asarray(x).reshape(-1, x.shape[-1]) @ kernel[0, 0] + bias[None]
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0] + bias[None]
         return y.reshape(*x.shape[:3], self.features)
 
 
@@ -116,6 +119,7 @@ class Spatial(nn.Module):
     kernel: int
     stride: int
     features: int = 0  # 0: each map by itself.
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "n h w O"]:
@@ -127,6 +131,7 @@ class Spatial(nn.Module):
         before = (side - self.stride) // 2
         padding = ((before, side - self.stride - before),) * 2
         apply, more = (convolve, -inputs % 4) if self.features else (depthwise, 0)
+        x, kernel, bias = (jnp.asarray(y, self.dtype) for y in (x, kernel, bias))
         # On a CPU XLA's convolution of four maps takes half the time of one of three.
         x = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (0, more)])
         kernel = jnp.pad(kernel, [(0, 0), (0, 0), (0, more), (0, 0)])
@@ -139,21 +144,26 @@ class Block(nn.Module):
 
     stage: Stage
     stride: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes, at: int) -> Float[Array, "n h w O"]:
         """Maps at stride `at` of the image; the result is at `at` times the block's stride."""
         inputs, y = x, x
         if self.stage.expansion > 1:
-            y = nn.relu6(Pointwise(self.stage.expansion * x.shape[-1], name="expand")(y))
+            maps = self.stage.expansion * x.shape[-1]
+            y = nn.relu6(Pointwise(maps, dtype=self.dtype, name="expand")(y))
         y = zero_outside(y, size, at)
-        y = Spatial(self.stage.kernel, self.stride, name="depthwise")(y)
-        y = Pointwise(self.stage.maps, name="project")(y)
+        y = Spatial(self.stage.kernel, self.stride, dtype=self.dtype, name="depthwise")(y)
+        y = Pointwise(self.stage.maps, dtype=self.dtype, name="project")(y)
         return y + inputs if y.shape == inputs.shape else y
 
 
 class Backbone(nn.Module):
     """EfficientNet-Lite0 without its classifier."""
+
+    dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Images, size: Sizes) -> list[Float[Array, "n _ _ _"]]:
@@ -163,14 +173,16 @@ class Backbone(nn.Module):
         lies outside the images has no meaning.
         """
         x = in_boxes((image - MEAN) / SCALE, size)
-        x = Spatial(3, 2, STEM, name="stem")(zero_outside(x, size, 1))
+        x = Spatial(3, 2, STEM, self.dtype, name="stem")(zero_outside(x, size, 1))
+        make: Any = nn.remat(Block, static_argnums=3) if self.remat else Block
         at, number, by_stride = 2, 0, {}
         for stage in STAGES:
             for repeat in range(stage.repeats):
                 stride, number = stage.stride if repeat == 0 else 1, number + 1
-                x, at = Block(stage, stride, name=f"block{number}")(x, size, at), at * stride
+                block = make(stage, stride, self.dtype, name=f"block{number}")
+                x, at = block(x, size, at), at * stride
             by_stride[at] = x
-        return [by_stride[stride] for stride in TAPS]
+        return [by_stride[stride].astype(jnp.float32) for stride in TAPS]
 
 
 def to_cells(
@@ -208,9 +220,11 @@ class EfficientNetLite(SegmenterModule):
     decoder_width: int = 64  # Maps of the decoder.
     dropout: float = 0.0  # Before the last layer.
     freeze: str = "backbone"  # What is not trained: "backbone" or "none".
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
+    remat: bool = False  # The backward pass computes the activations within a block again.
 
     def __post_init__(self) -> None:
-        layers.check_fields(self, freeze=("backbone", "none"))
+        layers.check_fields(self, freeze=("backbone", "none"), dtype=layers.DTYPES)
         if self.output_stride not in (4, 8):
             raise ValueError(f"output_stride is {self.output_stride}: set it to 8 or 4")
         if self.decoder_width < 1:
@@ -232,8 +246,9 @@ class EfficientNetLite(SegmenterModule):
         return self.pretrained if self.freeze == "backbone" else ()
 
     def setup(self) -> None:
-        self.backbone = Backbone()
-        self.decoder = Decoder(self.num_classes, self.decoder_width, self.dropout)
+        dtype = layers.DTYPES[self.dtype]
+        self.backbone = Backbone(dtype, self.remat)
+        self.decoder = Decoder(self.num_classes, self.decoder_width, self.dropout, dtype)
 
     def features(self, image: Images, size: Sizes) -> Float[Array, "n h w 40"]:
         """The backbone's 40 maps of stride 8, of about unit variance, at the label cells.
@@ -276,6 +291,7 @@ class Decoder(nn.Module):
     num_classes: int
     width: int
     dropout: float
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -286,7 +302,9 @@ class Decoder(nn.Module):
         # validation after 400 updates was 6 points of mean IoU behind.
         init = nn.initializers.variance_scaling(2 / TAP_DEVIATION**2, "fan_in", "truncated_normal")
         named = zip(TAPS, taps, strict=True)
-        x = sum(Pointwise(self.width, init, name=f"from{stride}")(tap) for stride, tap in named)
-        x = layers.Conv(self.width, 3, name="fuse")(nn.relu(x), cells)
+        pointwise = functools.partial(Pointwise, dtype=self.dtype)
+        x = sum(pointwise(self.width, init, name=f"from{stride}")(tap) for stride, tap in named)
+        x = layers.Conv(self.width, 3, dtype=self.dtype, name="fuse")(nn.relu(x), cells)
         x = layers.dropout(nn.relu(x), keys, 0, self.dropout)
-        return Pointwise(self.num_classes, nn.initializers.zeros, name="classifier")(x)
+        logits = pointwise(self.num_classes, nn.initializers.zeros, name="classifier")(x)
+        return logits.astype(jnp.float32)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from segadv_jax.models.contracts import AdversaryModule, Verdicts
 from segadv_jax.models.geometry import count_cells, shrink
-from segadv_jax.models.layers import Conv, check_fields, rectify, torch_uniform
+from segadv_jax.models.layers import DTYPES, Conv, check_fields, rectify, torch_uniform
 from segadv_jax.shapes import CellMaps, Sizes
 
 
@@ -31,9 +31,10 @@ class FullyConvolutional(AdversaryModule):
     stride: int = 4
     leak: float = 0.2  # Slope of the ReLU below 0.
     spectral_norm: bool = False  # See `layers.Conv`.
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, dtype=DTYPES)
         super().__post_init__()
 
     @property
@@ -43,7 +44,7 @@ class FullyConvolutional(AdversaryModule):
     def judge(self, label_map: CellMaps, embedded: None, size: Sizes) -> Verdicts:
         """The logits that blocks are ground truth: ceil(h / block) x ceil(w / block)."""
         del embedded
-        return self._convolve(label_map, size)[2]
+        return self._convolve(label_map, size)[2].astype(jnp.float32)
 
     def describe(
         self, label_map: CellMaps, embedded: None, size: Sizes
@@ -51,13 +52,18 @@ class FullyConvolutional(AdversaryModule):
         """The maps before the last convolution, their means over a prediction's block."""
         del embedded
         maps, cells, _ = self._convolve(label_map, size)
-        return shrink(maps, cells, 2)[0]
+        return shrink(maps.astype(jnp.float32), cells, 2)[0]
 
     @nn.compact
     def _convolve(self, label_map, size):
         """The maps before the last convolution, the true numbers of their cells, the logits."""
         conv = functools.partial(
-            Conv, kernel=4, stride=2, kernel_init=torch_uniform, spectral_norm=self.spectral_norm
+            Conv,
+            kernel=4,
+            stride=2,
+            kernel_init=torch_uniform,
+            spectral_norm=self.spectral_norm,
+            dtype=DTYPES[self.dtype],
         )
         x, size = jnp.asarray(label_map), count_cells(size, self.stride)
         for number, features in enumerate((*self.features, 1), 1):

@@ -147,6 +147,7 @@ class SparseConv(nn.Module):
     # maps of the tables follow each other.
     tables: Mapping[str, Int[np.ndarray, "fan_in features"]]
     kernel: int  # Side of the square kernel.
+    dtype: Any = jnp.float32  # As in `Conv`.
 
     @nn.compact
     def __call__(self, x: Maps, size: Sizes) -> Float[Array, "n H W O"]:
@@ -161,7 +162,10 @@ class SparseConv(nn.Module):
             kernels.append(place.set(connected, unique_indices=True))
         dense = jnp.concatenate(kernels, -1)
         bias = self.param("bias", nn.initializers.zeros, (dense.shape[-1],))
-        return convolve(zero_outside(x, size), dense) + bias.reshape(1, 1, 1, -1)
+        maps, dense, bias = (
+            jnp.asarray(y, self.dtype) for y in (zero_outside(x, size), dense, bias)
+        )
+        return convolve(maps, dense) + bias.reshape(1, 1, 1, -1)
 
 
 def random_table(inputs: int, fan_in: int, features: int, seed: int) -> Int[np.ndarray, "_ _"]:

@@ -6,8 +6,10 @@ features are up-sampled, and a two-layer classifier sees all three at each label
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -29,6 +31,7 @@ class Trunk(nn.Module):
     widths: Sequence[int] = (16, 64, 256)
     sparse: bool = True
     activation: str = "tanh"
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, level: Images, size: Sizes) -> Float[Array, "n h w features"]:
@@ -41,16 +44,17 @@ class Trunk(nn.Module):
             "luma": np.full((1, from_luma), 0),
             "chroma": np.array([[1], [2]]).repeat(first - from_luma, 1),
         }
-        x = layers.SparseConv(tables, 7, name="conv1")(level, size)
+        dtype = self.dtype
+        x = layers.SparseConv(tables, 7, dtype, name="conv1")(level, size)
         for layer, features in ((2, second), (3, third)):
             # Both activations are monotone: pooling first gives the same values, and only a quarter
             # of them has to be activated.
             x, size = activate(layers.max_pool(x, size)), count_cells(size, 2)
             if self.sparse:
                 table = layers.random_table(x.shape[-1], x.shape[-1] // 2, features, seed=layer)
-                x = layers.SparseConv({"kernel": table}, 7, name=f"conv{layer}")(x, size)
+                x = layers.SparseConv({"kernel": table}, 7, dtype, name=f"conv{layer}")(x, size)
             else:
-                x = layers.Conv(features, 7, name=f"conv{layer}")(x, size)
+                x = layers.Conv(features, 7, dtype=dtype, name=f"conv{layer}")(x, size)
         return activate(x)
 
 
@@ -62,6 +66,7 @@ class PyramidDense(nn.Module):
     """
 
     features: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[Float[Array, "n _ _ _"]]) -> Float[Array, "n h w features"]:
@@ -70,6 +75,7 @@ class PyramidDense(nn.Module):
         shape = (sum(inputs), self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        levels, kernel, bias = jax.tree.map(self.dtype, ([*levels], kernel, bias))
         kernels = jnp.split(kernel, np.cumsum(inputs)[:-1])
         y = levels[-1] @ kernels[-1]
         for x, part in zip(levels[-2::-1], kernels[-2::-1], strict=True):
@@ -95,11 +101,15 @@ class MultiScale(SegmenterModule):
     lcn: str = "levels"
     levels: int = 3  # Of the pyramid.
     shrink: int = 1  # Area means make the image this many times smaller; label cells grow with it.
+    dtype: str = "float32"  # Of the arithmetic, or "bfloat16"; parameters and logits are float32.
+    remat: bool = False  # The backward pass computes the activations within a level again.
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 2:
             raise ValueError(f"widths is {self.widths}: set three numbers, each 2 or more")
-        layers.check_fields(self, activation=layers.ACTIVATIONS, lcn=("levels", "rgb"))
+        layers.check_fields(
+            self, activation=layers.ACTIVATIONS, lcn=("levels", "rgb"), dtype=layers.DTYPES
+        )
         if self.shrink < 1:
             raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
         super().__post_init__()
@@ -124,11 +134,15 @@ class MultiScale(SegmenterModule):
         image, size = shrink(image / 255, size, self.shrink)
         if self.lcn == "rgb":
             image = local_contrast_normalize(image, size)
-        trunk = Trunk(tuple(self.widths), self.sparse, self.activation, name="trunk")
+        dtype = layers.DTYPES[self.dtype]
+        make = nn.remat(Trunk) if self.remat else Trunk
+        trunk = make(tuple(self.widths), self.sparse, self.activation, dtype, name="trunk")
         features = []
         for level, level_size in laplacian_pyramid(rgb_to_yuv(image), size, self.levels):
             if self.lcn == "levels":
                 level = local_contrast_normalize(level, level_size)
             features.append(trunk(level, level_size))
-        x = PyramidDense(self.hidden, name="hidden")(features)
-        return nn.Dense(self.num_classes, name="classifier")(layers.ACTIVATIONS[self.activation](x))
+        x = layers.ACTIVATIONS[self.activation](
+            PyramidDense(self.hidden, dtype, name="hidden")(features)
+        )
+        return nn.Dense(self.num_classes, dtype=dtype, name="classifier")(x).astype(jnp.float32)

@@ -11,6 +11,7 @@ from segadv_jax import files
 from segadv_jax.campaign import comparison
 from segadv_jax.campaign.runs import ARGUMENTS
 from segadv_jax.errors import InputError
+from segadv_jax.files import AnyPath
 from segadv_jax.workdir import End, Workdir
 
 # Measures of a table of results, as far as they were measured: name -> whether more is better;
@@ -81,19 +82,19 @@ def remedy(arm: Arm, split: str) -> str:
     return f"run: segadv_jax evaluate --workdir={folder} --config.evaluate.split={split}"
 
 
-def _folder(text: str) -> tuple[str, Path]:
+def _folder(text: str) -> tuple[str, AnyPath]:
     """(name or "", folder) of an argument; a path may itself hold an equals sign."""
     name, equals, path = text.partition("=")
-    if not equals or Path(text).is_dir():
+    if not equals or "://" in name or Path(text).is_dir():
         name, path = "", text
-    if not path or not Path(path).is_dir():
+    if not path or not files.is_folder(path):
         raise InputError(f"{text}: there is no folder {path or '(empty)'}; give that of a run")
-    return name, Path(path)
+    return name, files.to_path(path)
 
 
 def _names(folders):
     """A name for each: the one given, or what tells its path from the others' paths."""
-    parts = [path.resolve().parts for _, path in folders]
+    parts = [_whole(path).parts for _, path in folders]
     depth = 1
     shortest = [p[-1:] for p in parts]
     while len(set(shortest)) < len(parts) and depth < max(map(len, parts)):
@@ -109,7 +110,11 @@ def _names(folders):
     return names
 
 
-def _runs(folder: Path) -> list[Path]:
+def _whole(path: AnyPath) -> AnyPath:
+    return path if files.is_remote(path) else path.resolve()
+
+
+def _runs(folder: AnyPath) -> list[AnyPath]:
     if Workdir(folder).config_path.is_file():
         return [folder]
     seeds = sorted(folder.glob("seed_*"), key=_number)
@@ -139,7 +144,7 @@ def _config(workdir: Workdir) -> dict[str, Any]:
     return config
 
 
-def _read(folder: Path, split: str) -> Run:
+def _read(folder: AnyPath, split: str) -> Run:
     workdir = Workdir(folder)
     config, environment = _config(workdir), workdir.environment()
     result = workdir.evaluation(split)

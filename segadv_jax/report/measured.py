@@ -1,11 +1,12 @@
 """What finished runs measured, put together by arm, and the row of the paper that an arm fills."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from segadv_jax import files
 from segadv_jax.campaign import comparison, grid
 from segadv_jax.errors import InputError
+from segadv_jax.files import AnyPath
 from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.report import paper
 from segadv_jax.workdir import Workdir
@@ -71,9 +72,9 @@ def read_all(named: Mapping[str, str], split: str = "") -> tuple[dict[paper.Key,
     return rows, others
 
 
-def _find(name: str, workdir: str) -> list[tuple[str, Path, str, list[Path]]]:
+def _find(name: str, workdir: str) -> list[tuple[str, AnyPath, str, list[AnyPath]]]:
     """(name, folder, note, folders of its runs) of each arm that `NAME=WORKDIR` stands for."""
-    root = Path(workdir)
+    root = files.to_path(workdir)
     if Workdir(root).config_path.is_file():
         return [(name, root, "", [root])]
     if (root / grid.GRID).is_file():
@@ -89,11 +90,11 @@ def _find(name: str, workdir: str) -> list[tuple[str, Path, str, list[Path]]]:
     return found
 
 
-def _seeds(arm: Path) -> list[Path]:
+def _seeds(arm: AnyPath) -> list[AnyPath]:
     return [run for run in sorted(arm.glob("seed_*")) if Workdir(run).config_path.is_file()]
 
 
-def _read_arm(name: str, folder: Path, note: str, runs: list[Path], split: str) -> Arm | None:
+def _read_arm(name: str, folder: AnyPath, note: str, runs: list[AnyPath], split: str) -> Arm | None:
     """An Arm of those runs that are done; None if none is."""
     done = {run: row for run in runs if (row := _read_run(run, split))}
     if not done:
@@ -117,7 +118,7 @@ def _read_arm(name: str, folder: Path, note: str, runs: list[Path], split: str) 
     return Arm(name, str(folder), note, row["config"], seeds, values, *images)
 
 
-def _read_run(folder: Path, split: str) -> dict[str, Any] | None:
+def _read_run(folder: AnyPath, split: str) -> dict[str, Any] | None:
     """The measures of a run, and "config", "labels" and "boundaries" as in `Arm`, if it is done."""
     workdir = Workdir(folder)
     row, config = workdir.result(split), workdir.recorded_config()

@@ -1,0 +1,161 @@
+"""Several processes as one: how they find each other, and what each of them says.
+
+jax.distributed.initialize() asks the TPU's metadata, Slurm or Open MPI who the others are. It is
+called only where there are others: a process of its own needs no service and no port.
+"""
+
+import glob
+import importlib.util
+import logging as python_logging
+import os
+import sys
+from collections.abc import Mapping
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from segadv_jax.errors import InputError
+
+YES, NO, AUTO = "yes", "no", "auto"
+TIMEOUT = 900  # Seconds until all processes must have been started.
+_BY_HAND = "--multihost=ADDRESS:PORT,PROCESSES,INDEX"
+
+
+def join(wanted: str = AUTO, task: str = "") -> None:
+    """Makes this process one of several; to be called before JAX is asked for its devices.
+
+    Args:
+        task: what is to be done, in any words: it must be the same in all processes.
+        wanted: AUTO joins where the environment says that there are others; YES insists; NO does
+            not look; "ADDRESS:PORT,PROCESSES,INDEX" says it by hand: where the first process
+            listens, how many there are, and which of them this is.
+
+    Raises:
+        InputError: the others cannot be found or do something else, or `wanted` is nothing of that.
+    """
+    if wanted == NO or (wanted == AUTO and not are_several(os.environ)):
+        return
+    given = {} if wanted in (AUTO, YES) else _by_hand(wanted)
+    if not given and _under_slurm(os.environ):
+        given["local_device_ids"] = slurm_gpus(os.environ)
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=TIMEOUT)
+    except (ValueError, RuntimeError, OSError) as error:
+        if wanted == AUTO and not _under_slurm(os.environ):
+            # A TPU of one host, as a notebook's, may lie where nobody answers.
+            logging.warning("no other hosts were found (%s); --multihost insists", error)
+            return
+        raise InputError(
+            f"--multihost: the other processes cannot be found ({error}); say it by hand, "
+            f"{_BY_HAND}, or --multihost=no to train on this host alone"
+        ) from error
+    # The first collective of all. In it, the processes connect, and on CPUs each waits for another
+    # no longer than 30 s: before the first step, one may still compile when the other is done.
+    # Here all of them are at the same place; what comes later waits for as long as it takes.
+    try:
+        multihost_utils.sync_global_devices(task)
+    except AssertionError as error:
+        raise InputError(
+            "the processes were started with different configurations or workdirs: start them with "
+            "the same, or each alone with --multihost=no"
+        ) from error
+    if jax.process_count() > 1:
+        _speak_as(jax.process_index())
+
+
+def are_several(environment: Mapping[str, str]) -> bool:
+    """Whether the environment variables, or a TPU, say that there may be other processes."""
+    if _under_slurm(environment):
+        return True
+    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return True
+    workers = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
+    if workers is not None:  # Kubernetes, or a notebook's TPU.
+        return "," in workers
+    return _has_tpu()  # Its metadata server knows.
+
+
+def _under_slurm(environment: Mapping[str, str]) -> bool:
+    """Whether this is one of several tasks that `srun` started."""
+    # Not SLURM_NTASKS, the job's: the script of a job is one process and starts others.
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", 1)
+    return "SLURM_STEP_NODELIST" in environment and int(tasks) > 1
+
+
+def slurm_gpus(environment: Mapping[str, str]) -> list[int] | None:
+    """The GPUs of a task; None leaves it to JAX: that of the task's number on its host.
+
+    A task that has its host to itself has all of it, and one to which Slurm shows a single GPU has
+    that, whatever its number.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in environment:
+        return None
+    shown = environment.get("CUDA_VISIBLE_DEVICES")
+    count = len(shown.split(",")) if shown else int(environment.get("SLURM_GPUS_ON_NODE", 0))
+    alone = environment["SLURM_STEP_NUM_TASKS"] == environment.get("SLURM_STEP_NUM_NODES")
+    return list(range(count)) if count == 1 or (count and alone) else None
+
+
+def _has_tpu() -> bool:
+    """Whether this machine has a TPU and the library for it; JAX must not be asked yet."""
+    chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
+
+
+def _by_hand(text):
+    address, *numbers = text.split(",")
+    count, index = numbers if len(numbers) == 2 and all(map(str.isdecimal, numbers)) else ("0", "0")
+    port = address.rpartition(":")[2]
+    if not (":" in address and port.isdecimal() and int(index) < int(count)):
+        raise InputError(
+            f"--multihost={text}: it is {YES}, {NO} or, by hand, ADDRESS:PORT,PROCESSES,INDEX, as "
+            "10.0.0.1:8476,2,0 on the first of two"
+        )
+    return {
+        "coordinator_address": address,
+        "num_processes": int(count),
+        "process_id": int(index),
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _speak_as(index: int) -> None:
+    """What all processes would say the first says; warnings and errors name their process."""
+    show = sys.excepthook
+
+    def name_process(*error):
+        print(f"process {index}:", file=sys.stderr)
+        show(*error)
+
+    sys.excepthook = name_process
+    if index == 0:
+        return
+    sys.stdout = open(os.devnull, "w")  # Until the process ends.
+    logging.set_verbosity(logging.WARNING)
+    root = python_logging.getLogger()
+    root.setLevel(python_logging.WARNING)
+    form = python_logging.Formatter(f"%(asctime)s process {index}: %(message)s", "%H:%M:%S")
+    for handler in root.handlers:
+        handler.setFormatter(form)
+
+
+def describe(dtypes: Mapping[str, str]) -> str:
+    """The processes, devices and precision in a line; `dtypes` are {network: dtype}.
+
+    The precision of matrix products is that of float32 operands: by default a TPU multiplies their
+    bfloat16 parts, and an H100 or A100 their TF32 parts.
+    """
+    devices = jax.devices()
+    kinds = [device.device_kind for device in devices]
+    said = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    if jax.process_count() > 1:
+        each = jax.local_device_count()
+        said = (
+            f"process {jax.process_index()} of {jax.process_count()}, {each} devices in it, in all "
+            f"{said}"
+        )
+    precision = [f"{network} {dtype}" for network, dtype in dtypes.items()]
+    products = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    precision.append(f"matrix products {products or 'default'}")
+    return f"devices: {said}; precision: {', '.join(precision)}"

@@ -1,0 +1,79 @@
+"""What was compiled is kept where the user can say, and nothing stops for lack of it."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from segadv_jax import compilation
+
+SETTINGS = ("compilation_cache_dir", "compilation_cache_max_size")
+SETTINGS += ("persistent_cache_min_compile_time_secs",)
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+    """Those of a user without a variable of JAX's; afterwards those of the tests."""
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in SETTINGS}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(compilation, "_LEAST", 0.0)  # What is compiled here takes no time.
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def programs(folder):
+    return sorted(path.name for path in folder.glob("*-cache"))
+
+
+def compile_anew(number):
+    """Compiles a program that depends on the number; returns what it says."""
+    return jax.jit(lambda x: x * number + 1)(jnp.ones(3))
+
+
+def test_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compilation.keep()
+    compile_anew(2)
+    folder = tmp_path / "segadv_jax" / "compiled"
+    kept = programs(folder)
+    assert kept and jax.config.jax_compilation_cache_max_size == compilation.LIMIT
+    # What a process that was killed has left behind is no obstacle for the next.
+    (folder / kept[0].replace("-cache", "-atime")).unlink()
+    compilation.keep(str(folder))
+    assert programs(folder) == kept[1:]
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    compilation.keep()
+    assert (tmp_path / "home" / ".cache" / "segadv_jax" / "compiled").is_dir()
+
+
+def test_a_folder_wins_over_the_variable_which_wins_over_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "variable"))
+    compilation.keep()
+    compile_anew(3)
+    assert programs(tmp_path / "variable") and not (tmp_path / "users").exists()
+    compilation.keep(str(tmp_path / "named"))
+    compile_anew(4)
+    assert programs(tmp_path / "named")
+
+
+def test_nothing_is_kept_if_that_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compilation.keep("none")
+    compile_anew(5)
+    assert jax.config.jax_compilation_cache_dir is None and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        compilation.keep(str(tmp_path / "file" / "folder"))
+        assert compile_anew(6)[0] == 7
+    (record,) = caplog.records
+    assert "what is compiled cannot be kept" in record.getMessage()
+    assert jax.config.jax_compilation_cache_dir is None
