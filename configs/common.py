@@ -132,6 +132,8 @@ def get_config():
         # Of "adam" and "adamw"; the adversary's first is that of DCGAN (Radford et al., ICLR 2016).
         config.optimizer[player].betas = (0.9, 0.999) if player == "segmenter" else (0.5, 0.99)
         config.optimizer[player].decay = "constant"  # "constant", "cosine" or "poly".
+        # The player's first updates over which its learning rate rises, for large batches.
+        config.optimizer[player].warmup = 0
         config.optimizer[player].clip = 0.0  # Largest norm of this player's gradient; 0: no limit.
         # Coefficient of the L2 penalty's gradient; of "adamw" decoupled from Adam's means.
         config.optimizer[player].weight_decay = 0.0

@@ -46,6 +46,8 @@ AT_LEAST = {
     "loss.largest_weight": 1,
     "optimizer.segmenter.learning_rate": 0,
     "optimizer.adversary.learning_rate": 0,
+    "optimizer.segmenter.warmup": 0,
+    "optimizer.adversary.warmup": 0,
     "optimizer.segmenter.clip": 0,
     "optimizer.adversary.clip": 0,
     "optimizer.segmenter.weight_decay": 0,
@@ -225,7 +227,7 @@ def build(
     learning_rates: dict[str, Callable] = {}
     for player in (SEGMENTER, ADVERSARY):
         fields = dict(config.optimizer[player])
-        chosen = {"learning_rate": fields.pop("learning_rate"), "decay": fields.pop("decay")}
+        chosen = {name: fields.pop(name) for name in ("learning_rate", "decay", "warmup")}
         factor = fields.pop("backbone_factor") if player == SEGMENTER else 1
         where = f"optimizer.{player}"
         rate = _checked(where, optimizers.schedule, chosen, updates=updates[player])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 
+import jax.numpy as jnp
 import optax
 
 from segadv_jax.alternation import PLAYERS, SEGMENTER
@@ -29,11 +30,14 @@ def alternate(
     return optax.multi_transform(alternating, {player: player for player in players})
 
 
-def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) -> optax.Schedule:
+def schedule(
+    learning_rate: float, decay: str = "constant", updates: int = 1, warmup: int = 0
+) -> optax.Schedule:
     """A player's learning rate as a function of the number of its own updates.
 
     It decays over this many of them: not at all ("constant"), to 0 ("cosine"), or to 0 with power
-    0.9 ("poly"). Another `decay` raises a ValueError.
+    0.9 ("poly"). Over the first `warmup` of them it rises linearly to that (Goyal et al., Accurate,
+    large minibatch SGD, 2017, Section 2.2). Another `decay` raises a ValueError.
     """
     updates = max(updates, 1)
     known = {
@@ -43,7 +47,10 @@ def schedule(learning_rate: float, decay: str = "constant", updates: int = 1) ->
     }
     if decay not in known:
         raise ValueError(f"decay is {decay!r}; known: {', '.join(known)}")
-    return known[decay]
+    decaying = known[decay]
+    if not warmup:
+        return decaying
+    return lambda count: decaying(count) * jnp.minimum(1, (count + 1) / warmup)
 
 
 def player(

@@ -259,3 +259,10 @@ def test_a_pretrained_part_learns_at_a_rate_of_its_own(kind, factor):
 def test_a_factor_without_a_meaning_is_refused(parts, factor, message):
     with pytest.raises(ValueError, match=message):
         slow_down(KINDS["sgd"], parts, factor)
+
+
+def test_the_learning_rate_rises_over_the_warmup_and_then_decays():
+    rate = schedule(0.8, "cosine", updates=100, warmup=4)
+    plain = schedule(0.8, "cosine", updates=100)
+    rising = [float(rate(count) / plain(count)) for count in range(6)]
+    np.testing.assert_allclose(rising, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6)

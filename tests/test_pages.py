@@ -13,7 +13,7 @@ from segadv_jax import cli, configuration
 ROOT = Path(__file__).resolve().parent.parent
 # Pages of results show commands as they were when the results were made.
 GUIDES = ("own_images", "predicting", "export", "runs", "configuration", "voc", "seeds", "figures")
-GUIDES += ("pods", "library")
+GUIDES += ("pods", "scale", "library")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
