@@ -19,6 +19,7 @@ def settings(monkeypatch):
     before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in SETTINGS}
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setattr(compilation, "_LEAST", 0.0)  # What is compiled here takes no time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield
     for name, value in before.items():
         jax.config.update(name, value)

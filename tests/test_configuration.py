@@ -183,9 +183,19 @@ def test_a_network_has_its_own_fields_only(tmp_path):
     assert completed.segmenter.dtype == completed.adversary.dtype == "float32"
     assert completed.adversary.width == 1.0 and not completed.segmenter.remat
     assert "widths" not in completed.segmenter and "label_features" not in completed.adversary
-    config.adversary.dtype = "bfloat16"
-    with pytest.raises(InputError, match="config.adversary.dtype is 'float32', this one's 'bfloa"):
+    config.adversary.width = 0.5
+    with pytest.raises(InputError, match="config.adversary.width is 1.0, this one's 0.5"):
         configuration.record(workdir, config)
+
+
+def test_a_run_may_go_on_in_another_arithmetic(tmp_path):
+    """Its parameters are the same."""
+    workdir, config = Workdir(tmp_path), voc_largefov.get_config()
+    configuration.record(workdir, config)
+    config.segmenter.dtype = config.adversary.dtype = "bfloat16"
+    config.segmenter.remat = True
+    changed = configuration.record(workdir, config)
+    assert changed == ["adversary.dtype", "segmenter.dtype", "segmenter.remat"]
 
 
 def test_a_recorded_configuration_makes_the_run_again(tmp_path):
