@@ -93,7 +93,10 @@ def test_baseline_has_no_adversary():
         ({"segmenter.context": "full"}, "config.segmenter: context is 'full'; known: large"),
         ({"adversary.width": 0.0}, "config.adversary: width is 0.0: set it above 0"),
         ({"segmenter.name": "multiscale"}, "'multiscale', which has no context, dropout, .*begin"),
-        ({"adversary.name": "two_branch"}, "'two_branch', which has no padding, width: .*configs/stanford"),
+        (
+            {"adversary.name": "two_branch"},
+            "'two_branch', which has no padding, width: .*stanford",
+        ),
     ],
 )
 def test_wrong_values_are_reported_with_their_fields(fields, message):
