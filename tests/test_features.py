@@ -132,12 +132,12 @@ def test_the_adversary_is_judged_on_what_it_is_shown(state):
         adversary_step, segmenter=SEGMENTER, adversary=ADVERSARY, encode=encodings.basic
     )
     zeros = {name: jnp.zeros(()) for name in ("real", "synthetic", "predictions")}
-    totals = jax.jit(step)(params, zeros, batch)
+    image = jnp.float32(batch["image"])
+    logits = SEGMENTER.apply({"params": params["segmenter"]}, image, batch["size"])
+    totals = jax.jit(step)(params, zeros, batch | {"logits": logits})
     cells = equations.cell_labels(batch["label"])
     weights = equations.block_weights(cells)
     shown = features(params["segmenter"], batch)
-    image = jnp.float32(batch["image"])
-    logits = SEGMENTER.apply({"params": params["segmenter"]}, image, batch["size"])
     assert totals["predictions"] == np.sum(weights)
     judge = jax.jit(functools.partial(ADVERSARY.apply, {"params": params["adversary"]}))
     for name, label_map in zip(("real", "synthetic"), equations.maps(logits, cells), strict=True):
