@@ -120,7 +120,7 @@ def get_config():
     # no augmentation but flips.
     config.train.feature_cache = ""
     config.train.log_every = 50  # Steps of either player.
-    config.train.profile = 0  # Steps to profile for TensorBoard, from the tenth on.
+    config.train.profile = 0  # Steps to profile for TensorBoard, from a start's tenth on.
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
 
     config.optimizer = ml_collections.ConfigDict()

@@ -46,7 +46,7 @@ def keep(folder: str = "") -> None:
         except (OSError, RuntimeError, NotImplementedError) as error:
             logging.warning(
                 "what is compiled cannot be kept (%s): set config.compilation_cache, or the "
-                "variable %s, to a folder that can be written",
+                "variable %s, to a folder that can be written; or the field to none",
                 error,
                 _VARIABLE,
             )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     AnyPath = Path
 else:
     AnyPath = PurePath  # A URL's is no Path but has its methods.
-SCHEMES = ("gs", "s3", "az", "hf")  # Of URLs, those that epath knows.
+SCHEMES = ("gs",)  # Of URLs; epath knows more, which were not tried.
 
 
 def is_remote(path: PathLike) -> bool:

@@ -46,8 +46,9 @@ def join(wanted: str = AUTO, task: str = "") -> None:
             # A TPU of one host, as a notebook's, may lie where nobody answers.
             logging.warning("no other hosts were found (%s); --multihost insists", error)
             return
+        why = str(error).rstrip(".")
         raise InputError(
-            f"--multihost: the other processes cannot be found ({error}); say it by hand, "
+            f"--multihost: the other processes cannot be found ({why}); say it by hand, "
             f"{_BY_HAND}, or --multihost=no to train on this host alone"
         ) from error
     # The first collective of all. In it, the processes connect, and on CPUs each waits for another

@@ -35,7 +35,7 @@ class Journal:
         bar: shows the segmenter's updates.
         train: `config.train`.
         learning_rates: {player: learning rate as a function of its own updates}.
-        profile: to be called with the number of each step.
+        profile: to be called with the number of each step since this start.
         select: the measure on the validation split that selects the checkpoint.
         history: rows of the validations so far.
     """
@@ -58,6 +58,7 @@ class Journal:
         for row in history:
             self._is_best(row.get(f"validation_{select}"), int(row["segmenter_updates"]))
         self._compiled: dict[str, float] = {}  # Seconds, by what was compiled.
+        self._steps = 0  # Since this start.
         self._began = time.time()
 
     @contextlib.contextmanager
@@ -100,8 +101,9 @@ class Journal:
             FloatingPointError: a loss is not finite.
         """
         self._window.append(metrics)
+        self._steps += 1
         if self._profile:
-            self._profile(position["step"])
+            self._profile(self._steps)
         self._bar.add(updates[SEGMENTER], metrics["mce"])
         for name, recent in self._recent.items():
             if name in metrics:
@@ -165,7 +167,7 @@ def open_journal(
 
     Args:
         workdir: of the run.
-        train: `config.train`. Its `profile` steps from the tenth on are profiled.
+        train: `config.train`. Its `profile` steps from the tenth of this start on are profiled.
         updates: each player's so far.
         learning_rates, select: as in Journal.
     """
@@ -178,6 +180,8 @@ def open_journal(
     if train.profile:
         steps = {"num_profile_steps": train.profile, "profile_duration_ms": None}
         profile = periodic_actions.Profile(logdir=str(workdir), every_secs=None, **steps)
+        where = f"{workdir}/plugins/profile"
+        logging.info("%d steps from the tenth on are profiled: %s", train.profile, where)
     with metric_writers.ensure_flushes(writer), contextlib.closing(bar):
         yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
 

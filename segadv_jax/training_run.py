@@ -179,10 +179,12 @@ def check_shares(config: ConfigDict, devices: int) -> None:
     each = devices * parts
     for field in ("batch_size", "unlabelled_batch_size"):
         if config.train[field] % each:
-            in_parts = f", in {parts} parts each (config.train.accumulate)," if parts > 1 else ""
+            over = f"{devices} device{'s' if devices > 1 else ''}"
+            over += f" in {parts} parts each" if parts > 1 else ""
+            other = ", or config.train.accumulate lower" if parts > 1 else ""
             raise InputError(
-                f"config.train.{field} is {config.train[field]}, which {devices} devices{in_parts} "
-                f"cannot share evenly; set it to a multiple of {each}"
+                f"config.train.{field} is {config.train[field]}, which cannot be shared evenly "
+                f"over {over}; set it to a multiple of {each}{other}"
             )
 
 
