@@ -113,7 +113,7 @@ def test_a_store_that_cannot_be_used_is_one_line(monkeypatch, error, reason):
 
 
 def test_only_known_schemes_are_urls():
-    with pytest.raises(InputError, match="gcs://b/run: nothing here reads gcs://; known: gs://, "):
+    with pytest.raises(InputError, match="gcs://b/run: nothing here reads gcs://; known: gs://"):
         Workdir("gcs://b/run")
     assert not files.is_remote("gs:/b") and not files.is_remote("folder/a=b")
 
