@@ -12,6 +12,7 @@ to read it.
 """
 
 import argparse
+import functools
 import re
 import sys
 import time
@@ -65,17 +66,20 @@ def main(options: argparse.Namespace) -> None:
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
     state = jax.eval_shape(lambda: initialize(setup, config.seed, patch, options.classes))
     figures, seconds = {}, {}
+    figures_of = functools.partial(ahead_of_time.figures_of, parts=setup.accumulate)
     for turn in turns:
         print(f"{turn}: compiling for {options.topology} ...", file=sys.stderr, flush=True)
         begin = time.time()
         compiled = ahead_of_time.compile_step(setup, state, batch, turn, chips)
-        figures[turn], seconds[turn] = ahead_of_time.figures_of(compiled), time.time() - begin
+        figures[turn], seconds[turn] = figures_of(compiled), time.time() - begin
         print(f"{turn}: compiled in {seconds[turn]:.0f} s", file=sys.stderr, flush=True)
-    rows = {t: _summary(f, chip, len(chips), config.train.batch_size) for t, f in figures.items()}
+    rows = {turn: _summary(figure, chip, len(chips)) for turn, figure in figures.items()}
     if set(ALTERNATING) <= rows.keys():
-        pairs = ((rows[SEGMENTER][name], rows[ADVERSARY][name]) for name in rows[SEGMENTER])
-        named = zip(rows[SEGMENTER], pairs, strict=True)
-        rows["average of the two"] = {name: sum(pair) / 2 for name, pair in named}
+        both = [rows[player] for player in ALTERNATING]
+        rows["average of the two"] = {k: sum(row[k] for row in both) / 2 for k in both[0]}
+    for row in rows.values():
+        row["images_per_second"] = config.train.batch_size / row["step"]
+        row["efficiency"] = row["arithmetic"] / row["step"]
     print(_table(rows))
     if options.json:
         given = {k: v for k, v in vars(options).items() if k != "json"}
@@ -99,17 +103,11 @@ _COLUMNS = (
 )
 
 
-def _summary(figures: Figures, chip: Chip, chips: int, images: int) -> dict[str, float]:
+def _summary(figures: Figures, chip: Chip, chips: int) -> dict[str, float]:
     """What is shown and written of a turn; bytes, operations and seconds of one chip."""
     seconds = figures.seconds(chip, chips)
     seconds["memory_seconds"] = seconds.pop("memory")
-    return {
-        **figures._asdict(),
-        "memory": figures.memory,
-        **seconds,
-        "images_per_second": images / seconds["step"],
-        "efficiency": figures.flops / chip.flops / seconds["step"],
-    }
+    return {**figures._asdict(), "memory": figures.memory, **seconds}
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
