@@ -48,6 +48,7 @@ def test_a_run_says_what_a_person_wants_to_know(run):
             r"segmenter multiscale: [\d,]+ parameters",
             r"adversary two_branch: [\d,]+ parameters",
             rf"12 updates of 4 images, a validation every 4; results go to {workdir}",
+            rf"2 steps from the tenth on are profiled: {workdir}/plugins/profile",
             r"compiling the segmenter's training step \.\.\.",
             r"compiled in \d+ s",
             r"compiling the adversary's training step \.\.\.",
