@@ -63,7 +63,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
         with signals_raised():
             status = function(argv)
     except Stopped as stop:
-        print("stopped", file=sys.stderr)
+        print("stopped; the same command begins again", file=sys.stderr)
         status = stop.code
     except (InputError, FloatingPointError) as error:
         lines = [error.message, *error.details] if isinstance(error, InputError) else [error]
