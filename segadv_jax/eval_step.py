@@ -57,8 +57,15 @@ def eval_step(
             image as it is. Its shift is added to the logits of all of them.
         axis_name: of the mapped axis; None on a single device.
     """
-    fixed: dict[str, Any] = {"segmenter": segmenter, "boundaries": boundaries, "views": views}
-    return logits_step(params, totals, batch, **fixed, axis_name=axis_name)[0]
+    return logits_step(
+        params,
+        totals,
+        batch,
+        segmenter=segmenter,
+        boundaries=boundaries,
+        views=views,
+        axis_name=axis_name,
+    )[0]
 
 
 def logits_step(

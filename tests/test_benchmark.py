@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from small_runs import ROOT
-from test_boundary import reference
 from test_imports import BLOCKER
 
 from segadv_jax import cli
@@ -17,6 +16,7 @@ from segadv_jax.alternation import PLAYERS
 from segadv_jax.benchmark import boundaries, contenders, measure
 from segadv_jax.benchmark.cases import NETWORKS, noise
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.boundary import Tolerance, boundary_f
 from segadv_jax.models import EfficientNetLite
 from tools import benchmark
 
@@ -196,11 +196,14 @@ def test_operations_are_counted_without_running_anything(tmp_path):
 
 
 @pytest.mark.parametrize("kind", boundaries.MAPS)
-def test_scipy_measures_bf_as_the_reference(kind):
+def test_scipy_measures_bf_as_we_do(kind):
     predicted, label = boundaries.MAPS[kind](np.random.RandomState(1), 160, 240)
-    theta = 3.0
-    got = boundaries.with_scipy(predicted, label, theta)
-    np.testing.assert_array_equal(got, reference(predicted, label, boundaries.CLASSES, theta))
+    theta, size = 3, np.array([[160, 240]], np.int32)
+    got = boundaries.with_scipy(predicted, label, boundaries.CLASSES, theta)
+    tolerance = Tolerance.of(size, theta)
+    maps = predicted[None].astype(np.int32), label[None], size
+    ours = boundary_f(*maps, num_classes=boundaries.CLASSES, tolerance=tolerance)[0]
+    np.testing.assert_allclose(got, ours, atol=1e-6)
     classes = np.unique(label[label != 255])
     assert 0.1 < np.nanmean(got[classes]) < 0.99
     assert len(classes) <= 3 if kind == "ordinary" else len(classes) > 15

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from segadv_jax import VOID
+from segadv_jax.benchmark.boundaries import with_scipy
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.boundary import (
     BORDERS,
@@ -18,33 +19,6 @@ from segadv_jax.metrics.boundary import (
     image_sums,
     measures,
 )
-
-
-def reference(prediction, label, num_classes, theta, border="outside"):
-    """F of each class for one image; absent classes are NaN, each class is cropped to its box."""
-    void = label == VOID
-    beside_void = ndimage.binary_dilation(void)
-    result = np.full(num_classes, np.nan)
-    for c in np.unique(label[~void]):
-        masks = label == c, (prediction == c) & ~void
-        (box,) = ndimage.find_objects((masks[0] | masks[1]).astype(int))
-        # With what lies beside the box: the image's border is only where the image ends.
-        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        true, predicted = (
-            mask[box]
-            & ~ndimage.binary_erosion(mask[box], border_value=border == "ignore")
-            & ~beside_void[box]
-            for mask in masks
-        )
-        if not true.any():
-            continue
-        result[c] = 0
-        if predicted.any():
-            recall = np.mean(ndimage.distance_transform_edt(~predicted)[true] < theta)
-            precision = np.mean(ndimage.distance_transform_edt(~true)[predicted] < theta)
-            if precision + recall:
-                result[c] = 2 * precision * recall / (precision + recall)
-    return result
 
 
 def regions(random, shape, classes, scale):
@@ -88,7 +62,7 @@ def compare(pairs, classes, border="outside", pixels=5):
     for row, (high, wide) in enumerate(sizes):
         theta = pixels * math.sqrt((int(high) ** 2 + int(wide) ** 2) / tolerance.smallest)
         part = slice(high), slice(wide)
-        expected = reference(prediction[row][part], label[row][part], classes, theta, border)
+        expected = with_scipy(prediction[row][part], label[row][part], classes, theta, border)
         np.testing.assert_allclose(got[row], expected, atol=1e-6, err_msg=f"pair {row}")
     return got
 
@@ -138,7 +112,7 @@ def test_images_smaller_than_theta():
     got = np.asarray(measure(prediction, label, sizes))
     for row, (height, width) in enumerate(sizes):
         maps = prediction[row, :height, :width], label[row, :height, :width]
-        expected = reference(*maps, 3, tolerance.theta * math.hypot(height, width))
+        expected = with_scipy(*maps, 3, tolerance.theta * math.hypot(height, width))
         np.testing.assert_allclose(got[row], expected, atol=1e-6)
     beside = (0, 0), (0, 9), (0, 17)
     larger = (np.pad(each, beside, constant_values=1) for each in (prediction, label))

@@ -9,7 +9,7 @@ import time
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 from scipy import ndimage
 
 from segadv_jax import VOID
@@ -69,7 +69,8 @@ def seconds(
         return np.asarray(measure(predicted.astype(np.int32), label, sizes))
 
     def scipy(predicted, label):
-        return np.stack([with_scipy(*pair, theta) for pair in zip(predicted, label, strict=True)])
+        pairs = zip(predicted, label, strict=True)
+        return np.stack([with_scipy(*pair, CLASSES, theta) for pair in pairs])
 
     result: dict[str, dict[str, list[float]]] = {}
     for kind, draw in MAPS.items():
@@ -87,9 +88,18 @@ def seconds(
     return result
 
 
-def with_scipy(prediction: Map, label: Map, theta: float) -> Float[np.ndarray, " C"]:
-    """What `metrics.boundary.boundary_f` returns for an image, each class within its own box."""
-    void, result = label == VOID, np.full(CLASSES, np.nan)
+def with_scipy(
+    prediction: Integer[np.ndarray, "H W"],
+    label: Map,
+    num_classes: int,
+    theta: float,
+    border: str = "outside",
+) -> Float[np.ndarray, " C"]:
+    """What `metrics.boundary.boundary_f` returns for an image, each class within its own box.
+
+    Theta is in pixels; the border is as there.
+    """
+    void, result = label == VOID, np.full(num_classes, np.nan)
     beside_void = ndimage.binary_dilation(void)
     for c in np.unique(label[~void]):
         masks = label == c, (prediction == c) & ~void
@@ -97,7 +107,10 @@ def with_scipy(prediction: Map, label: Map, theta: float) -> Float[np.ndarray, "
         # With what lies beside the box: only the image's border is a border.
         box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         true, predicted = (
-            mask[box] & ~ndimage.binary_erosion(mask[box]) & ~beside_void[box] for mask in masks
+            mask[box]
+            & ~ndimage.binary_erosion(mask[box], border_value=border == "ignore")
+            & ~beside_void[box]
+            for mask in masks
         )
         if not true.any():
             continue

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segadv_jax import devices, encodings, optimizers, prediction
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
@@ -57,7 +56,7 @@ class Ours:
         self._setup = Setup(case.segmenter, case.adversary, encode, optimizer, Objective(lam=LAM))
         self._key, self.compiled = jax.random.key(0), dict[str, Any]()
         self._batches = {
-            kind: batch if kind in ON_ONE_DEVICE else _on_devices(batch)
+            kind: batch if kind in ON_ONE_DEVICE else devices.shard(batch)
             for kind, batch in batches.items()
         }
         self.params = initial(case)
@@ -183,12 +182,6 @@ def initial(case: Case) -> dict[str, Any]:
         return array * np.float32(math.sqrt(case.gain / inputs) if array.ndim > 1 else 0.1)
 
     return jax.tree.map(draw, jax.eval_shape(initialize))  # Compiles nothing.
-
-
-def _on_devices(batch):
-    """A batch where the mapped steps take it from: moving it is not timed."""
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), ("rows",)), PartitionSpec("rows"))
-    return jax.device_put(devices.shard(batch), sharding)
 
 
 class Peer:
