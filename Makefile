@@ -20,7 +20,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 help:
 	@echo "make train   train the standard and the adversarial arm on made-up images, compare them"
 	@echo "             (CONFIG=$(CONFIG) WORKDIR=$(WORKDIR))"
-	@echo "make test    run the tests (WORKERS=$(WORKERS))"
+	@echo "make test    run the tests and measure what they cover (WORKERS=$(WORKERS))"
 	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make clean   remove the environment and the tools' caches; runs/ stays"
 	@echo "The first call installs everything in $(VENV) with PYTHON=$(PYTHON), EXTRAS=$(EXTRAS)."
@@ -29,7 +29,7 @@ train: $(installed)
 	$(bin)/segadv_jax compare --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(installed)
-	$(bin)/python -m pytest -n $(WORKERS)
+	$(bin)/python -m pytest -n $(WORKERS) --cov=segadv_jax
 
 lint: $(installed)
 	$(bin)/ruff check .
@@ -54,5 +54,5 @@ $(installed): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .coverage* .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -121,6 +121,9 @@ def get_config():
     config.train.feature_cache = ""
     config.train.log_every = 50  # Steps of either player.
     config.train.profile = 0  # Steps to profile for TensorBoard, from a start's tenth on.
+    # Of batches that may be left out, in all: where a loss is not finite or has exploded, training
+    # goes back to the last checkpoint and leaves out that batch; 0: it ends with an error.
+    config.train.skips = 0
     config.train.checkpoint_every = 500  # Steps; each validation saves one as well.
 
     config.optimizer = ml_collections.ConfigDict()

@@ -6,6 +6,8 @@ own turns come on top. That makes arms comparable.
 
 import dataclasses
 
+from segadv_jax import limits
+
 SEGMENTER, ADVERSARY = "segmenter", "adversary"
 # The players that each turn updates. A "standard" turn does not even evaluate the adversary.
 PLAYERS: dict[str, tuple[str, ...]] = {
@@ -33,10 +35,8 @@ class Alternation:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
-        if self.period < 1:
-            raise ValueError(f"period is {self.period}: set it to 1 or more")
-        if self.pretrain < 0:
-            raise ValueError(f"pretrain is {self.pretrain}: set it to 0 or more")
+        limits.check("period", self.period, limits.COUNT)
+        limits.check("pretrain", self.pretrain, limits.COUNT_OR_NONE)
         if self.schedule == "standard" and self.pretrain:
             raise ValueError("the standard schedule has no adversary to pre-train")
 

@@ -7,20 +7,20 @@ than half, pixels between the places are passed over, and fine patterns alias.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Shaped, UInt8
 
-from segadv_jax import VOID
+from segadv_jax import VOID, limits
 from segadv_jax.colour import ADJUSTMENTS, adjust
 from segadv_jax.resampling import Places, Size, bilinear, nearest
 from segadv_jax.shapes import AnyArray
 
 Pair = Float[Array, "2"]  # Along the height and along the width.
 Keys = dict[str, Key[Array, ""]]
+ABOVE_0 = limits.Range(0, above=True)
 
 # The number of each is folded into the example's key: new ones come last.
 _DRAWN = ("flip", "angle", "scale", "crop", "area", "aspect", *ADJUSTMENTS)
@@ -58,14 +58,10 @@ class Augmentation:
         return self == still
 
     def __post_init__(self):
-        for field in ("crop", "rotation"):
-            value = getattr(self, field)
-            if not (_is_number(value) and value >= 0):
-                raise ValueError(f"{field} is {value!r}: set it to 0 or more")
+        limits.check("crop", self.crop, limits.SIZE_OR_NONE)
+        limits.check("rotation", self.rotation, limits.Range(0, 180))
         for field in ADJUSTMENTS:
-            value = getattr(self, field)
-            if not (_is_number(value) and 0 <= value < 1):
-                raise ValueError(f"{field} is {value!r}: set it from 0 to below 1")
+            limits.check(field, getattr(self, field), limits.SHARE)
         for field in ("scale", "aspect"):
             value = getattr(self, field)
             if not _is_range(value):
@@ -191,11 +187,7 @@ def _draw_factors(keys: Keys, augmentation: Augmentation) -> dict[str, Array]:
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _is_range(value: Any) -> bool:
     """Whether it is (smallest, largest), above 0."""
-    pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
-    return pair and 0 < value[0] <= value[1]
+    pair = isinstance(value, tuple) and len(value) == 2 and all(map(ABOVE_0.holds, value))
+    return pair and value[0] <= value[1]

@@ -57,7 +57,10 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
+        if lost and jax.process_count() > 1:
+            return  # Another process is gone, for which it would wait.
         self._manager.close()
 
     def steps(self) -> list[int]:
@@ -131,13 +134,19 @@ class Checkpoints:
 
     def restore_player(self, player: str, step: int) -> Any:
         """The parameters of "segmenter", as it is evaluated, or "adversary", of whatever shapes."""
-        item, folder = TRAINING, self._manager.directory / str(step)
         if player == "segmenter":
-            item = SEGMENTER
+            return self._contents(SEGMENTER, step)
+        return self._contents(TRAINING, step)[player]
+
+    def contents(self, step: int) -> dict[str, Any]:
+        """All that the checkpoint of `step` holds, of whatever shapes, by item."""
+        return {item: self._contents(item, step) for item in (SEGMENTER, TRAINING)}
+
+    def _contents(self, item, step):
+        folder = self._manager.directory / str(step)
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                content = jax.device_get(checkpointer.restore(folder / item))
-            return content if player == "segmenter" else content[player]
+                return jax.device_get(checkpointer.restore(folder / item))
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(folder, error) from error
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 from absl import logging as absl_logging
 from tqdm import tqdm
 
+from segadv_jax import files
 from segadv_jax.errors import InputError
 from segadv_jax.signals import Stopped, signals_raised
 
@@ -49,7 +50,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Carries out a command, of `argv` or of the process's own arguments, and exits."""
-    report_errors(_dispatch, sys.argv[1:] if argv is None else list(argv))
+    before, sys.unraisablehook = sys.unraisablehook, _hide_orphans
+    try:
+        report_errors(_dispatch, sys.argv[1:] if argv is None else list(argv))
+    finally:
+        sys.unraisablehook = before
 
 
 def report_errors(function, argv: Sequence[str]) -> NoReturn:
@@ -63,8 +68,11 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
         with signals_raised():
             status = function(argv)
     except Stopped as stop:
-        print("stopped; the same command begins again", file=sys.stderr)
+        print("stopped; the same command goes on", file=sys.stderr)
         status = stop.code
+        if _process():  # The others, which wait for this one, must not be waited for.
+            sys.stderr.flush()
+            os._exit(128 + stop.number)
     except (InputError, FloatingPointError) as error:
         lines = [error.message, *error.details] if isinstance(error, InputError) else [error]
         print(
@@ -72,6 +80,16 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
             file=sys.stderr,
         )
         status = 2
+        if _process():
+            from segadv_jax import hosts
+
+            hosts.part(status)
+    except Exception as error:
+        if not _process():
+            raise
+        from segadv_jax import hosts
+
+        hosts.leave(error)
     sys.exit(status)
 
 
@@ -109,7 +127,7 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
 
     It is a module with a docstring, `add_arguments(parser)` and `main(options)`. What follows "--"
     is `options.overrides`, and so is each argument "--config.FIELD=VALUE" before it. Raises an
-    InputError if an argument is wrong.
+    InputError if an argument is wrong, or if no more can be written.
     """
     command = importlib.import_module(module)
     form = argparse.RawDescriptionHelpFormatter
@@ -122,7 +140,23 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     from segadv_jax import compilation  # It imports JAX, which --help need not wait for.
 
     compilation.keep()
-    return command.main(options)
+    try:
+        return command.main(options)
+    except InputError:
+        raise
+    except Exception as error:
+        why = files.not_written(error)
+        if not why:
+            raise
+        where = next((f"--{x}={vars(options)[x]}: " for x in _PLACES if vars(options).get(x)), "")
+        raise InputError(
+            f"{where}a file cannot be written ({why}); make room there, or for the data and "
+            "temporary files, and give the same command again: what was finished is kept, and "
+            "training goes on from its last checkpoint"
+        ) from error
+
+
+_PLACES = ("workdir", "out")  # Options that say where a command writes.
 
 
 def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -146,7 +180,17 @@ class _Handler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+def _hide_orphans(dropped: "sys.UnraisableHookArgs") -> None:
+    """Shows an error that Python drops, but for those of TensorStore that nobody awaits any more.
+
+    They are the rest of a checkpoint whose writing has failed, which is an error of its own.
+    """
+    if str(dropped.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(dropped)
+
+
 _OURS = os.path.dirname(__file__)
+_KNOWN = ("tracked_metric", "directory is read only=", "Reached preemption sync point")
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:
@@ -154,13 +198,17 @@ def _is_for_people(record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         # Orbax warns of every checkpoint that is saved without a measure, as those in between are,
         # of every folder that it is told to read only, and of what training says itself.
-        said, known = record.getMessage(), ("tracked_metric", "directory is read only=")
-        return not any(words in said for words in (*known, "Reached preemption sync point"))
+        # What a thread cannot write is raised in the main one too, which says it in a line.
+        said, error = record.getMessage(), (record.exc_info or (None, None))[1]
+        full = files.not_written(error) or files.not_written(ValueError(said))
+        return not (full or any(words in said for words in _KNOWN))
     return _OURS in record.pathname
 
 
 def show_messages() -> None:
     """Sends log messages through tqdm, above its bar, and only those that are for people."""
+    # To be set before JAX and TensorFlow are imported: what their C++ warns of, Python says too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     handler = _Handler()
     handler.addFilter(_is_for_people)
     form, time = "%(asctime)s %(message)s", "%H:%M:%S"

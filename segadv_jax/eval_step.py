@@ -123,7 +123,8 @@ def _measure(params, batch, segmenter, boundaries, views, shifts):
 
 
 def _of_cells(logits, cell_label):
-    mce, cells = losses.mce(logits, cell_label)
+    mce, _ = losses.mce(logits, cell_label)
+    cells = jnp.sum(cell_label != VOID, dtype=jnp.int32)  # Exact, where float32 ends at 2^24.
     return {"mce": mce, "certainty": losses.certainty(logits, cell_label), "cells": cells}
 
 
@@ -188,7 +189,7 @@ def zero_totals(num_classes: int, boundaries: bool = False) -> Totals:
 
 def _zeros(num_classes, boundaries):
     totals = {"confusion": jnp.zeros((num_classes, num_classes), jnp.int32), **calibration.zeros()}
-    totals |= {name: jnp.zeros(()) for name in ("mce", "certainty", "cells")}
+    totals |= {"mce": jnp.zeros(()), "certainty": jnp.zeros(()), "cells": jnp.zeros((), jnp.int32)}
     if boundaries:
         sums = jax.eval_shape(image_sums, jnp.zeros((1, num_classes)))
         for name in (f"{kind}_{border}" for kind in BF for border in BORDERS):

@@ -216,12 +216,22 @@ def accumulate(
         params: replicated.
         examples: the split.
         zeros: the totals before the first batch, or a tree of totals.
-        batch_size: images per step, over all devices; rounded up to a multiple of their number.
+        batch_size: images per step, over all devices; rounded up to a multiple of their number, and
+            fewer where so many have more pixels than can be counted at once.
         canvas: (height, width) in pixels; that of the split if not given.
         what: what is being done, for a bar on the terminal; none if empty.
+
+    Raises:
+        InputError: one image for each device has more pixels than can be counted.
     """
-    batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
-    canvas = canvas or examples.canvas()
+    canvas, count = canvas or examples.canvas(), jax.device_count()
+    batch_size = min(-(-batch_size // count), COUNTER_LIMIT // math.prod(canvas) // count) * count
+    if not batch_size:
+        raise InputError(
+            f"images on a canvas of {canvas[0]}x{canvas[1]} pixels (height x width) are too large "
+            f"to be evaluated on {count} devices at once: all together may have {COUNTER_LIMIT:,} "
+            "pixels; shrink them (config.data.longest_side), or use fewer devices"
+        )
     batches = examples.eval_batches(
         batch_size=batch_size,
         canvas=canvas,

@@ -3,7 +3,6 @@
 A wrong value is reported by the name of its field.
 """
 
-import math
 import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import data, encodings, optimizers
+from segadv_jax import data, encodings, limits, optimizers
 from segadv_jax.alternation import ADVERSARY, SEGMENTER, Alternation
 from segadv_jax.augment import Augmentation
 from segadv_jax.configuration import fields_of
@@ -27,31 +26,41 @@ from segadv_jax.scene import Setup
 Made = TypeVar("Made")
 Fields: TypeAlias = Mapping[str, Any] | ConfigDict
 
-# The least value of fields that no part below would refuse.
-AT_LEAST = {
-    "seed": 0,
-    "train.updates": 1,
-    "train.batch_size": 1,
-    "train.unlabelled_batch_size": 0,
-    "train.accumulate": 1,
-    "train.log_every": 1,
-    "train.checkpoint_every": 1,
-    "train.patience": 0,
-    "train.profile": 0,
-    "evaluate.every": 1,
-    "evaluate.batch_size": 1,
-    "evaluate.train_images": 0,
-    "evaluate.pictures": 1,
-    "evaluate.tile": 0,
-    "loss.largest_weight": 1,
-    "optimizer.segmenter.learning_rate": 0,
-    "optimizer.adversary.learning_rate": 0,
-    "optimizer.segmenter.warmup": 0,
-    "optimizer.adversary.warmup": 0,
-    "optimizer.segmenter.clip": 0,
-    "optimizer.adversary.clip": 0,
-    "optimizer.segmenter.weight_decay": 0,
-    "optimizer.adversary.weight_decay": 0,
+# What the numbers can be that no part below would refuse.
+NUMBERS = {
+    "seed": limits.Range(0, 2**32, whole=True, below=True),
+    "data.fraction": limits.Range(0, 1, above=True),
+    "data.longest_side": limits.SIZE_OR_NONE,
+    "train.updates": limits.COUNT,
+    "train.crop": limits.SIZE_OR_NONE,
+    "train.ema": limits.SHARE,
+    "train.batch_size": limits.SIZE,
+    "train.unlabelled_batch_size": limits.SIZE_OR_NONE,
+    "train.accumulate": limits.SIZE,
+    "train.log_every": limits.COUNT,
+    "train.checkpoint_every": limits.COUNT,
+    "train.patience": limits.COUNT_OR_NONE,
+    "train.profile": limits.COUNT_OR_NONE,
+    "train.skips": limits.COUNT_OR_NONE,
+    "evaluate.every": limits.COUNT,
+    "evaluate.batch_size": limits.SIZE,
+    "evaluate.train_images": limits.COUNT_OR_NONE,
+    "evaluate.pictures": limits.COUNT,
+    "evaluate.tile": limits.SIZE_OR_NONE,
+    "evaluate.prior_shift": limits.Range(-2, 2),
+    "loss.start": limits.COUNT_OR_NONE,
+    "loss.balance": limits.Range(0, 1),
+    "loss.largest_weight": limits.Range(1),
+} | {
+    f"optimizer.{player}.{name}": allowed
+    for player in (SEGMENTER, ADVERSARY)
+    for name, allowed in {
+        "learning_rate": limits.NOT_NEGATIVE,
+        "momentum": limits.SHARE,
+        "warmup": limits.COUNT_OR_NONE,
+        "clip": limits.NOT_NEGATIVE,
+        "weight_decay": limits.NOT_NEGATIVE,
+    }.items()
 }
 # Which checkpoint is evaluated: the selected one, the latest, or the best by a measure.
 CHECKPOINTS = ("selected", "latest", *SELECTING)
@@ -116,10 +125,9 @@ def views_of(config: ConfigDict) -> Views:
     Raises:
         InputError: a scale is out of range.
     """
-    scales = tuple(config.evaluate.scales)
-    if not scales or not all(isinstance(x, int | float) and 0 < x <= 8 for x in scales):
-        raise InputError(f"config.evaluate.scales is {scales}: set it to numbers above 0, up to 8")
-    return Views(bool(config.evaluate.flip), scales)
+    scales, allowed = config.evaluate.scales, limits.Range(0, 8, above=True)
+    _within_limits(limits.check_each, "evaluate.scales", scales, allowed, 1, 32)
+    return Views(bool(config.evaluate.flip), tuple(scales))
 
 
 def check_numbers(config: ConfigDict) -> None:
@@ -127,24 +135,8 @@ def check_numbers(config: ConfigDict) -> None:
 
     So does a measure that cannot select the checkpoint.
     """
-    for field, least in AT_LEAST.items():
-        value = operator.attrgetter(field)(config)
-        if not value >= least:  # NaN is no good either.
-            raise InputError(f"config.{field} is {value}: set it to {least} or more")
-    if config.seed >= 2**32:
-        raise InputError(f"config.seed is {config.seed}: set it below 2**32")
-    below_one = ("optimizer.segmenter.momentum", "optimizer.adversary.momentum", "train.ema")
-    for field in below_one:
-        value = operator.attrgetter(field)(config)
-        if not 0 <= value < 1:
-            raise InputError(f"config.{field} is {value}: set it from 0 to below 1")
-    fraction = config.data.fraction
-    if not 0 < fraction <= 1:
-        raise InputError(f"config.data.fraction is {fraction}: set it above 0 and up to 1")
-    if not 0 <= config.loss.balance <= 1:
-        raise InputError(f"config.loss.balance is {config.loss.balance}: set it from 0 to 1")
-    if math.isinf(config.loss.largest_weight):
-        raise InputError("config.loss.largest_weight is inf: set it to a finite number")
+    for field, allowed in NUMBERS.items():
+        _within_limits(limits.check, field, operator.attrgetter(field)(config), allowed)
     start, updates = config.loss.start, config.train.updates
     late = [name for name in ("entropy", "pseudo_labels") if config.loss[name]]
     late += ["lam"] if config.alternation.schedule != "standard" else []
@@ -153,9 +145,6 @@ def check_numbers(config: ConfigDict) -> None:
             f"config.loss.start is {start}, but config.train.updates {updates}: the term of "
             f"config.loss.{late[-1]} would never begin; set config.loss.start lower"
         )
-    shift = config.evaluate.prior_shift
-    if not abs(shift) <= 2:
-        raise InputError(f"config.evaluate.prior_shift is {shift}: set it from -2 to 2")
     if config.loss.feature_matching and config.alternation.schedule == "standard":
         raise InputError(
             "config.loss.feature_matching needs an adversary, but config.alternation.schedule is "
@@ -282,6 +271,14 @@ def _augmentation(train: ConfigDict) -> Augmentation | None:
     return (
         Augmentation(train.crop, flip=False, rotation=0.0, scale=(1.0, 1.0)) if train.crop else None
     )
+
+
+def _within_limits(check: Callable[..., None], field: str, *arguments: Any) -> None:
+    """Calls a check of `limits`; what it says is the user's to mend."""
+    try:
+        check(f"config.{field}", *arguments)
+    except ValueError as error:
+        raise InputError(error) from error
 
 
 def _choice(field: str, choices: Collection[str], value: str) -> str:

@@ -5,9 +5,11 @@ A path is one of this machine or a URL, as gs://bucket/run, which etils' epath o
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -139,6 +141,17 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
         part.unlink(missing_ok=True)
 
 
+def clear_parts(folder: PathLike) -> None:
+    """Deletes what processes left in a folder that were killed within `replacing`."""
+    if not is_remote(folder):
+        for part in Path(folder).rglob("*.part"):
+            if _PART.search(part.name):
+                part.unlink(missing_ok=True)
+
+
+_PART = re.compile(r"\.\d+\.part$")
+
+
 def writable_folder(path: PathLike, field: str) -> AnyPath:
     """Makes the folder `path` if needed; an InputError about `field` if it cannot be written."""
     if is_remote(path):
@@ -153,6 +166,22 @@ def writable_folder(path: PathLike, field: str) -> AnyPath:
         what = f"is not a folder that can be written ({error.strerror or error})"
         raise InputError(f"{field}={path} {what}; choose another") from error
     return Path(path)
+
+
+def not_written(error: BaseException | None) -> str:
+    """Why a file could not be written, if an error was raised for that or while it was handled.
+
+    Libraries have errors of their own, which say so; "" of all other errors.
+    """
+    while error is not None:
+        for number in _NOT_WRITTEN:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -202,10 +231,13 @@ def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
 def read_csv(path: PathLike, remedy: str, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     """The rows of a CSV file, which has the `columns` if given, as text; see `reading`."""
     with reading(path, remedy):
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        text = read_text(path)
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         if columns and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"its columns are not {','.join(columns)}")
         rows = list(reader)
+        if rows and None in rows[-1].values() and not text.endswith("\n"):
+            rows.pop()  # The process that was writing it was killed, or the disk was full.
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row has too many or too few fields")
         return rows

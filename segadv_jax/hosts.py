@@ -9,16 +9,26 @@ import importlib.util
 import logging as python_logging
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Mapping
+from typing import NoReturn
 
 import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
+from segadv_jax import last_words
 from segadv_jax.errors import InputError
 
 YES, NO, AUTO = "yes", "no", "auto"
 TIMEOUT = 900  # Seconds until all processes must have been started.
+# Seconds after which a process counts as lost that is not heard of, and which one that has come to
+# its end waits for the others.
+HEARTBEAT = 100
+PARTING = 10  # Seconds that one waits for the others which has an error to report.
+# How JAX's errors begin that are this process's own. Of the others a lost process is the cause.
+_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 _BY_HAND = "--multihost=ADDRESS:PORT,PROCESSES,INDEX"
 
 
@@ -40,7 +50,12 @@ def join(wanted: str = AUTO, task: str = "") -> None:
     if not given and _under_slurm(os.environ):
         given["local_device_ids"] = slurm_gpus(os.environ)
     try:
-        jax.distributed.initialize(**given, initialization_timeout=TIMEOUT)
+        jax.distributed.initialize(
+            **given,
+            initialization_timeout=TIMEOUT,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=HEARTBEAT,
+        )
     except (ValueError, RuntimeError, OSError) as error:
         if wanted == AUTO and not _under_slurm(os.environ):
             # A TPU of one host, as a notebook's, may lie where nobody answers.
@@ -51,6 +66,8 @@ def join(wanted: str = AUTO, task: str = "") -> None:
             f"--multihost: the other processes cannot be found ({why}); say it by hand, "
             f"{_BY_HAND}, or --multihost=no to train on this host alone"
         ) from error
+    if jax.process_count() > 1:
+        last_words.listen(jax.process_index())
     # The first collective of all. In it, the processes connect, and on CPUs each waits for another
     # no longer than 30 s: before the first step, one may still compile when the other is done.
     # Here all of them are at the same place; what comes later waits for as long as it takes.
@@ -63,6 +80,34 @@ def join(wanted: str = AUTO, task: str = "") -> None:
         ) from error
     if jax.process_count() > 1:
         _speak_as(jax.process_index())
+
+
+def part(status: int) -> NoReturn:
+    """Ends this process of several with `status` after an error that all of them may have.
+
+    It waits a moment for the others and no longer: they may wait for this one.
+    """
+    shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    shutdown.start()
+    shutdown.join(PARTING)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def leave(error: BaseException) -> NoReturn:
+    """Ends this process of several at once after an error that is nobody's to mend.
+
+    It does not wait for the others, as Python's end would: they may wait for this one, and hear
+    sooner that it is gone.
+    """
+    if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OWN):
+        last_words.say_lost(error)
+    print(f"process {jax.process_index()}:", file=sys.stderr)
+    traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def are_several(environment: Mapping[str, str]) -> bool:
@@ -123,13 +168,6 @@ def _by_hand(text):
 
 def _speak_as(index: int) -> None:
     """What all processes would say the first says; warnings and errors name their process."""
-    show = sys.excepthook
-
-    def name_process(*error):
-        print(f"process {index}:", file=sys.stderr)
-        show(*error)
-
-    sys.excepthook = name_process
     if index == 0:
         return
     sys.stdout = open(os.devnull, "w")  # Until the process ends.

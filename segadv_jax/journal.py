@@ -11,16 +11,17 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import files
-from segadv_jax.alternation import ADVERSARY, SEGMENTER
+from segadv_jax import files, soundness
+from segadv_jax.alternation import SEGMENTER
 from segadv_jax.metrics.names import percent, title
 from segadv_jax.progress import UpdatesBar
 from segadv_jax.workdir import Workdir
 
 Metrics = Mapping[str, jax.Array]
 VALIDATION = "validation"  # What is compiled beside the turns.
-# How often the adversary is right is said as the mean of so many steps that know it.
+# What the adversary thinks of both maps is said as the mean of so many steps that know it.
 RECENT = 50
+_OF_BOTH = ("_real", "_synthetic")
 _RIGHT = ("accuracy_real", "accuracy_synthetic")
 
 
@@ -53,7 +54,8 @@ class Journal:
         self._writer, self._bar, self._train = writer, bar, train
         self._learning_rates, self._profile, self._select = learning_rates, profile, select
         self._window: list[Metrics] = []
-        self._recent = {name: collections.deque[jax.Array](maxlen=RECENT) for name in _RIGHT}
+        self._unchecked: tuple[Metrics, Mapping[str, Any]] | None = None
+        self._recent: dict[str, collections.deque[jax.Array]] = {}
         self._best: tuple[float, int] | None = None  # The value and the updates.
         for row in history:
             self._is_best(row.get(f"validation_{select}"), int(row["segmenter_updates"]))
@@ -93,28 +95,35 @@ class Journal:
         position: Mapping[str, Any],
         at_end: bool,
     ) -> None:
-        """Takes in the metrics of a step.
+        """Takes in the metrics of a step; none are those of a step that was left out.
 
         `updates` are each player's and `position` {"step", "segmenter_updates", "epoch"} after it.
 
         Raises:
-            FloatingPointError: a loss is not finite.
+            soundness.UnsoundError: the step before was not sound.
         """
-        self._window.append(metrics)
+        self.check()
         self._steps += 1
         if self._profile:
             self._profile(self._steps)
-        self._bar.add(updates[SEGMENTER], metrics["mce"])
-        for name, recent in self._recent.items():
-            if name in metrics:
-                recent.append(metrics[name])
+        if metrics:
+            self._window.append(metrics)
+            self._unchecked = metrics, position
+            self._bar.add(updates[SEGMENTER], metrics["mce"])
+        for name in metrics:
+            if name.endswith(_OF_BOTH):
+                self._recent.setdefault(name, collections.deque(maxlen=RECENT)).append(
+                    metrics[name]
+                )
         due = position["step"] % self._train.log_every == 0 and len(self._window) > 1
         if not (due or at_end):
             return
         window = self._window
         finished, self._window = (window, []) if at_end else (window[:-1], window[-1:])
         self._bar.follow(len(self._window))
-        scalars = check_finite(finished, updates[SEGMENTER])
+        if not finished:
+            return
+        scalars = means(finished)
         self._bar.say(updates[SEGMENTER], scalars["mce"])
         for player, learning_rate in self._learning_rates.items():
             scalars[f"learning_rate_{player}"] = float(learning_rate(updates[player]))
@@ -122,6 +131,17 @@ class Journal:
         scalars["images_per_second"] = images / seconds
         self._writer.write_scalars(updates[SEGMENTER], {**scalars, **position})
         self._began = time.time()
+
+    def check(self) -> None:
+        """Raises a soundness.UnsoundError if the last step was not sound; waits for it."""
+        if self._unchecked is not None:
+            soundness.check(*self._unchecked)
+            self._unchecked = None
+
+    def recent(self) -> dict[str, float]:
+        """What the adversary thinks of both maps: means of the last steps that know each."""
+        found = jax.device_get({name: list(values) for name, values in self._recent.items()})
+        return {name: float(np.mean(values)) for name, values in found.items()}
 
     def add_validation(
         self, measures: Mapping[str, float | None], picture: np.ndarray, updates: int
@@ -142,9 +162,10 @@ class Journal:
             said += ", best so far"
         elif self._best is not None:
             said += f", best {percent(self._best[0])} at update {self._best[1]}"
-        if all(self._recent.values()):
-            means = (float(np.mean(jax.device_get(list(x)))) for x in self._recent.values())
-            said += f"; adversary right on {' / '.join(f'{100 * x:.0f}' for x in means)} %"
+        recent = self.recent()
+        if all(name in recent for name in _RIGHT):
+            rates = " / ".join(f"{100 * recent[name]:.0f}" for name in _RIGHT)
+            said += f"; adversary right on {rates} %"
         return said
 
     def _is_best(self, value: float | None, updates: int) -> bool:
@@ -207,24 +228,12 @@ def write_parameters(workdir: Workdir, params: Mapping[str, Any]) -> None:
                 file.write(f"{player}\n{table}\n")
 
 
-def check_finite(metrics: Sequence[Metrics], updates: int) -> dict[str, float]:
-    """The mean of each metric over the steps that report it.
-
-    Raises:
-        FloatingPointError: a mean is not finite; it names the fields to change.
-    """
+def means(metrics: Sequence[Metrics]) -> dict[str, float]:
+    """The mean of each metric over the steps that report it."""
     values = collections.defaultdict(list)
-    for step in jax.device_get(metrics):
+    for step in jax.device_get(list(metrics)):
         for name, value in step.items():
             values[name].append(value)
-    means = {name: float(np.mean(value)) for name, value in values.items()}
-    for name, mean in means.items():
-        if not np.isfinite(mean):
-            # The segmenter's own loss comes first: without it the adversary's mean nothing.
-            player = ADVERSARY if np.isfinite(means["mce"]) else SEGMENTER
-            what = name if player == ADVERSARY else "the cross-entropy"
-            raise FloatingPointError(
-                f"{what} is {mean} after {updates} updates: lower "
-                f"config.optimizer.{player}.learning_rate or set its clip"
-            )
-    return means
+    return {
+        name: float(np.mean(value)) for name, value in values.items() if name != soundness.FAULT
+    }

@@ -8,7 +8,6 @@ lambda = 2 between the sums of Eq. 1 is lambda = 2/16 between means.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -16,11 +15,22 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Integer
 
-from segadv_jax import VOID, controls
+from segadv_jax import VOID, controls, limits
 from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
 REDUCTIONS = ("mean", "sum")
 GAMES = ("bce", "hinge", "least_squares")
+WEIGHTS = ("lam", "lam_unlabelled", "r1", "noise", "boundary", "entropy", "pseudo_labels")
+# What the objective's numbers can be.
+NUMBERS = dict.fromkeys(WEIGHTS, limits.NOT_NEGATIVE) | {
+    "start": limits.COUNT_OR_NONE,
+    "ramp": limits.COUNT_OR_NONE,
+    # With half of the labels turned round, ground truth would count as synthetic.
+    "smoothing": limits.Range(0, 0.5, below=True),
+    "label_smoothing": limits.SHARE,
+    "pseudo_threshold": limits.SHARE,
+    "boundary_radius": limits.Range(1, 64, whole=True),
+}
 
 # A sum and the number of what was summed.
 SumAndCount = tuple[Float[Array, ""], Float[Array, ""]]
@@ -83,31 +93,16 @@ class Objective:
     pseudo_threshold: float = 0.9
 
     def __post_init__(self):
-        weights = ("lam", "lam_unlabelled", "r1", "boundary", "entropy", "pseudo_labels")
-        for field in ("start", "ramp", "noise", *weights):
-            value = getattr(self, field)
-            if not value >= 0:  # NaN is no good either.
-                raise ValueError(f"{field} is {value}: set it to 0 or more")
-            if not math.isfinite(value):
-                raise ValueError(f"{field} is {value}: set it to a finite number")
-        for field, known in (("reduction", REDUCTIONS), ("game", GAMES)):
-            value = getattr(self, field)
-            if value not in known:
-                raise ValueError(f"{field} is {value!r}; known: {', '.join(known)}")
-        # With half of the labels turned round, ground truth would count as synthetic.
-        if not 0 <= self.smoothing < 0.5:
-            raise ValueError(f"smoothing is {self.smoothing}: set it from 0 to below 0.5")
+        for field, allowed in NUMBERS.items():
+            limits.check(field, getattr(self, field), allowed)
+        limits.check_known("reduction", self.reduction, REDUCTIONS)
+        limits.check_known("game", self.game, GAMES)
         if self.saturating and self.game != "bce":
             raise ValueError(f"saturating belongs to the game 'bce', not to {self.game!r}")
         if self.smoothing and self.game == "hinge":
             raise ValueError("smoothing has no meaning in the game 'hinge': set it to 0")
         if self.saturating and self.feature_matching:
             raise ValueError("saturating belongs to verdicts, not to feature_matching")
-        for field in ("label_smoothing", "pseudo_threshold"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}: set it from 0 to below 1")
-        if self.boundary_radius < 1:
-            raise ValueError(f"boundary_radius is {self.boundary_radius}: set it to 1 or more")
 
     def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""

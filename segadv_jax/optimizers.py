@@ -1,11 +1,11 @@
 """Alternating updates as one optax transformation over both players."""
 
-import math
 from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 import optax
 
+from segadv_jax import limits
 from segadv_jax.alternation import PLAYERS, SEGMENTER
 
 
@@ -79,8 +79,7 @@ def player(
     Raises:
         ValueError: the name is not known, or a beta is out of range.
     """
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas is {betas}: set two numbers from 0 to below 1")
+    limits.check_each("betas", betas, limits.SHARE, 2, 2)
     penalty = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
     known = {
         "sgd": (penalty, optax.sgd(learning_rate, momentum=momentum or None)),
@@ -103,8 +102,7 @@ def slow_down(
     Raises:
         ValueError: the factor is out of range, or there is no such part.
     """
-    if not 0 <= backbone_factor < math.inf:
-        raise ValueError(f"backbone_factor is {backbone_factor}: set it to a number, 0 or more")
+    limits.check("backbone_factor", backbone_factor, limits.NOT_NEGATIVE)
     if not pretrained:
         raise ValueError(
             f"backbone_factor is {backbone_factor}, but this segmenter has no pretrained part: "

@@ -1,15 +1,24 @@
 """SIGTERM and Ctrl-C as a request to stop."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
+_AGAIN = 0.01  # Seconds after which a signal comes again that found nobody to stop.
+
+
 class Stopped(SystemExit):
     """Raised where a signal comes, to end the process with status 128 + signal."""
+
+    @property
+    def number(self) -> int:
+        return int(self.code or 0) - 128
 
 
 @contextlib.contextmanager
@@ -32,14 +41,31 @@ def stop_signals(second_kills: bool = False) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def signals_raised() -> Iterator[None]:
-    """Where nobody catches SIGTERM and Ctrl-C, they raise `Stopped`; a second one kills."""
+    """Where nobody catches SIGTERM and Ctrl-C, they raise `Stopped`; a second one kills.
+
+    Python drops what is raised while it clears objects away, as a signal may be that comes just
+    then: it is sent again.
+    """
 
     def stop(number: int, frame: object) -> None:
         _let_kill()
         raise Stopped(128 + number)
 
-    with _handled(stop):
-        yield
+    def see_dropped(dropped: "sys.UnraisableHookArgs") -> None:
+        error = dropped.exc_value
+        if not isinstance(error, Stopped):
+            before(dropped)
+        elif signal.getsignal(error.number) == signal.SIG_DFL:  # Else nobody waits any more.
+            for number in _NUMBERS:
+                signal.signal(number, stop)
+            threading.Timer(_AGAIN, os.kill, (os.getpid(), error.number)).start()
+
+    before, sys.unraisablehook = sys.unraisablehook, see_dropped
+    try:
+        with _handled(stop):
+            yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _let_kill() -> None:

@@ -1,21 +1,24 @@
 """The images of a run, and each player's batches of them."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from segadv_jax import experiment, feature_cache
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
-from segadv_jax.data import Canvas, DataSet, Split, order, unlabelled
+from segadv_jax.data import Canvas, DataSet, Split, order, statistics, unlabelled
+from segadv_jax.errors import InputError
 from segadv_jax.feature_cache import Kept
 from segadv_jax.models import Segmenter
 
 # A stream of random numbers beside those of the players.
 _UNLABELLED = 2
+_NAMED = 12  # Classes that a warning names.
 Item = TypeVar("Item")
 
 
@@ -39,7 +42,7 @@ def read(config: ConfigDict, data_set: DataSet) -> Images:
 
     Raises:
         InputError: a split does not exist or has no labels, or there are fewer images than a batch
-            has.
+            has. Classes that no training image shows are logged.
     """
     experiment.check_splits(config, data_set)
     training = data_set.read(config.data.train)
@@ -51,7 +54,31 @@ def read(config: ConfigDict, data_set: DataSet) -> Images:
         which = config.data.unlabelled, config.data.train, chosen, held_out
         more = unlabelled.read(data_set, *which)
         order.check_unlabelled_batch_size(len(more.ids), _unlabelled_batch_size(config))
-    return Images(training.take(chosen), data_set.read(config.data.validation), more)
+    images = Images(training.take(chosen), data_set.read(config.data.validation), more)
+    _check_labels(images, data_set.class_names)
+    return images
+
+
+def _check_labels(images: Images, names: Sequence[str]) -> None:
+    """Names the classes that no training image shows.
+
+    Raises:
+        InputError: there is nothing at all to learn, or to validate with.
+    """
+    unseen = statistics.unseen(images.training, len(names))
+    for field, empty in (
+        ("train", len(unseen) == len(names)),
+        ("validation", not statistics.has_labels(images.validation)),
+    ):
+        if empty:
+            raise InputError(
+                f"config.data.{field}: the labels of all its images are void everywhere; choose "
+                "images with labels"
+            )
+    if unseen and jax.process_index() == 0:
+        few = ", ".join(names[index] for index in unseen[:_NAMED])
+        more = f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else ""
+        logging.warning("no training image shows %s%s: nobody can learn that", few, more)
 
 
 def _unlabelled_batch_size(config):

@@ -1,11 +1,15 @@
 """Training: the loop. What it is made of is in `training_run.py`."""
 
 import contextlib
+from collections.abc import Sequence
 
+import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax.journal import check_finite
+from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.signals import Stopped
+from segadv_jax.soundness import UnsoundError
 from segadv_jax.train_state import TrainState
 from segadv_jax.training_run import TrainingRun, check, prepare
 from segadv_jax.workdir import PATIENCE, UPDATES, Workdir
@@ -29,16 +33,55 @@ def train(config: ConfigDict, folder: str) -> None:
     Raises:
         InputError: a field holds what it cannot, the data cannot be read, or the folder holds a run
             of another architecture.
-        FloatingPointError: a loss is no longer finite.
+        UnsoundError: a loss is not finite or has exploded, and no more batches may be left out.
         SystemExit: stopped by a signal, with status 128 + signal.
     """
     workdir = Workdir(folder)
     check(config, workdir)
     workdir.make()
-    with contextlib.ExitStack() as stack:
-        run, state = prepare(config, workdir, stack)
-        reason = _loop(run, state)
-        run.end(reason)
+    skipped = workdir.skipped()
+    while True:
+        try:
+            with contextlib.ExitStack() as stack:
+                run, state = prepare(config, workdir, stack, skipped)
+                reason = _loop(run, state)
+                run.end(reason)
+            if run.caught:  # While the last checkpoint was being written.
+                raise Stopped(128 + run.caught[0])
+            return
+        except UnsoundError as error:
+            skipped = skip(config.train.skips, workdir, skipped, error)
+
+
+def skip(limit: int, workdir: Workdir, skipped: Sequence[int], error: UnsoundError) -> list[int]:
+    """The steps to leave out when training begins again from the last checkpoint.
+
+    A step is left out for good: its batch is drawn, and nobody learns from it.
+
+    Args:
+        limit: on the number of steps that are left out, `config.train.skips`.
+        workdir: in which they are recorded, by the first process.
+        skipped: the steps that were left out already.
+        error: what was wrong with another one.
+
+    Raises:
+        UnsoundError: that would be too many; it says what is kept.
+    """
+    with Checkpoints(workdir, to_read=True) as checkpoints:
+        last = checkpoints.latest_step()
+    kept = f"the checkpoint of step {last} is kept" if last else "nothing was saved before"
+    if len(skipped) >= limit:
+        remedy = f"{kept}; " + (
+            f"{limit} batches were left out already, as config.train.skips allows"
+            if limit
+            else "config.train.skips=1 would leave out this batch and go on from there"
+        )
+        raise UnsoundError(error.step, f"{error}; {remedy}") from error
+    logging.warning("%s; %s: going back, and step %d is left out", error, kept, error.step + 1)
+    skipped = sorted({*skipped, error.step})
+    if jax.process_index() == 0:
+        workdir.write_skipped(skipped)
+    return skipped
 
 
 def _loop(run: TrainingRun, state: TrainState) -> str:
@@ -50,8 +93,11 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
             return PATIENCE
         turn = turns.turn(step)
         batch, key, updates = next(inputs)
-        with run.journal.compiling(turn):
-            state, metrics = run.train_step(state, batch, key, turn, updates)
+        if step in run.skipped:
+            state, metrics = state._replace(step=state.step + 1), {}
+        else:
+            with run.journal.compiling(turn):
+                state, metrics = run.train_step(state, batch, key, turn, updates)
 
         after, at_end = step + 1, step + 1 == run.total
         run.journal.add(metrics, turns.updates(after), run.position(after), at_end)
@@ -59,8 +105,7 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
         if at_end or run.is_validation(after):
             run.validate(state, metrics, after)
         elif stop or after % every == 0:
-            # What is saved must be worth resuming.
-            check_finite([metrics], run.updates(after))
+            run.journal.check()  # What is saved must be worth resuming.
             run.checkpoints.save(state, after)
         if stop:
             run.checkpoints.wait()

@@ -9,7 +9,8 @@ A batch can have images without labels beside the labelled ones (Hung et al., BM
 adversarial term and the terms of `controls` see them.
 
 The metrics of a step are f32[] over the whole batch. Always: `mce`, weighted as the objective says,
-and `accuracy`, of label cells; `entropy` and `pseudo_mce` if they are minimised.
+and `accuracy`, of label cells; `entropy` and `pseudo_mce` if they are minimised; `fault`, what is
+wrong with the step, see `soundness.py`.
 In the segmenter's turns: `grad_norm_mce`, the norm at the logits of the gradient of all of these.
 With an adversary: `accuracy_synthetic`; in the segmenter's turns also `lam`, `adversarial_term`, on
 images without labels `adversarial_term_unlabelled`, and `grad_norm_adversarial`, times lambda, as
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Integer, Key
 
-from segadv_jax import losses
+from segadv_jax import losses, soundness
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.devices import Shards
 from segadv_jax.game import Metrics, Sums, adversarys_side, segmenters_side, show_both_maps
@@ -79,7 +80,10 @@ def train_step(
     metrics = sums.metrics()
     if "adversarial_term" in metrics:
         metrics["lam"] = objective.rise(updates) * objective.lam
-    return _update(state, grads, turn, updates, setup), metrics
+    after = _update(state, grads, turn, updates, setup)
+    cells = 1.0 if objective.reduction == "mean" else jnp.max(jnp.stack([*counts.values()]))
+    metrics[soundness.FAULT] = soundness.find_fault(metrics, grads, after.params, turn, cells)
+    return after, metrics
 
 
 def _play(

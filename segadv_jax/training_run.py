@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,8 +19,10 @@ from segadv_jax import (
     environment,
     experiment,
     feature_cache,
+    files,
     streams,
     visualize,
+    watcher,
 )
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
@@ -32,7 +34,6 @@ from segadv_jax.initialize import check_init, check_seen, initialize
 from segadv_jax.journal import (
     VALIDATION,
     Journal,
-    check_finite,
     open_journal,
     tabulate,
     write_parameters,
@@ -42,6 +43,7 @@ from segadv_jax.signals import stop_signals
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import train_step
 from segadv_jax.validation import Validator
+from segadv_jax.watcher import Watcher
 from segadv_jax.workdir import GAME, PATIENCE, UPDATES, End, Workdir
 
 SHOWN = 12  # So many classes are named at the start.
@@ -66,6 +68,8 @@ class TrainingRun:
     validator: Validator
     checkpoints: Checkpoints
     journal: Journal
+    watcher: Watcher
+    skipped: Collection[int]  # The steps, from 0, that are left out.
     caught: list[int]  # The signals caught so far.
 
     def updates(self, step: int) -> int:
@@ -104,16 +108,19 @@ class TrainingRun:
         """Measures the segmenter, adds to the history and saves a checkpoint.
 
         Raises:
-            FloatingPointError: a loss of the step is not finite; then nothing is saved.
+            soundness.UnsoundError: the step was not sound; then nothing is saved.
         """
         updates, params = self.updates(after), evaluated(state)
-        check_finite([metrics], updates)
+        self.journal.check()
         with self.journal.compiling(VALIDATION):
             measures, pictures = self.validator.measure(params)
         if jax.process_index() == 0:
             found = jax.device_get(metrics)
             game = {name: float(found[name]) for name in GAME if name in found}
-            self.workdir.add_validation(self.position(after) | measures | game)
+            game |= watcher.adversary_loss(found)
+            row = self.position(after) | measures | game
+            self.workdir.add_validation(row)
+            self.watcher.look(row, self.journal.recent())
             path = self.workdir.picture_path(updates)
             beside = path.with_stem(f"{path.stem}_probabilities")
             visualize.save_png(pictures["predictions"], path)
@@ -156,6 +163,8 @@ class TrainingRun:
 def check(config: ConfigDict, workdir: Workdir | None = None) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
+    if workdir is not None:
+        configuration.compare(workdir, config)
     setup = experiment.build(config, num_classes=2).setup
     check_seen(setup)
     if config.train.feature_cache:
@@ -210,9 +219,14 @@ def assemble(config: ConfigDict) -> Assembled:
 
 
 def prepare(
-    config: ConfigDict, workdir: Workdir, stack: contextlib.ExitStack
+    config: ConfigDict,
+    workdir: Workdir,
+    stack: contextlib.ExitStack,
+    skipped: Collection[int] = (),
 ) -> tuple[TrainingRun, TrainState]:
     """Reads the data, makes the networks, restores the state, opens what the loop writes to.
+
+    The steps `skipped` are left out.
 
     Returns:
         (the run, the state at its start, replicated); `stack` closes what is opened.
@@ -220,22 +234,25 @@ def prepare(
     data_set, images, parts, begin = assemble(config)
     turns, setup = parts.alternation, parts.setup
     total = turns.steps(config.train.updates)
-    # A resumed run takes all from its checkpoint: nothing is drawn, and no weights are read.
-    fresh = not workdir.has_checkpoints()
-    state = begin(config.init) if fresh else jax.eval_shape(begin)
     first = jax.process_index() == 0
-    changed = (configuration.record if first else configuration.compare)(workdir, config)
-    if changed and first:
-        logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
+    changed = configuration.compare(workdir, config)
     checkpoints = stack.enter_context(Checkpoints(workdir))
     start = checkpoints.latest_step() or 0
+    # A resumed run takes all from its checkpoint: nothing is drawn, and no weights are read.
+    state = jax.eval_shape(begin) if start else begin(config.init)
+    if first:
+        configuration.record(workdir, config)
+        if changed:
+            logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
     _check_selection(config, workdir, checkpoints.selected_by())
     if start:
+        _check_classes(workdir, data_set.class_names)
         state = checkpoints.restore(state, start)
     if jax.process_index() == 0:
         workdir.write_classes(data_set.class_names, data_set.palette.tolist())
-        if fresh:
+        if not start:
             workdir.write_environment(environment.describe())
+        files.clear_parts(workdir.folder)
         workdir.cut_history(start)
         write_parameters(workdir, state.params | {"segmenter, frozen": state.frozen})
     _introduce(config, data_set, images, state, workdir)
@@ -265,6 +282,13 @@ def prepare(
                 config.evaluate.select,
             )
         ),
+        watcher=Watcher(
+            workdir,
+            config.loss.game,
+            config.loss.start + config.loss.ramp,
+            turns.updates(start)[SEGMENTER],
+        ),
+        skipped=skipped,
         # A pod's signals are JAX's to handle.
         caught=stack.enter_context(stop_signals(True)) if jax.process_count() == 1 else [],
     )
@@ -314,6 +338,17 @@ def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -
             f"config.evaluate.select is {config.evaluate.select!r}, but the checkpoint in "
             f"--workdir={workdir} was selected by {before!r}: set it to that, or choose another "
             "--workdir"
+        )
+
+
+def _check_classes(workdir: Workdir, names: Sequence[str]) -> None:
+    """Raises an InputError if the run in `workdir` knows other classes."""
+    before = (workdir.classes() or (names,))[0]
+    if tuple(before) != tuple(names):
+        then, now = (", ".join([*x[:SHOWN], *["..."][: len(x) > SHOWN]]) for x in (before, names))
+        raise InputError(
+            f"--workdir={workdir} holds a run of {len(before)} other classes ({then}), the data "
+            f"have {len(names)} ({now}): choose another --workdir, or the data of that run"
         )
 
 

@@ -11,6 +11,8 @@ predictions/*.png    validation images with their predictions
 eval/*.json          what an evaluation measured on a split
 checkpoints/         the latest and the best whole state (see `checkpoints.py`)
 ended.json           that training has ended, and why
+warnings.json        what the watcher warned of, and when (see `watcher.py`)
+skipped.json         the steps that were left out, because they were not sound
 events.*             TensorBoard
 """
 
@@ -30,11 +32,14 @@ STRUCTURE = ("mean_bf", "mean_boundary_iou", "regions", "specks")
 # does not compute is empty: in the standard arm all but the first norm, under the schedules
 # "fast" and "slow" the accuracy on real maps.
 GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
+# The sum of the two terms of Eq. 2, where the step of the validation is the adversary's turn too.
+ADVERSARY_LOSS = "adversary_loss"
 HISTORY_COLUMNS = (
     *("step", "segmenter_updates", "epoch"),
     *(f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES),
     *(f"validation_{curve}" for curve in STRUCTURE),
     *GAME,
+    ADVERSARY_LOSS,
 )
 
 # Why a run ended.
@@ -63,6 +68,8 @@ class Workdir:
         self.checkpoints_path = self.folder / "checkpoints"
         self.environment_path = self.folder / "environment.json"
         self._end_path = self.folder / "ended.json"
+        self._warnings_path = self.folder / "warnings.json"
+        self._skipped_path = self.folder / "skipped.json"
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -181,6 +188,25 @@ class Workdir:
         """Takes back `mark_ended`: there is more to train."""
         with files.reaching(self.folder):
             self._end_path.unlink(missing_ok=True)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """What the watcher warned of: {"segmenter_updates", "kind", "text"} each."""
+        content = self._read(self._warnings_path, "delete it: nothing else needs it", ("warnings",))
+        return content["warnings"] if content else []
+
+    def write_warnings(self, warnings: Sequence[Mapping[str, Any]]) -> None:
+        """Records what the watcher warned of."""
+        files.write_json(self._warnings_path, {"warnings": [*warnings]})
+
+    def skipped(self) -> list[int]:
+        """The steps, counted from 0, that are left out."""
+        remedy = "restore it, or delete it to have all steps played"
+        content = self._read(self._skipped_path, remedy, ("steps",))
+        return content["steps"] if content else []
+
+    def write_skipped(self, steps: Sequence[int]) -> None:
+        """Records the steps that are left out."""
+        files.write_json(self._skipped_path, {"steps": [*steps]})
 
     def end(self) -> End | None:
         """How training ended; None while it has not."""

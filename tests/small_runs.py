@@ -62,16 +62,18 @@ def told():
         absl_logging.set_verbosity(verbosity)
 
 
-def start_process(arguments, ours=("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")):
-    """Python on its own: one device, and compiled as for people, not as for tests.
+# XLA's flags of the tests but for the number of devices.
+ONE_DEVICE = " ".join(
+    flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag
+)
 
-    `ours` are variables of the environment that it does not get.
-    """
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+
+def start_process(arguments):
+    """Python on its own, with one device."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | {"XLA_FLAGS": ONE_DEVICE},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

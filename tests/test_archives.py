@@ -4,6 +4,7 @@ import contextlib
 import io
 import tarfile
 import threading
+import tracemalloc
 
 import pytest
 
@@ -88,3 +89,65 @@ def test_the_lock_keeps_others_out_until_it_is_released(tmp_path):
         events.append("first")
     thread.join(10)
     assert events == ["first", "other"]
+
+
+def add(tar, name, content=b"x", **fields):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for field, value in fields.items():
+        setattr(member, field, value)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_only_plain_files_are_members_and_none_is_written(stored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["../up.txt", "/tmp/absolute.txt", "a/../../up.txt", "a.txt"]
+    with tarfile.open("a.tar", "w") as tar:
+        for name in names:
+            add(tar, name)
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            add(tar, f"link{int(kind)}.txt", b"", type=kind, linkname="/etc/passwd")
+        for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            add(tar, f"device{int(kind)}.txt", b"", type=kind, devmajor=1, devminor=5)
+    members = archives.read_tar("a.tar", (".txt",), stored)
+    assert list(members) == names and all(members.read(name) == b"x" for name in names)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+    assert not (tmp_path.parent / "up.txt").exists()
+
+
+def zeros(tar):
+    add(tar, "a.txt", bytes(2**24))
+
+
+def holes(tar):
+    add(tar, "a.txt", b"", pax_headers={"GNU.sparse.map": "0,1", "GNU.sparse.size": f"{2**40}"})
+
+
+def claimed(tar):
+    member = tarfile.TarInfo("a.txt")
+    member.size = 2**50
+    tar.addfile(member)
+
+
+def long_header(tar):
+    member = tarfile.TarInfo("a.txt")
+    member.size, member.type = 2**50, tarfile.XHDTYPE
+    tar.addfile(member)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("kind", [zeros, holes, claimed, long_header])
+def test_an_archive_that_claims_to_be_large_takes_no_memory(kind, stored, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_LITTLE", 2**20)
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w" if stored else "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        kind(tar)
+    if kind is zeros and stored:  # It is as large as it says.
+        return
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.tar .* is damaged or incomplete .*fetch it again"):
+        archives.read_tar(path, stored=stored)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22 + 200 * path.stat().st_size

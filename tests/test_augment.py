@@ -292,9 +292,9 @@ def test_margin_shows_what_lies_around_the_crop(crop):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crop": -1}, "crop is -1: set it to 0 or more"),
-        ({"rotation": -8.0}, "rotation is -8.0: set it to 0 or more"),
-        ({"rotation": math.nan}, "rotation is nan: set it to 0 or more"),
+        ({"crop": -1}, "crop is -1: set it from 0 to 65536"),
+        ({"rotation": -8.0}, "rotation is -8.0: set it from 0 to 180"),
+        ({"rotation": math.nan}, "rotation is nan: set it from 0 to 180"),
         ({"scale": (1.1, 0.9)}, r"scale is \(1.1, 0.9\): set it to \(smallest, largest\), above 0"),
         ({"scale": (0.0, 1.0)}, r"scale is \(0.0, 1.0\): set it to \(smallest, largest\), above 0"),
         ({"scale": (0.9, math.nan)}, r"scale is \(0.9, nan\): set it to"),

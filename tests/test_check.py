@@ -88,7 +88,7 @@ def test_what_training_would_refuse_is_refused(data_dir, cheap, argument, messag
 
 
 def test_a_loss_that_is_not_finite_is_an_error(data_dir):
-    rate = "--config.optimizer.segmenter.learning_rate=inf"
+    rate = "--config.optimizer.segmenter.learning_rate=1e30"
     with pytest.raises(FloatingPointError, match="config.optimizer.segmenter.learning_rate"):
         check(data_dir, rate, "--config.alternation.schedule=standard")
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from configs import stanford, synthetic, voc_largefov
-from segadv_jax import configuration, experiment
+from segadv_jax import cli, configuration, experiment
 from segadv_jax.errors import InputError
 from segadv_jax.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
+SCALES = "--config.evaluate.scales"
 # Fields that runs of some time ago could not have.
 LATER = ("loss.balance", "loss.largest_weight", "evaluate.select")
 LATER += ("optimizer.segmenter.name", "optimizer.adversary.name", "optimizer.adversary.betas")
@@ -64,6 +65,23 @@ def test_any_field_can_be_set():
     twice = ["--config.seed=1", "--config.seed=2", "--config.train.flip=false"]
     config = configuration.load("synthetic", twice)
     assert config.seed == 2 and config.train.flip is False
+
+
+@pytest.mark.parametrize(
+    ("given", "scales"),
+    [
+        ([f"{SCALES}=1.0", f"{SCALES}=0.5"], (0.5,)),
+        ([f"{SCALES}=(0.5, 1.0)", f"{SCALES}=(2.0,)"], (2.0,)),
+        ([SCALES, "1.0", f"{SCALES}=(0.5, 1.0)", SCALES, "1.5"], (1.5,)),
+    ],
+)
+def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
+    """Of a command line and of an evaluation alike: they do not add up."""
+    fields = cli._split_fields(given)[1]
+    assert configuration.load("synthetic", fields).evaluate.scales == scales
+    Workdir(tmp_path).record_config(configuration.load("synthetic").to_dict())
+    found = configuration.of_evaluation(Workdir(tmp_path), fields)
+    assert found.evaluate.scales == scales
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,12 @@ def test_a_file_that_is_not_there_is_no_damage(tmp_path):
     for read in (files.read_json, files.read_csv):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "none", "restore it")
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
+    for name in ("a.csv.71.part", "deep/b.png.72.part", "mine.part", "c.71.parts"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files.clear_parts(tmp_path)
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["c.71.parts", "mine.part"]

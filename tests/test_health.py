@@ -1,8 +1,12 @@
 """What a history is read to mean, on histories that are made up."""
 
+import math
+
+import jax.numpy as jnp
 import pytest
 
-from segadv_jax.report import health
+from segadv_jax import health
+from segadv_jax.losses import Objective
 
 UPDATES = 800
 CONFIG = {
@@ -56,7 +60,7 @@ def test_without_an_adversary_no_game_is_read():
 @pytest.mark.parametrize(
     ("real", "synthetic", "state", "alarm"),
     [
-        (0.99, 0.99, "won", True),
+        (0.99, 0.99, "ahead", False),
         (0.99, 0.01, "constant real", True),
         (0.01, 0.99, "constant synthetic", True),
         (0.52, 0.47, "even", False),
@@ -67,7 +71,7 @@ def test_without_an_adversary_no_game_is_read():
     ],
 )
 def test_who_leads(real, synthetic, state, alarm):
-    assert health.state_of_game(real, synthetic) == state
+    assert health.state_of_game(real, synthetic, 0.2) == state
     rows = history(accuracy_real=real, accuracy_synthetic=synthetic)
     (found,) = (each for each in health.read(rows, CONFIG) if each.kind == state)
     assert found.alarm == alarm
@@ -81,10 +85,18 @@ def test_who_leads_is_read_at_the_end_and_not_of_one_batch():
     assert "contested" in kinds(history(accuracy_real=one, accuracy_synthetic=one))
 
 
+WON = {"accuracy_real": 0.99, "accuracy_synthetic": 0.99, "grad_norm_adversarial": 0.00005}
+
+
+def test_a_game_is_won_when_the_gradient_has_vanished():
+    assert health.state_of_game(0.99, 0.99) == health.state_of_game(0.99, 0.99, 0.005) == "won"
+    assert "won" in alarms(history(**WON))
+
+
 def test_what_a_schedule_does_not_record_is_taken_from_the_evaluation():
-    rows = history(accuracy_real=None, accuracy_synthetic=0.99)
+    rows = history(accuracy_real=None, accuracy_synthetic=0.99, grad_norm_adversarial=5e-5)
     assert "half known game" in kinds(rows)
-    assert alarms(rows) == set()
+    assert alarms(rows) == {"weak"}
     measured = {"accuracy_real": 0.99, "accuracy_synthetic": 0.98}
     assert "won" in alarms(rows, evaluation=measured)
 
@@ -149,3 +161,61 @@ def test_few_or_no_validations_have_no_shape():
         for row in rows
     ]
     assert kinds(rows, finished) == {"unknown game"}
+
+
+def warned(rows, **how):
+    return {finding.kind for finding in health.watch(rows, **how)}
+
+
+CHANCE = 2 * math.log(2)
+SHARPER = {
+    "validation_certainty": [0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97],
+    "validation_mce": [0.6, 0.5, 0.52, 0.55, 0.6, 0.65, 0.7, 0.8],
+    "validation_mean_iou": [0.6, 0.65, 0.65, 0.65, 0.65, 0.65, 0.65, 0.65],
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"accuracy_real": 0.99, "accuracy_synthetic": 0.01}, "constant real"),
+        ({"accuracy_real": 0.01, "accuracy_synthetic": 0.99}, "constant synthetic"),
+        (WON, "won"),
+        ({"adversary_loss": CHANCE, "accuracy_real": 0.5}, "never learned"),
+        ({"grad_norm_adversarial": 0.03}, "strong"),
+        (SHARPER, "saturating"),
+    ],
+)
+def test_a_run_is_warned_of(columns, kind):
+    rows = history(**columns)
+    assert warned(rows) == {kind}
+    assert not warned(rows[: health.RECENT - 1])  # One validation tells little.
+    assert kind in alarms(rows)  # The report says the same.
+
+
+def test_a_healthy_game_is_warned_of_nothing():
+    assert not warned(history())
+    # An adversary that was better before and is fooled now is what the game aims at.
+    fooled = {"accuracy_real": 0.5, "accuracy_synthetic": 0.5}
+    learned = [1.386, 1.2, 0.9, 1.1, 1.3, 1.38, CHANCE, CHANCE]
+    assert not warned(history(**fooled, adversary_loss=learned))
+    ahead = WON | {"grad_norm_adversarial": 0.002}
+    assert not warned(history(**ahead))
+
+
+def test_what_has_not_begun_is_not_won():
+    waiting = history(**WON | {"grad_norm_adversarial": 0.0})
+    assert not warned(waiting, begun=UPDATES)
+    assert warned(waiting, begun=UPDATES - 100 * health.RECENT) == {"won"}
+
+
+@pytest.mark.parametrize(("game", "chance"), [("bce", CHANCE), ("hinge", 2), ("least_squares", 1)])
+def test_chance_is_that_of_the_games_own_loss(game, chance):
+    """Of an adversary whose logit is 0 for both maps."""
+    objective = Objective(game=game)
+    verdicts, weights = jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1))
+    losses = [objective.adversary_loss(verdicts, real, weights)[0] for real in (True, False)]
+    assert sum(losses) == pytest.approx(chance)
+    assert health.has_never_learned(history(adversary_loss=float(chance)), game)
+    assert not health.has_never_learned(history(adversary_loss=0.9 * chance), game)
+    assert not health.has_never_learned(history(adversary_loss=2.0 * chance), game)

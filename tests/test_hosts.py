@@ -91,6 +91,9 @@ def test_what_is_said_by_hand_is_passed_on(calls):
         *("10.0.0.1:8476", 4, 3),
     )
     assert given["cluster_detection_method"] == "deactivate"
+    # A lost process is missed, and one that has ended waits, for some two minutes at most.
+    assert 30 <= given["heartbeat_timeout_seconds"] <= 120
+    assert 30 <= given["shutdown_timeout_seconds"] <= 120
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ PACKAGE = "segadv_jax"
 
 # What each part may import of the package, itself, the parts that all may import and VOID aside. A
 # new part needs a line here, which is where its place in the house is decided.
-FOR_ALL = {"configs", "errors", "files", "shapes"}
+FOR_ALL = {"configs", "errors", "files", "limits", "shapes"}
 STEPS = {"alternation", "augment", "devices", "encodings", "eval_step", "losses", "metrics"}
-STEPS |= {"controls", "game", "scene"}
+STEPS |= {"controls", "game", "scene", "soundness"}
 STEPS |= {"models", "optimizers", "prediction", "resampling", "train_state", "train_step"}
 PARTS = {"checkpoints", "configuration", "data", "experiment", "initialize", "weights"}
 PARTS |= {"class_balance", "drawing", "feature_cache", "progress", "visualize", "workdir"}
@@ -24,6 +24,7 @@ LOOPS = (
     | {
         "environment",
         "evaluate",
+        "health",
         "hosts",
         "journal",
         "predicted",
@@ -32,12 +33,14 @@ LOOPS = (
         "streams",
         "training_run",
         "validation",
+        "watcher",
     }
 )
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "shapes": set(),
+    "limits": set(),
     "signals": set(),
     "compilation": set(),
     "models": set(),
@@ -49,6 +52,9 @@ MAY_IMPORT = {
     "losses": {"controls"},
     "alternation": set(),
     "optimizers": {"alternation"},
+    "soundness": {"alternation"},
+    "health": {"metrics"},
+    "watcher": {"health", "workdir"},
     "train_state": set(),
     "metrics": set(),
     "drawing": set(),
@@ -62,7 +68,8 @@ MAY_IMPORT = {
     "eval_step": STEPS - {"eval_step", "train_step", "augment", "game", "optimizers", "scene"},
     "weights": {"models"},
     "environment": set(),
-    "hosts": set(),
+    "hosts": {"last_words"},
+    "last_words": set(),
     "workdir": {"metrics"},
     "checkpoints": {"metrics", "train_state", "workdir"},
     "configuration": {"models", "workdir"},
@@ -75,7 +82,7 @@ MAY_IMPORT = {
     "export": {"models", "prediction"},
     "evaluate": STEPS | PARTS | {"predictor"},
     "validation": STEPS | PARTS | {"evaluate"},
-    "journal": {"alternation", "metrics", "progress", "workdir"},
+    "journal": {"alternation", "metrics", "progress", "soundness", "workdir"},
     "progress": set(),
     "streams": STEPS | PARTS,
     "training_run": LOOPS - {"training_run"},
@@ -84,7 +91,7 @@ MAY_IMPORT = {
     "report": LOOPS | {"campaign"},
     "benchmark": STEPS | {"data"},
     "commands": LOOPS | {"campaign", "compilation", "export", "report", "train"},
-    "cli": {"compilation", "signals"},
+    "cli": {"compilation", "hosts", "signals"},
     "__main__": {"cli"},
 }
 # Third-party packages that only some parts may import: the numerics run without them.
@@ -114,6 +121,7 @@ WITHOUT_TENSORFLOW += (
 WITHOUT_TENSORFLOW += ("benchmark", "benchmark.contenders", "benchmark.measure")
 # Below them: plain values.
 SEE_THE_CONFIG = {
+    "health",
     "train",
     "streams",
     "training_run",

@@ -192,10 +192,10 @@ def test_an_unknown_decay_is_refused():
     ("fields", "message"),
     [
         ({"name": "rmsprop"}, "name is 'rmsprop'; known: sgd, adam, adamw"),
-        ({"betas": (0.9, 1.0)}, r"betas is \(0.9, 1.0\): set two numbers from 0 to below 1"),
-        ({"betas": (-0.1, 0.9)}, r"betas is \(-0.1, 0.9\): set two numbers"),
-        ({"betas": (0.9,)}, r"betas is \(0.9,\): set two numbers"),
-        ({"betas": (0.9, float("nan"))}, r"betas is \(0.9, nan\): set two numbers"),
+        ({"betas": (0.9, 1.0)}, r"betas is \(0.9, 1.0\): set 2 numbers, each from 0 to below 1"),
+        ({"betas": (-0.1, 0.9)}, r"betas is \(-0.1, 0.9\): set 2 numbers"),
+        ({"betas": (0.9,)}, r"betas is \(0.9,\): set 2 numbers"),
+        ({"betas": (0.9, float("nan"))}, r"betas is \(0.9, nan\): set 2 numbers"),
     ],
 )
 def test_what_no_optimizer_can_be_made_of_is_refused(fields, message):
@@ -250,9 +250,9 @@ def test_a_pretrained_part_learns_at_a_rate_of_its_own(kind, factor):
 @pytest.mark.parametrize(
     ("parts", "factor", "message"),
     [
-        (("backbone",), -1.0, "backbone_factor is -1.0: set it to a number, 0 or more"),
-        (("backbone",), float("inf"), "backbone_factor is inf: set it to a number"),
-        (("backbone",), float("nan"), "backbone_factor is nan: set it to a number"),
+        (("backbone",), -1.0, "backbone_factor is -1.0: set it to 0 or more"),
+        (("backbone",), float("inf"), "backbone_factor is inf: set it to a finite number"),
+        (("backbone",), float("nan"), "backbone_factor is nan: set it to 0 or more"),
         ((), 0.1, "backbone_factor is 0.1, but this segmenter has no pretrained part"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_runs import ONE_DEVICE
 
 from segadv_jax.report import study_definition, study_runs
 from segadv_jax.workdir import Workdir
@@ -36,12 +37,12 @@ def checkout(tmp_path_factory):
 
 def program(checkout, *arguments):
     """Runs main.py of the copy, on one device."""
-    environment = {name: x for name, x in os.environ.items() if name != "XLA_FLAGS"}
+    environment = os.environ | {"XLA_FLAGS": ONE_DEVICE, "PYTHONPATH": str(checkout)}
     arguments = [sys.executable, "main.py", "--config=configs/stripes.py", *arguments]
     done = subprocess.run(
         arguments,
         cwd=checkout,
-        env=environment | {"PYTHONPATH": str(checkout)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=1800,

@@ -167,6 +167,14 @@ def test_confusion_results_and_health_are_on_the_page(page_of_trained):
     assert "They do not differ." in page.text
 
 
+def test_what_people_were_warned_of_is_on_the_page(tmp_path):
+    folder = made(tmp_path / "run")
+    warning = {"segmenter_updates": 7, "kind": "won", "text": "The adversary has won."}
+    Workdir(folder).write_warnings([warning])
+    page, _ = report(tmp_path, folder)
+    assert "At update 7 it was warned: The adversary has won." in page.text
+
+
 def test_without_data_the_page_says_so_and_goes_on(tmp_path):
     page, _ = report(tmp_path, made(tmp_path / "run"))
     assert "There are no example predictions" in page.text and "no checkpoint is there" in page.text
@@ -179,6 +187,8 @@ def test_what_comes_from_files_is_escaped(tmp_path):
     names = (WICKED, '"quoted" & grün')
     folder = made(tmp_path / "a'b <i>", "adversarial", names=names)
     files.write_json(Workdir(folder).environment_path, {"command": f"train '{WICKED}'"})
+    warning = {"segmenter_updates": 7, "kind": "won", "text": f"of {WICKED}"}
+    Workdir(folder).write_warnings([warning])
     page, text = report(tmp_path, f"{NAMED}={folder}", f"$x$_{WICKED}={made(tmp_path / 'other')}")
     assert not {"script", "b", "i"} & set(page.tags) - {"b"}
     assert "<script" not in text and "<b>grün" not in text and "<i>" not in text
@@ -241,7 +251,7 @@ def test_seeds_of_an_arm_are_put_together(tmp_path):
     assert "3 seeds in common" in page.text and "+7.5 to +12.5 points" in page.text
     assert "more than chance explains" in page.text
     assert "Predictions" not in page.text
-    assert "The adversary has won" in page.text
+    assert "The adversary is ahead" in page.text
 
 
 def test_one_seed_each_says_little(tmp_path):

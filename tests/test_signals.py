@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -57,6 +58,25 @@ def test_a_command_that_a_signal_stops_ends_with_a_line(number, capsys):
     assert end.value.code == 128 + number and handlers() == before
     output, errors = capsys.readouterr()
     assert not output and errors.startswith("stopped; the same command") and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_that_comes_while_an_object_is_cleared_away_comes_again(number):
+    """Python drops what `__del__` and the callbacks of weak references raise."""
+
+    class Dying:
+        def __del__(self):
+            cleared.append(number)
+            signal.raise_signal(number)
+
+    before, cleared = handlers(), []
+    with pytest.raises(Stopped) as stop, signals_raised():
+        dying = Dying()
+        del dying
+        assert cleared  # And nothing was raised yet.
+        while True:
+            time.sleep(0.001)
+    assert stop.value.code == 128 + number and handlers() == before
 
 
 def test_another_thread_leaves_the_handlers_alone():

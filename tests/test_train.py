@@ -3,19 +3,22 @@
 import functools
 import re
 import shutil
+import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from small_runs import small_config, told
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segadv_jax import devices, evaluate, experiment
+from segadv_jax import devices, evaluate, experiment, training_run
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.initialize import initialize
+from segadv_jax.soundness import UnsoundError
 from segadv_jax.train import train
 from segadv_jax.workdir import CURVES, HISTORY_COLUMNS, PATIENCE, STRUCTURE, UPDATES, End, Workdir
 
@@ -78,7 +81,7 @@ def test_history_has_a_row_for_each_validation_by_segmenter_updates(run):
     assert [row["epoch"] for row in rows] == [4 / 5, 8 / 5, 12 / 5]  # 22 images, 5 batches of 4.
     for row in rows:
         # It is the segmenter's turn, in which nobody asks the adversary about real maps.
-        left_out = {"accuracy_real"} | {f"validation_{measure}" for measure in STRUCTURE}
+        left_out = {"accuracy_real", "adversary_loss"} | {f"validation_{measure}" for measure in STRUCTURE}
         assert set(row) == set(HISTORY_COLUMNS) - left_out
         assert 0 < row["validation_mean_iou"] < 1 and 0 < row["train_pixel_accuracy"] < 1
 
@@ -214,18 +217,81 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(data_dir, tmp_path):
 
 def test_a_diverging_adversary_is_named_and_leaves_no_checkpoint(data_dir, tmp_path):
     """Nor does it reach the segmenter before its term begins."""
-    wild = {"loss.start": 8, "optimizer.adversary.learning_rate": float("inf"), "train.updates": 12}
+    wild = {"loss.start": 8, "optimizer.adversary.learning_rate": 1e30, "train.updates": 12}
     config = small_config(data_dir, **wild | {"train.log_every": 100})
-    with pytest.raises(FloatingPointError, match="lower config.optimizer.adversary.learning_rate"):
+    with pytest.raises(UnsoundError, match="lower config.optimizer.adversary.learning_rate"):
         train(config, str(tmp_path))
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
-def test_a_diverging_run_stops_with_an_explanation(data_dir, tmp_path):
-    fast = {"optimizer.segmenter.learning_rate": float("inf"), "train.updates": 3}
+def test_a_run_that_explodes_ends_at_once_though_all_is_finite(data_dir, tmp_path):
+    fast = {"optimizer.segmenter.learning_rate": 1e8, "train.updates": 8}
     config = small_config(data_dir, "standard", **fast)
-    with pytest.raises(FloatingPointError, match="config.optimizer.segmenter.learning_rate"):
+    message = r"the cross-entropy has grown to .* at step 2 .*config.optimizer.segmenter.learning_"
+    with pytest.raises(UnsoundError, match=message):
         train(config, str(tmp_path))
+
+
+@pytest.fixture
+def struck(monkeypatch):
+    """The parameters that a step begins with are lost, as by a bad batch before: {step: times}."""
+    left, prepare = {}, training_run.prepare
+
+    def prepared(*arguments):
+        run, state = prepare(*arguments)
+        play, steps = (
+            run.train_step,
+            (s for s in range(run.start, run.total) if s not in run.skipped),
+        )
+
+        def step(state, *inputs):
+            number = next(steps)
+            if left.get(number):
+                left[number] -= 1
+                state = state._replace(params=jax.tree.map(lambda x: np.nan * x, state.params))
+            return play(state, *inputs)
+
+        object.__setattr__(run, "train_step", step)
+        return run, state
+
+    monkeypatch.setattr(sys.modules[train.__module__], "prepare", prepared)
+    return left
+
+
+def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck):
+    struck[5] = 1
+    config = small_config(data_dir, "standard", **{"train.skips": 1, "train.updates": 8})
+    with told() as said:
+        train(config, str(tmp_path / "struck"))
+    text = "the cross-entropy is nan at step 6 .*; the checkpoint of step 4 is kept: going back"
+    assert any(re.match(text, line) for line in said)
+    for name in ("spared", "struck"):  # Both leave out the same step.
+        workdir = Workdir(tmp_path / name)
+        workdir.make()
+        workdir.write_skipped([5])
+        train(config, str(workdir))
+        assert workdir.skipped() == [5]
+        assert [row["step"] for row in workdir.history()] == [4, 8]
+    spared, again = (Workdir(tmp_path / name) for name in ("spared", "struck"))
+    assert spared.history_path.read_bytes() == again.history_path.read_bytes()
+    played = small_config(data_dir, "standard", **{"train.updates": 8})
+    train(played, str(tmp_path / "played"))
+    assert Workdir(tmp_path / "played").history() != spared.history()
+
+
+@pytest.mark.parametrize(("skips", "said"), [(0, "config.train.skips=1 would"), (1, "1 batch")])
+def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
+    data_dir, tmp_path, struck, skips, said
+):
+    struck |= dict.fromkeys((5, 6), 2)
+    config = small_config(data_dir, "standard", **{"train.skips": skips, "train.updates": 8})
+    message = rf"is nan at step {6 + skips} .*; the checkpoint of step 4 is kept; .*{said}"
+    with pytest.raises(UnsoundError, match=message):
+        train(config, str(tmp_path))
+    with Checkpoints(Workdir(tmp_path), to_read=True) as checkpoints:
+        assert checkpoints.steps() == [4]
+        leaves = jax.tree.leaves(checkpoints.restore_player("segmenter", 4))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):

@@ -50,8 +50,8 @@ def happened(data_dir, tmp_path_factory):
         found.append(("put", step))
         return next_inputs(run, step)
 
-    def watch(config, workdir, stack):
-        run, state = prepare(config, workdir, stack)
+    def watch(config, workdir, stack, skipped):
+        run, state = prepare(config, workdir, stack, skipped)
         play, steps = run.train_step, iter(range(run.total))
 
         def step(*inputs):

@@ -135,6 +135,7 @@ def test_losses_and_gradients_are_those_of_the_equations(params, settings):
     expected = {
         "mce": mce,
         "lam": LAM,
+        "fault": 0.0,
         "accuracy": np.mean(right[labelled]),
         "adversarial_term": term,
         "grad_norm_mce": np.linalg.norm(d_mce),
@@ -167,7 +168,7 @@ def test_the_cross_entropy_is_weighted_by_class(params, reduction):
 def test_metrics_are_those_of_the_turn(params, turn):
     """What a turn does not compute it does not report."""
     _, metrics = compiled(turn)(params, small.batch())
-    expected = {"mce", "accuracy"}
+    expected = {"mce", "accuracy", "fault"}
     if "segmenter" in PLAYERS[turn]:
         expected |= {"grad_norm_mce"}
     if turn != "standard":

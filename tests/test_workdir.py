@@ -91,6 +91,18 @@ def test_a_damaged_history_is_the_users_to_mend(workdir, damage, reason):
     assert workdir.history_path.read_text() == damage
 
 
+def test_a_row_that_was_being_written_is_written_again(workdir):
+    """As a full disk leaves it, or a process that was killed."""
+    whole = workdir.history_path.read_bytes()
+    row_of_12 = whole.splitlines(keepends=True)[-1]
+    for part in range(1, len(row_of_12) - 1):  # The last field, of ADVERSARY_LOSS, is empty.
+        workdir.history_path.write_bytes(whole[: len(whole) - len(row_of_12) + part])
+        assert [each["step"] for each in workdir.history()][:2] == [4, 8]
+        workdir.cut_history(8)
+        workdir.add_validation(row(12, 0.35))
+        assert workdir.history_path.read_bytes() == whole
+
+
 def test_numbers_of_the_history_are_numbers(workdir):
     workdir.history_path.write_text("step,epoch\n1,2\n2,early\n")
     with pytest.raises(InputError, match="history.csv is damaged .*'early'.*; mend it, or move it"):

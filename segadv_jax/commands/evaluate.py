@@ -17,11 +17,13 @@ import functools
 from segadv_jax import commands
 from segadv_jax.evaluate import evaluate
 from segadv_jax.report import summary
+from segadv_jax.signals import signals_raised
 
 add_arguments = functools.partial(commands.add_run_arguments, config=False)
 
 
 def main(options: argparse.Namespace) -> None:
     config = commands.begin_run(options)
-    result = evaluate(config, options.workdir)
+    with signals_raised():  # Of several processes too, whose signals JAX has caught until now.
+        result = evaluate(config, options.workdir)
     print(summary.describe(result, config.data.name, config.evaluate.split))

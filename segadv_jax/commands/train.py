@@ -13,6 +13,7 @@ import argparse
 from segadv_jax import commands
 from segadv_jax.evaluate import evaluate, plain
 from segadv_jax.report import summary
+from segadv_jax.signals import signals_raised
 from segadv_jax.train import train
 
 add_arguments = commands.add_run_arguments
@@ -23,7 +24,8 @@ def main(options: argparse.Namespace) -> None:
     train(config, options.workdir)
     # The test split is read here and nowhere before. What other views and checkpoints measure comes
     # on top: a run without the plain measurement would not be done.
-    result = evaluate(plain(config), options.workdir, config.data.test)
-    if config != plain(config):
-        result = evaluate(config, options.workdir, config.data.test)
+    with signals_raised():  # Of several processes too, whose signals JAX has caught until now.
+        result = evaluate(plain(config), options.workdir, config.data.test)
+        if config != plain(config):
+            result = evaluate(config, options.workdir, config.data.test)
     print(summary.describe(result, config.data.name, config.data.test))

@@ -135,7 +135,10 @@ class DataSet(NamedTuple):
             InputError: there is no such split, or it is empty.
         """
         self.check_split(split)
-        return self.read_split(split)
+        found = self.read_split(split)
+        if not found.ids:
+            raise InputError(f"the split {split!r} of the data set {self.name} is empty")
+        return found
 
     def check_split(self, split: str, field: str = "") -> None:
         """Raises an InputError that names config.`field`, if given, if there is no such split."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import os
 import tarfile
@@ -10,12 +11,16 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import logging
 
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike, on_this_machine, writable_folder
+
+_GZIP = b"\x1f\x8b"
+# Labels as text shrink to a tenth or less; what shrinks to less than a hundredth is no data.
+_MOST_GROWTH, _LITTLE = 100, 2**26
 
 FIELD, DATA_DIR = "--config.data.archives", "--config.data.data_dir"
 
@@ -113,25 +118,68 @@ def read_tar(path: PathLike, suffixes: tuple[str, ...] = ("",), stored: bool = F
     """The members of a tar archive whose names end in one of `suffixes`; it is read to its end.
 
     With `stored` the archive is not compressed, and the members' content is read when it is asked
-    for: it need not fit in memory.
+    for: it need not fit in memory. Nothing is written anywhere: a member's name is never a path of
+    this machine, and only plain files are members, no links or devices.
 
     Raises:
-        InputError: the archive is damaged or cut off.
+        InputError: the archive is damaged or cut off, or larger than such an archive can be.
     """
     members = Members()
     members.path = path
     try:
-        with tarfile.open(path, "r:" if stored else "r") as tar:
-            for member in tar:
+        with _opened(path, stored) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # It would keep all of them.
                 if not member.isfile() or not member.name.endswith(suffixes):
                     continue
+                if member.issparse():  # A few bytes may stand for any number.
+                    raise tarfile.ReadError(f"{member.name} is stored with holes")
                 if stored:
                     members[member.name] = member.offset_data, member.size
                 else:
                     members[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, error) from error
     return members
+
+
+@contextlib.contextmanager
+def _opened(path: PathLike, stored: bool) -> Iterator[Any]:
+    """The content of a file, decompressed unless it is `stored`."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        packed = not stored and file.read(2) == _GZIP
+        file.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield _Bounded(unpacked, _MOST_GROWTH * size + _LITTLE)
+        else:
+            yield _Bounded(file, size)
+
+
+class _Bounded:
+    """A file of which only so many bytes are ever read, in one piece or from one place."""
+
+    def __init__(self, file: Any, most: int):
+        self.file, self.most = file, most
+
+    def read(self, size: int = -1) -> bytes:
+        left = self.most - self.file.tell()
+        content = self.file.read(left + 1 if size < 0 else min(size, left + 1))
+        self._check()
+        return content
+
+    def seek(self, place: int) -> int:
+        place = self.file.seek(min(place, self.most + 1))
+        self._check()
+        return place
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def _check(self) -> None:
+        if self.file.tell() > self.most:
+            raise tarfile.ReadError(f"more than {self.most} bytes are claimed to be in it")
 
 
 def _damaged(path: PathLike, reason: object) -> InputError:

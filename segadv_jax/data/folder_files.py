@@ -9,7 +9,7 @@ import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -60,13 +60,25 @@ class Files(NamedTuple):
     labels: dict[str, Path]
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """The files in a folder and the folders in it, sorted, but for what systems leave there."""
-    for base, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower() not in _LEFT_BY_SYSTEMS:
-                yield Path(base) / name
+def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and the folders in it, sorted, but for what systems leave there.
+
+    Links are followed, but not into one of the folders `above`: that would never end.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:  # As if it were empty.
+        return
+    folders = [name for name in names if os.path.isdir(folder / name)]
+    for name in names:
+        if name not in folders and name.lower() not in _LEFT_BY_SYSTEMS:
+            yield folder / name
+    for name in folders:
+        if name != "__MACOSX":
+            yield from walk(folder / name, (*above, real))
 
 
 def normal(name: str) -> str:
@@ -119,9 +131,9 @@ def guess_suffix(files: Files) -> str:
     return suffix if 2 * count > len(rest) else ""
 
 
-def key_of(layout: Layout, fields: Iterable[object]) -> str:
-    """A digest of the images, labels and lists, by their names, sizes and times, and of fields."""
-    digest = hashlib.sha256(repr([*map(str, fields)]).encode())
+def state_of(layout: Layout) -> dict[str, tuple[int, int]]:
+    """{name: (size, time of the last change)} of the images, labels and lists."""
+    state = {}
     lists = [path for path in sorted(layout.folder.glob("*.txt")) if path.is_file()]
     own = [f"{name}.txt" for name in ("classes", *itertools.chain(*LISTS.values()))]
     paths = [path for path in lists if path.name in own]
@@ -132,8 +144,15 @@ def key_of(layout: Layout, fields: Iterable[object]) -> str:
             status = path.stat()
         except OSError:  # A link to nothing: reported when it is read.
             continue
-        line = f"{layout.where(path)}\n{status.st_size}\n{status.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
+        state[layout.where(path)] = status.st_size, status.st_mtime_ns
+    return state
+
+
+def key_of(state: Mapping[str, tuple[int, int]], fields: Iterable[object]) -> str:
+    """A digest of `state_of` a folder and of fields."""
+    digest = hashlib.sha256(repr([*map(str, fields)]).encode())
+    for name, (size, time) in state.items():
+        digest.update(f"{name}\n{size}\n{time}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 

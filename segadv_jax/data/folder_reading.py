@@ -30,6 +30,8 @@ TURNED = (
     "like their photographs set --config.data.turn_masks=True:"
 )
 DEEP = "images with 16 bits per channel, scaled to 8:"
+CHANGED = "files that changed while they were read; start again once nothing writes to them:"
+ALL_VOID = "splits whose masks are void everywhere: there is nothing to learn or to measure:"
 CLASSES = "the classes:"
 
 
@@ -37,6 +39,7 @@ class Source(NamedTuple):
     """What a prepared copy is made of."""
 
     layout: Layout
+    state: dict[str, tuple[int, int]]  # `folder_files.state_of` the folder before it was read.
     classes: Classes
     longest_side: int
     turn_masks: bool
@@ -89,6 +92,7 @@ class Reading:
             try:
                 args = files.images[name], where, source.longest_side
                 photograph = photographs.read_photograph(*args)
+                builders.check_decoded(where, photograph.image, photograph.size)
                 if split == UNLABELLED:
                     return photograph, photographs.void(photograph.size)
                 if name not in files.labels:
@@ -105,8 +109,7 @@ class Reading:
         if isinstance(found, Refused):
             self.problems.add(found.kind, str(found))
         if self.problems:  # All is thrown away in the end, but a split must not be empty.
-            label = np.zeros((1, 1), np.uint8)
-            return builders.example(name, builders.png(label[..., None].repeat(3, -1)), label)
+            return builders.dummy(name)
         photograph, label = found
         if photograph.bits == 16:
             self.notices.add(DEEP, self.source.layout.where(self.files.images[name]))
@@ -124,6 +127,10 @@ class Reading:
         total = np.sum(list(self.pixels.values()), axis=0)
         if MISSING in self.problems.kinds:
             _hint_at_suffix(self.source.layout, self.files, self.problems)
+        self._check_state()
+        for split in ("train", "validation"):
+            if split in self.pixels and not self.problems and not self.pixels[split][:VOID].any():
+                self.problems.add(ALL_VOID, f"{split}, {self.images[split]} images")
         if not self.problems:
             _check_classes(classes, total, self.problems, self.notices)
         self.problems.check(folder, self.notices)
@@ -141,6 +148,13 @@ class Reading:
             "largest": list(order[-1]),
             "notices": self.notices.kinds,
         }
+
+    def _check_state(self):
+        """Adds what was changed since the copy was given its name."""
+        before, now = self.source.state, folder_files.state_of(self.source.layout)
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                self.problems.add(CHANGED, name)
 
 
 def _label(

@@ -15,7 +15,8 @@
                                mask and are in no list
 
 docs/own_images.md says what may differ from this, and how. Each file is read once: while the copy
-is prepared, all that is wrong is gathered, and then nothing of the copy is kept.
+is prepared, all that is wrong is gathered, files that change meanwhile included, and then nothing
+of the copy is kept.
 """
 
 import hashlib
@@ -100,13 +101,16 @@ def prepare(
         )
     value = folder_masks.parse_void(void)
     classes = folder_masks.read_classes(layout.folder, value)
+    state = folder_files.state_of(layout)
     key = folder_files.key_of(
-        layout, (value, images, labels, label_suffix, longest_side, turn_masks, without_masks)
+        state, (value, images, labels, label_suffix, longest_side, turn_masks, without_masks)
     )
     family = _family(layout.folder)
-    source = Source(layout, classes, longest_side, turn_masks, without_masks)
+    source = Source(layout, state, classes, longest_side, turn_masks, without_masks)
     builder = builders.prepare(ImageFolder, data_dir, f"{family}{key}", source)
     found = builder.info.metadata
+    if not found or "class_names" not in found:
+        raise builders.damaged_copy(builder.data_dir, "it does not say what is in it")
     # .../image_folder/KEY/VERSION
     copy = Path(builder.data_dir).parent
     others = sorted(copy.parent.glob(f"{family}*"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from segadv_jax import VOID
 from segadv_jax.data import Batch, Canvas, DataSet, Palette, Split
-from segadv_jax.data.builders import png
+from segadv_jax.data.builders import damaged_copy, png
 from segadv_jax.data.cpu_tensorflow import tf, tfds
 from segadv_jax.data.order import PADDING
 from segadv_jax.errors import InputError
@@ -64,7 +64,11 @@ def _decode(image, label, size, mask, name, *, canvas):
 
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
-    """Reads a split of a prepared builder into memory, in its stored order; see `DataSet.read`."""
+    """Reads a split of a prepared builder into memory, in its stored order; see `DataSet.read`.
+
+    Raises:
+        InputError: as `DataSet.read`, or the prepared copy is damaged or cut short.
+    """
     skip = tfds.decode.SkipDecoding()
     try:
         examples = builder.as_dataset(
@@ -74,16 +78,21 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
         rows = list(examples.as_numpy_iterator())
+        expected = builder.info.splits[split].num_examples
+    except (tf.errors.OpError, OSError, AssertionError) as error:
+        reason = f"in the split {split!r}: {getattr(error, 'message', error)}"
+        raise damaged_copy(builder.data_dir, reason) from error
     except ValueError as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"the split {split!r} cannot be read: {reason}") from error
-    if not rows:
-        raise InputError(f"the split {split!r} of the data set {builder.name} is empty")
+    if len(rows) != expected:
+        reason = f"the split {split!r} has {len(rows)} of {expected} images"
+        raise damaged_copy(builder.data_dir, reason)
     return Encoded(
         ids=[row["id"].decode() for row in rows],
         images=[row["image"] for row in rows],
         labels=[row["label"] for row in rows],
-        sizes=np.stack([row["size"] for row in rows]),
+        sizes=np.array([row["size"] for row in rows], np.int32).reshape(-1, 2),
     )
 
 

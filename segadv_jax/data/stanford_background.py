@@ -1,5 +1,6 @@
 """The Stanford Background data set (Gould et al., ICCV 2009): 715 images, eight classes."""
 
+import functools
 import io
 import json
 from pathlib import Path
@@ -46,8 +47,12 @@ class StanfordBackground(builders.Builder):
     def examples(self):
         path, splits = self.source
         files = read_tar(path, (".jpg", ".regions.txt"))
-        # All examples are checked before the first is written.
-        return {split: [_example(files, name) for name in ids] for split, ids in splits.items()}
+        makers = {
+            split: [functools.partial(_example, files, name) for name in ids]
+            for split, ids in splits.items()
+        }
+        self.number = sum(map(len, makers.values()))
+        return builders.gather(makers)
 
 
 def prepare(*, archives: str = "", data_dir: str = "") -> DataSet:

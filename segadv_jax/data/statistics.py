@@ -3,7 +3,10 @@
 One pass decodes each image and its label once.
 """
 
+import concurrent.futures
 import hashlib
+import io
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,6 +23,7 @@ THUMBNAIL = 16  # Its height and width in pixels.
 NEAR = 2.5
 FLAT = 8.0  # Thumbnails with less contrast (standard deviation) are all alike.
 _BATCH = 8
+_LABELS = 32  # Read at once.
 
 
 class Statistics(NamedTuple):
@@ -64,6 +68,30 @@ def gather(split: Split, read: Callable[[int], object] = lambda images: None) ->
             thumbnails.append(_thumbnail(image))
         read(len(rows))
     return Statistics(split.ids, split.sizes, pixels, inner, digests, np.stack(thumbnails))
+
+
+def unseen(split: Split, num_classes: int) -> list[int]:
+    """The classes that no label of a split shows; labels are read until all have been seen."""
+    seen = np.zeros(VOID + 1, bool)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for begin in range(0, len(split.labels), _LABELS):
+            if seen[:num_classes].all():
+                break
+            seen |= np.any([*pool.map(_occurring, split.labels[begin : begin + _LABELS])], axis=0)
+    return np.flatnonzero(~seen[:num_classes]).tolist()
+
+
+def has_labels(split: Split) -> bool:
+    """Whether any pixel of a split is labelled; labels are read until one is."""
+    return any(_occurring(label)[:VOID].any() for label in split.labels)
+
+
+def _occurring(label: bytes | np.ndarray) -> Bool[np.ndarray, " 256"]:
+    """Whether each value is in a label."""
+    if isinstance(label, bytes):
+        with Image.open(io.BytesIO(label)) as opened:
+            label = np.array(opened)
+    return np.bincount(label.reshape(-1), minlength=VOID + 1) > 0
 
 
 def shares(split: Split, num_classes: int) -> Float[np.ndarray, " C"]:

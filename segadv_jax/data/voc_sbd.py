@@ -11,17 +11,16 @@ Hariharan et al., Semantic contours from inverse detectors, ICCV 2011. Splits:
 - `test`: images without labels, if the archive of the challenge's test set lies beside the others.
 """
 
+import functools
 import io
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from PIL import Image
 
 from segadv_jax import VOID
-from segadv_jax.data import DataSet, builders, pipeline
+from segadv_jax.data import DataSet, builders, mat_files, pipeline
 from segadv_jax.data.archives import Archive, find, key, read_tar
 from segadv_jax.errors import InputError
 
@@ -66,7 +65,11 @@ class VocSbd(builders.Builder):
             test = read_tar(path, stored=True)
             sources["test"] = [(name, test, test, None) for name in _list(test, _LIST, "test")]
         self.number = sum(map(len, sources.values()))
-        return {split: itertools.starmap(_example, part) for split, part in sources.items()}
+        makers = {
+            split: [functools.partial(_example, *each) for each in part]
+            for split, part in sources.items()
+        }
+        return builders.gather(makers)
 
 
 def _sources(voc, sbd):
@@ -154,7 +157,7 @@ def _read_label(where, content):
     """u8[H,W] from a MATLAB file or a PNG: its indices, not the colours of its palette."""
     if where.endswith(".mat"):
         try:
-            file = scipy.io.loadmat(io.BytesIO(content))
+            file = mat_files.read(content)
             label = np.asarray(file["GTcls"]["Segmentation"][0, 0])
         except Exception as error:  # SciPy raises whatever its parser meets.
             raise InputError(f"{where} is not a readable annotation ({error!r})") from error

@@ -8,6 +8,7 @@ program. That measures instances; here the sums of each class run over the data 
 IoU do.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,7 @@ def intersections_and_unions(
         values = jnp.where(label == VOID, VOID, values.astype(jnp.int16))
         return jnp.where(exists, values, _OUTSIDE).astype(jnp.int16)
 
-    diagonal = jnp.sqrt(jnp.sum(jnp.square(size.astype(jnp.float32)), -1))
-    reach = jnp.maximum(jnp.round(diagonal / PART), 1).astype(jnp.int32)
+    reach = _reach(size, label.shape[1:])
     near_true, near_predicted = (
         jax.vmap(_near_contour)(classes(values), reach) & known for values in (label, prediction)
     )
@@ -72,6 +72,18 @@ def measures(totals: Mapping[str, Any]) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         iou: Float64[np.ndarray, " C"] = intersection / np.asarray(totals["boundary_union"])
     return {"mean_boundary_iou": mean_known(iou), "boundary_iou": iou}
+
+
+def _reach(size, shape) -> Int32[Array, " n"]:
+    """d in images of true `size` on a canvas of `shape`: rounded, and a half to the even side.
+
+    It is counted how many limits the squared diagonal exceeds: float32 ends at 2^24.
+    """
+    diagonal = jnp.sum(jnp.square(size.astype(jnp.uint32)), -1)
+    number = np.arange(math.isqrt(sum(side**2 for side in shape)) // PART + 1, dtype=np.int64)
+    limits = (PART * number + PART // 2) ** 2 - number % 2
+    limits = np.minimum(limits, 2**32 - 1).astype(np.uint32)
+    return jnp.maximum(jnp.sum(diagonal[:, None] > limits[None], -1), 1).astype(jnp.int32)
 
 
 def _inside(size, shape) -> Bool[Array, "n H W"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from segadv_jax import VOID
+from segadv_jax import VOID, limits
 from segadv_jax.models.contracts import AdversaryModule, Seen, Verdicts
 from segadv_jax.models.geometry import Pixels, count_cells, inside, shrink
 from segadv_jax.models.layers import (
@@ -61,14 +61,9 @@ class TwoBranch(AdversaryModule):
                 f"two_branch takes a segmenter whose stride is a multiple of 4, not {self.stride}, "
                 "unless image_branch is 'features'"
             )
-        if len(self.image_features) != 2:
-            raise ValueError(f"image_features is {self.image_features}: set two numbers")
-        if len(self.fused_features) < 2:
-            raise ValueError(f"fused_features is {self.fused_features}: set two numbers or more")
-        for field in ("label_features", "image_features", "fused_features"):
-            value = getattr(self, field)
-            if min(value if isinstance(value, Sequence) else [value]) < 1:
-                raise ValueError(f"{field} is {value}: set it to 1 or more")
+        limits.check("label_features", self.label_features, limits.SIZE)
+        limits.check_each("image_features", self.image_features, limits.SIZE, 2, 2)
+        limits.check_each("fused_features", self.fused_features, limits.SIZE, 2, 16)
         super().__post_init__()
 
     def setup(self) -> None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from segadv_jax import limits
 from segadv_jax.models.contracts import Keys, SegmenterModule
 from segadv_jax.models.geometry import cell_means, count_cells, nearest_pixels
 from segadv_jax.models.layers import DTYPES, Conv, check_fields, dropout, max_pool, zero_outside
@@ -98,10 +99,9 @@ class Dilated8(SegmenterModule):
     def __post_init__(self) -> None:
         contexts, paddings = ("large", "basic", "none"), ("reflect", "same")
         check_fields(self, context=contexts, padding=paddings, dtype=DTYPES)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: set it from 0 to below 1")
-        if self.tile < 0 or (self.tile and self.padding == "same"):
-            raise ValueError(f"tile is {self.tile}: set it to 0, or more with padding 'reflect'")
+        limits.check("tile", self.tile, limits.SIZE_OR_NONE)
+        if self.tile and self.padding == "same":
+            raise ValueError(f"tile is {self.tile}: set it to 0, or padding to 'reflect'")
         super().__post_init__()
 
     @property

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from segadv_jax import limits
 from segadv_jax.models import layers
 from segadv_jax.models.contracts import Embedded, Keys, SegmenterModule
 from segadv_jax.models.convolution import convolve
@@ -227,10 +228,7 @@ class EfficientNetLite(SegmenterModule):
         layers.check_fields(self, freeze=("backbone", "none"), dtype=layers.DTYPES)
         if self.output_stride not in (4, 8):
             raise ValueError(f"output_stride is {self.output_stride}: set it to 8 or 4")
-        if self.decoder_width < 1:
-            raise ValueError(f"decoder_width is {self.decoder_width}: set it to 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: set it from 0 to below 1")
+        limits.check("decoder_width", self.decoder_width, limits.SIZE)
         super().__post_init__()
 
     @property

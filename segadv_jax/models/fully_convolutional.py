@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segadv_jax import limits
 from segadv_jax.models.contracts import AdversaryModule, Verdicts
 from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.layers import DTYPES, Conv, check_fields, rectify, torch_uniform
@@ -35,6 +36,7 @@ class FullyConvolutional(AdversaryModule):
 
     def __post_init__(self) -> None:
         check_fields(self, dtype=DTYPES)
+        limits.check_each("features", self.features, limits.SIZE, 1, 8)
         super().__post_init__()
 
     @property

@@ -1,6 +1,5 @@
 """The few layers that segmenters and adversaries share."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from segadv_jax import limits
 from segadv_jax.models.contracts import Keys
 from segadv_jax.models.convolution import Pads, convolve
 from segadv_jax.models.geometry import Maps, inside
@@ -17,22 +17,22 @@ from segadv_jax.shapes import AnyArray, Sizes
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# What the fields can hold that several modules have.
+NUMBERS = {"width": limits.WIDTH, "leak": limits.SHARE, "dropout": limits.SHARE}
 # Uniform within 1 / sqrt(fan-in): what Torch's convolutions begin with unless told otherwise.
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def check_fields(module: Any, **known: Collection[str]) -> None:
-    """Raises a ValueError if a field is none of its known values, a `width` or `leak` unfit."""
+    """Raises a ValueError that names the first field that holds what it cannot.
+
+    `known` are the words that a field can be; numbers are checked that several modules have.
+    """
     for field, values in known.items():
-        value = getattr(module, field)
-        if value not in values:
-            raise ValueError(f"{field} is {value!r}; known: {', '.join(values)}")
-    width = getattr(module, "width", 1)
-    if not 0 < width < math.inf:
-        raise ValueError(f"width is {width}: set it above 0, to a finite number")
-    leak = getattr(module, "leak", 0)
-    if not 0 <= leak < 1:
-        raise ValueError(f"leak is {leak}: set it from 0 to below 1")
+        limits.check_known(field, getattr(module, field), values)
+    for field, allowed in NUMBERS.items():
+        if hasattr(module, field):
+            limits.check(field, getattr(module, field), allowed)
 
 
 def rectify(x: Maps, leak: float = 0.0) -> Float[Array, "n H W C"]:

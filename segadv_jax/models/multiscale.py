@@ -14,11 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from segadv_jax import limits
 from segadv_jax.models import layers
 from segadv_jax.models.contracts import Keys, SegmenterModule
 from segadv_jax.models.geometry import count_cells, shrink
 from segadv_jax.models.preprocessing import laplacian_pyramid, local_contrast_normalize, rgb_to_yuv
 from segadv_jax.shapes import Images, Sizes
+
+LEVELS = limits.Range(1, 16, whole=True)
+SHRINK = limits.Range(1, 64, whole=True)
 
 
 class Trunk(nn.Module):
@@ -105,13 +109,13 @@ class MultiScale(SegmenterModule):
     remat: bool = False  # The backward pass computes the activations within a level again.
 
     def __post_init__(self) -> None:
-        if len(self.widths) != 3 or min(self.widths) < 2:
-            raise ValueError(f"widths is {self.widths}: set three numbers, each 2 or more")
         layers.check_fields(
             self, activation=layers.ACTIVATIONS, lcn=("levels", "rgb"), dtype=layers.DTYPES
         )
-        if self.shrink < 1:
-            raise ValueError(f"shrink is {self.shrink}: set it to 1 or more")
+        limits.check_each("widths", self.widths, limits.SIZE._replace(least=2), 3, 3)
+        limits.check("hidden", self.hidden, limits.SIZE)
+        limits.check("levels", self.levels, LEVELS)
+        limits.check("shrink", self.shrink, SHRINK)
         super().__post_init__()
 
     @property

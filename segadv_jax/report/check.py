@@ -31,7 +31,7 @@ def check(config: ConfigDict, workdir: Workdir | None, say: Callable[[str], None
 
     Raises:
         InputError: what training would raise.
-        FloatingPointError: a loss is not finite.
+        FloatingPointError: a step is not sound.
     """
     training_run.check(config, workdir)
     resumed = workdir is not None and workdir.has_checkpoints()

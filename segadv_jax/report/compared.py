@@ -34,6 +34,7 @@ class Run(NamedTuple):
     workdir: Workdir
     config: dict[str, Any]
     history: list[dict[str, float]]
+    warnings: list[dict[str, Any]]  # Of its watcher.
     result: dict[str, Any] | None  # Its evaluation on the page's split.
     end: End | None
     environment: dict[str, Any] | None
@@ -152,7 +153,8 @@ def _read(folder: AnyPath, split: str) -> Run:
         path = workdir.evaluation_path(split)
         raise files.damaged(path, "iou is no JSON object", "delete it and evaluate again")
     command = environment.get("command") if environment else _arguments(workdir)
-    return Run(workdir, config, workdir.history(), result, workdir.end(), environment, command)
+    told = workdir.history(), workdir.warnings()
+    return Run(workdir, config, *told, result, workdir.end(), environment, command)
 
 
 def _arguments(workdir: Workdir) -> str | None:

@@ -11,11 +11,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segadv_jax import devices, evaluate, experiment, streams, validation
+from segadv_jax import devices, evaluate, experiment, soundness, streams, validation
 from segadv_jax.alternation import ADVERSARY, SEGMENTER, Alternation
 from segadv_jax.campaign import text
 from segadv_jax.eval_step import eval_step, zero_totals
-from segadv_jax.journal import check_finite
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import train_step
@@ -89,7 +88,7 @@ def describe(
         images: {"training", "validation", "test": how many}.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        soundness.UnsoundError: a step is not sound.
     """
     turns = found.experiment.alternation
     counts = turns_of(turns, config.train.updates)
@@ -142,7 +141,7 @@ def _play_turns(
     """The costs of a step of each turn, on the first batch.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        soundness.UnsoundError: a step is not sound.
     """
     setup = found.experiment.setup
     batches = streams.make(
@@ -161,7 +160,8 @@ def _play_turns(
 
         arguments = (state, first, key, turn, updates)
         found_costs[turn], metrics = measure(mapped, arguments, play)
-        check_finite(metrics, len(metrics))
+        for number, each in enumerate(metrics, 1):
+            soundness.check(each, {"step": number, "segmenter_updates": number})
     return found_costs
 
 

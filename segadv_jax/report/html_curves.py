@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segadv_jax.report.health import History
+from segadv_jax.health import History
 from segadv_jax.report.html_parts import Html, element, join
 
 # Okabe and Ito's, told apart by the colour-blind and on white as on black; the lines differ too.

@@ -7,9 +7,9 @@ from typing import Any
 from absl import logging
 from flax.traverse_util import flatten_dict
 
-from segadv_jax import configuration
+from segadv_jax import configuration, health
 from segadv_jax.errors import InputError
-from segadv_jax.report import compared, health, html_examples, html_tables
+from segadv_jax.report import compared, html_examples, html_tables
 from segadv_jax.report.compared import Arm
 from segadv_jax.report.html_curves import curves
 from segadv_jax.report.html_parts import (
@@ -112,6 +112,10 @@ def _health(arms, split):
             said = [
                 element("span", each.text, class_="alarm") if each.alarm else each.text
                 for each in found
+            ]
+            said += [
+                f"At update {each['segmenter_updates']} it was warned: {each['text']}"
+                for each in run.warnings
             ]
             parts += [element("h3", label), listed(said)]
     return section("The health of the runs", *parts)

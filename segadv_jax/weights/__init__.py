@@ -151,7 +151,7 @@ def read_any(path: PathLike) -> Weights:
     wrong = [name for name, array in found.flat.items() if not np.isfinite(array).all()]
     if wrong:
         raise InputError(
-            f"{path} has values that are not finite in {', '.join(wrong)}; give other weights"
+            f"{path} has values that are not finite in {files.listed(wrong)}; give other weights"
         )
     return found
 
@@ -173,11 +173,11 @@ def _read_caffemodel(path: PathLike) -> Weights:
     if _kind(published.CAFFE.get(name, name) for name in layers) == "dilated8":
         return Weights("dilated8", published.from_caffe(flat, classifier=False), {})
     if not set(layers) & set(published.FRONT_END):
-        names = ", ".join(layers)
+        names = files.listed(layers)
         raise InputError(f"{path} is neither Dilated-8 nor VGG-16: its layers are {names}")
     if dilated:
         # No classifier has these layers. Read as one, it would get the wrong mean silently.
-        reason = f"it is Dilated-8, but ends after {', '.join(layers)}"
+        reason = f"it is Dilated-8, but ends after {files.listed(layers)}"
         raise files.damaged(path, "a VGG-16", reason)
     return Weights("front_end", published.from_caffe(flat, classifier=True), {})
 

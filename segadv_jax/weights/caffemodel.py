@@ -52,6 +52,9 @@ def _compile(schema: Mapping[str, tuple]) -> Any:
 
 
 _Net = _compile(_SCHEMA)
+# A file may ask for a message of hundreds of bytes with two of its own. Real ones have thousands.
+_MOST_FIELDS = 100_000
+_MOST_DIMENSIONS = 32
 
 
 def read(path: PathLike) -> tuple[Flat, bool]:
@@ -67,7 +70,10 @@ def read(path: PathLike) -> tuple[Flat, bool]:
     net = _Net()
     try:
         with open(path, "rb") as file:
-            net.ParseFromString(file.read())
+            content = file.read()
+        if _count_fields(memoryview(content)) > _MOST_FIELDS:
+            raise message.DecodeError(f"it has more than {_MOST_FIELDS:,} fields")
+        net.ParseFromString(content)
     except (message.DecodeError, OSError) as error:
         raise files.damaged(path, "a caffemodel", error) from error
     flat: Flat = {}
@@ -75,7 +81,7 @@ def read(path: PathLike) -> tuple[Flat, bool]:
     for layer in (*net.layers, *net.layer):
         if not layer.blobs:  # It has no parameters: data, ReLU, pooling, ...
             continue
-        name = layer.name.decode("utf-8", "replace")
+        name = files.shown(layer.name.decode("utf-8", "replace"))
         if f"{name}/kernel" in flat:
             problems.append(f"there are two layers {name}")
         if len(layer.blobs) != 2:
@@ -101,11 +107,47 @@ def _array(blob: Any) -> np.ndarray:
     """The array of a blob; a ValueError if it has more or fewer values than its shape says."""
     shape = blob.num, blob.channels, blob.height, blob.width
     if blob.HasField("shape"):
+        if len(blob.shape.dim) > _MOST_DIMENSIONS:
+            raise ValueError(f"an array of {len(blob.shape.dim)} dimensions")
         shape = tuple(blob.shape.dim)
     parts, dtype = (blob.double_data, "<f8") if blob.double_data else (blob.data, "<f4")
     values, kind = b"".join(parts), np.dtype(dtype)
     if not shape or min(shape) < 1 or len(values) != math.prod(shape) * kind.itemsize:
         size = "x".join(map(str, shape)) or "no shape"
         raise ValueError(f"{len(values)} bytes of {kind.name} are not an array of {size}")
-    with np.errstate(over="ignore"):  # Infinity is reported by name later.
+    with np.errstate(over="ignore", invalid="ignore"):  # Infinity is reported by name later.
         return np.frombuffer(values, kind).reshape(shape).astype(np.float32, copy=False)
+
+
+def _count_fields(content: memoryview, kind: str = "Net") -> int:
+    """The fields of a message and of those in it, at least as many as are decoded.
+
+    Of many it stops above `_MOST_FIELDS`. What is damaged is left to the decoder.
+    """
+    inner = {number: name.rstrip("*") for _, number, name in _SCHEMA[kind]}
+    count = place = 0
+    while place < len(content) and count <= _MOST_FIELDS:
+        key, place = _varint(content, place)
+        number, wire = (key & 0xFFFFFFFF) >> 3, key & 7
+        count += 1
+        size = {1: 8, 5: 4}.get(wire, 0)
+        if wire in (0, 2):
+            value, place = _varint(content, place)
+            size = value if wire == 2 else 0
+            if wire == 2 and inner.get(number) in _SCHEMA:
+                count += _count_fields(content[place : place + size], inner[number])
+        place += size
+    return count
+
+
+def _varint(content: memoryview, place: int) -> tuple[int, int]:
+    """A number of the wire format, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(content):
+            break
+        byte, place = content[place], place + 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+    return value, place

@@ -69,10 +69,11 @@ def read(path: PathLike) -> Description:
         )
     try:
         return _parse(said)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: what it says about itself is damaged ({error}): {_AGAIN}") from (
-            error
-        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = files.shown(str(error))
+        raise InputError(
+            f"{path}: what it says about itself is damaged ({reason}): {_AGAIN}"
+        ) from (error)
 
 
 def _parse(said: Mapping[str, str]) -> Description:
@@ -80,10 +81,12 @@ def _parse(said: Mapping[str, str]) -> Description:
     if not isinstance(config, dict):
         raise ValueError("its config is no JSON object")
     class_names = tuple(classes["class_names"])
+    if not all(isinstance(name, str) for name in class_names):
+        raise ValueError("its classes have no names")
     palette = np.array(classes["palette"], np.uint8)
     if palette.shape != (len(class_names), 3):
         raise ValueError(f"{len(class_names)} classes, but a palette {palette.shape}")
-    shift = tuple(json.loads(said.get("shift", "[]")))
+    shift = tuple(map(float, json.loads(said.get("shift", "[]"))))
     if len(shift) not in (0, len(class_names)):
         raise ValueError(f"{len(class_names)} classes, but a shift of {len(shift)}")
     return Description(config, class_names, palette, int(said.get("step", 0)), shift)

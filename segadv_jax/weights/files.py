@@ -4,8 +4,9 @@ Inside this package the parameters of a network are a flat dict {"layer/kernel":
 """
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,20 @@ def damaged(path: PathLike, what: str, reason: object) -> InputError:
             f"{path} is a pickle or a ZIP archive, not {what}; if PyTorch wrote it, name it .pth: "
             "its tensors are read without running the programs that a pickle may hold"
         )
-    reason = " ".join(str(reason)[:300].split())
+    reason = shown(" ".join(str(reason)[:300].split()), 300)
     return InputError(f"{path} is damaged or not {what} ({reason}); download or copy it again")
+
+
+def shown(text: str, most: int = 200) -> str:
+    """At most so many characters of a text of a file, on one line, that any terminal can show."""
+    return text[:most] if text[:most].isprintable() else ascii(text[:most])
+
+
+def listed(names: Iterable[str], most: int = 100) -> str:
+    """Names of a file, of many the first."""
+    first = list(itertools.islice(names, most + 1))
+    more = ", ..." if len(first) > most else ""
+    return ", ".join(map(shown, first[:most])) + more
 
 
 def layers(flat: Flat) -> list[str]:
@@ -61,7 +74,7 @@ def mismatches(flat: Flat, expected: Mapping[str, Shape]) -> list[str]:
     missing = [name for name in expected if name not in flat]
     extra = sorted(flat.keys() - expected.keys())
     lines = [f"missing {', '.join(missing)}"] if missing else []
-    lines += [f"not of this network: {', '.join(extra)}"] if extra else []
+    lines += [f"not of this network: {listed(extra)}"] if extra else []
     for name, shape in expected.items():
         if name not in flat:
             continue
@@ -96,8 +109,8 @@ def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
         dtypes = {name: file.get_slice(name).get_dtype() for name in names}
         other = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype not in _WIDER]
         if other:
-            raise InputError(f"{path}: {', '.join(other)}; save it as float32")
-        with np.errstate(over="ignore"):  # Infinity is reported by name later.
+            raise InputError(f"{path}: {listed(other)}; save it as float32")
+        with np.errstate(over="ignore", invalid="ignore"):  # Infinity is reported by name later.
             tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
         return tensors, file.metadata() or {}
 

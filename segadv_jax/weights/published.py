@@ -12,15 +12,13 @@ ones, but for a classifier's last. Arrays of other ranks are left alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-import h5py
 import numpy as np
 
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.models import dilated8
-from segadv_jax.weights import files
+from segadv_jax.weights import files, keras
 from segadv_jax.weights.files import Flat, Shape
 
 FRONT_END = tuple(name for stage in dilated8.FRONT_END for name, *_ in stage)
@@ -79,18 +77,16 @@ def from_caffe(flat: Flat, classifier: bool) -> Flat:
 
 def from_keras(path: PathLike) -> Flat:
     """Reads and converts Keras's weights, .h5 or .weights.h5."""
-    try:
-        with h5py.File(path, "r") as file:
-            layers = _keras_layers(file)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise files.damaged(path, "a file of Keras's weights", error) from error
+    layers = keras.read(path)
     if not _KERAS.keys() & layers.keys():
         raise InputError(
-            f"{path} is not a VGG-16 of Keras: its layers are {', '.join(layers) or 'none'}; give "
-            "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+            f"{path} is not a VGG-16 of Keras: its layers are {files.listed(layers) or 'none'}; "
+            "give vgg16_weights_tf_dim_ordering_tf_kernels.h5"
         )
     flat = {}
     for name, arrays in layers.items():
+        if name in _CLASSIFIERS:
+            continue
         if len(arrays) != 2:
             reason = f"{name} has {len(arrays)} arrays, not a kernel and a bias"
             raise files.damaged(path, "a VGG-16 of Keras", reason)
@@ -98,30 +94,6 @@ def from_keras(path: PathLike) -> Flat:
     flat = _convert(flat, _KERAS, _from_rows)
     _reverse_colours(flat)
     return _fold(flat, _MEAN_CAFFE)
-
-
-def _keras_layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
-    """{layer: its arrays, kernel first} of the layers that have any, but for the last."""
-    group = file.get("model_weights", file)  # The file of a whole model has such a group.
-    layers: dict[str, list] = {}
-    if "layer_names" in group.attrs:
-        for name in map(_text, group.attrs["layer_names"]):
-            layer = group[name]
-            layers[name] = [layer[_text(array)] for array in layer.attrs["weight_names"]]
-    elif "layers" in file:  # Keras 3 numbers the arrays and writes the layer's name beside them.
-        for name, layer in file["layers"].items():
-            arrays = layer["vars"]
-            name = _text(arrays.attrs.get("name", name))
-            layers[name] = [arrays[i] for i in sorted(arrays, key=int)]
-    return {
-        name: [np.array(x, np.float32) for x in arrays]
-        for name, arrays in layers.items()
-        if arrays and name not in _CLASSIFIERS
-    }
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def from_torch(tensors: Flat) -> Flat:
@@ -188,8 +160,9 @@ def _fold(flat: Flat, mean: Sequence[float] | np.ndarray, std: np.ndarray | floa
     kernel, bias = flat.get("conv1_1/kernel"), flat.get("conv1_1/bias")
     if kernel is None or bias is None or kernel.ndim != 4 or kernel.shape[2:] != (3, bias.size):
         return flat  # Reported later, with all else that is missing or wrong.
-    kernel = kernel.astype(np.float64) / np.broadcast_to(std, 3)[:, None]
-    shift = np.einsum("hwio,i->o", kernel, np.subtract(dilated8.MEAN_RGB, mean))
-    flat["conv1_1/kernel"] = kernel.astype(np.float32)
-    flat["conv1_1/bias"] = (bias + shift).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is reported by name.
+        kernel = kernel.astype(np.float64) / np.broadcast_to(std, 3)[:, None]
+        shift = np.einsum("hwio,i->o", kernel, np.subtract(dilated8.MEAN_RGB, mean))
+        flat["conv1_1/kernel"] = kernel.astype(np.float32)
+        flat["conv1_1/bias"] = (bias + shift).astype(np.float32)
     return flat

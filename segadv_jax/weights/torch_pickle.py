@@ -8,7 +8,10 @@ small multiple of the file's size, and a constant.
 
 import io
 import pickletools
+import warnings
 from typing import Any, NamedTuple
+
+from segadv_jax.weights.files import shown
 
 # The names of storages in a file, and what their values are. NumPy has no bfloat16.
 STORAGES = {
@@ -69,7 +72,9 @@ class Damaged(Exception):
 def run(file: io.BytesIO, known: dict[str, Storage] | None = None) -> Any:
     """What the pickle at this place of `file` describes; `known` collects its storages by key."""
     try:
-        return _follow(file, {} if known is None else known)
+        with warnings.catch_warnings():  # Of Python, about texts that are refused in any case.
+            warnings.simplefilter("ignore")
+            return _follow(file, {} if known is None else known)
     except ValueError as error:  # Of genops: an unknown instruction, or the end of the file.
         raise Damaged(error) from error
     except (IndexError, KeyError) as error:
@@ -187,8 +192,3 @@ def _storage(what: Any, known: dict[str, Storage]) -> Storage:
     if known.setdefault(key, storage) != storage:
         raise Damaged(f"the storage {shown(key)} is of two kinds")
     return storage
-
-
-def shown(text: str) -> str:
-    """At most 200 characters of a text of the file, on one line."""
-    return text[:200] if text[:200].isprintable() else ascii(text[:200])

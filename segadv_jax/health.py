@@ -1,10 +1,11 @@
 """The health of a training run, read out of its history in plain words.
 
 A history is that of `Workdir.history()`: a row per validation, the oldest first, what was not
-measured left out. Fractions are 0 to 1. Each condition is a function of its own, for whoever
-watches a run while it is trained; `read` says what there is to say about a whole one.
+measured left out. Fractions are 0 to 1. Each condition is a function of its own. `read` says what
+there is to say about a whole run, `watch` what one is to be warned of while it is trained.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ MARGIN = 0.002  # Changes of mean IoU below it are noise.
 STILL_RISING = 0.005  # Mean IoU gained over the last quarter.
 FALLEN = 0.01  # Mean IoU lost since the best validation.
 FEWEST = 4  # Validations below which a curve has no shape.
+# The adversary's loss, both terms, if it answers one half to everything.
+CHANCE = {"bce": 2 * math.log(2), "hinge": 2.0, "least_squares": 1.0}
+# A loss below the first part of that has learned; one above the second is not at it.
+LEARNED, FAR = 0.98, 1.1
 
 
 class Finding(NamedTuple):
@@ -32,6 +37,22 @@ class Finding(NamedTuple):
     kind: str
     text: str
     alarm: bool = False
+
+
+_RIGHT = ("accuracy_real", "accuracy_synthetic")
+_NEVER_LEARNED = Finding(
+    "never learned",
+    "The adversary has never learned: its loss is that of answering one half to everything, and "
+    "was never lower. Raise its learning rate, or train it alone first "
+    "(config.alternation.pretrain).",
+    True,
+)
+_SATURATING = Finding(
+    "saturating",
+    "Predictions become more certain and the cross-entropy on validation images rises, while the "
+    "mean IoU does not: the segmenter is sharpened, not improved.",
+    True,
+)
 
 
 def read(
@@ -52,20 +73,50 @@ def read(
         findings = [Finding("no game", "Trained without an adversary: there is no game to read.")]
     else:
         begun = updates > config["loss"].get("start", 0)
-        findings = _of_game(history, evaluation or {}, begun)
+        game = config["loss"].get("game", "bce")
+        findings = _of_game(history, evaluation or {}, begun, game)
     return findings + _of_learning(history, updates < config["train"]["updates"])
 
 
-def state_of_game(real: float, synthetic: float) -> str:
-    """Who leads: "won", "constant ANSWER", "leaning ANSWER", "even" or "contested".
+def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
+    """What to warn of while a run is trained; nothing before it was seen in `RECENT` validations.
 
-    The ANSWER is "real" or "synthetic". One that leans gives it mostly, whatever it is shown.
+    Args:
+        history: so far; accuracies may be means over more than the step of the validation.
+        game: the adversary's loss, see `losses.Objective`.
+        begun: after so many updates the adversarial term has all its weight.
+    """
+    findings = []
+    played = [row for row in history if row["segmenter_updates"] > begun]
+    ratio = gradient_ratio(played) if len(_with_gradients(played)) >= RECENT else None
+    real, synthetic = _accuracies(history, {})
+    known = all(len(_of(history, name)) >= RECENT for name in _RIGHT)
+    if known and real is not None and synthetic is not None:
+        standing = _standing(real, synthetic, ratio)
+        # Only a gradient that is known to vanish tells that a game is won.
+        findings += [standing] if standing.kind != "won" or ratio is not None else []
+    if has_never_learned(history, game):
+        findings.append(_NEVER_LEARNED)
+    if ratio is not None and ratio > STRONG:
+        findings.append(_push(ratio))
+    if is_saturating(history):
+        findings.append(_SATURATING)
+    return [finding for finding in findings if finding.alarm]
+
+
+def state_of_game(real: float, synthetic: float, ratio: float | None = None) -> str:
+    """Who leads: "won", "ahead", "constant ANSWER", "leaning ANSWER", "even" or "contested".
+
+    The ANSWER is "real" or "synthetic". One that leans gives it mostly, whatever it is shown. An
+    adversary that is ahead is nearly always right, but its gradient still says what to change: the
+    non-saturating term of Section 3.1 is there for that. One that has won leaves no gradient.
 
     Args:
         real, synthetic: how often the adversary is right on ground truth and on predictions.
+        ratio: of `gradient_ratio`; None if it is not known.
     """
     if min(real, synthetic) >= NEARLY_ALWAYS:
-        return "won"
+        return "won" if ratio is None or ratio < WEAK else "ahead"
     if real >= NEARLY_ALWAYS and synthetic <= HARDLY_EVER:
         return "constant real"
     if synthetic >= NEARLY_ALWAYS and real <= HARDLY_EVER:
@@ -79,13 +130,28 @@ def state_of_game(real: float, synthetic: float) -> str:
 
 def gradient_ratio(history: History) -> float | None:
     """The norm of the adversarial term's gradient, times lambda, by that of the cross-entropy's."""
-    recent = [row for row in history if row.get("grad_norm_mce")][-RECENT:]
     ratios = [
         row["grad_norm_adversarial"] / row["grad_norm_mce"]
-        for row in recent
-        if "grad_norm_adversarial" in row
+        for row in _with_gradients(history)[-RECENT:]
     ]
     return statistics.mean(ratios) if ratios else None
+
+
+def _with_gradients(history):
+    return [row for row in history if row.get("grad_norm_mce") and "grad_norm_adversarial" in row]
+
+
+def has_never_learned(history: History, game: str = "bce") -> bool:
+    """Whether the adversary's loss is that of an answer of one half, and never was any lower.
+
+    A fooled adversary has the same loss in the end (Goodfellow et al., NIPS 2014, Section 4.1), but
+    had a lower one before. Losses that are sums, with `loss.reduction`, are not recognised.
+    """
+    losses = _of(history, "adversary_loss")
+    if len(losses) < FEWEST:
+        return False
+    chance = CHANCE[game]
+    return min(losses) >= LEARNED * chance and statistics.mean(losses[-RECENT:]) <= FAR * chance
 
 
 def is_saturating(history: History) -> bool:
@@ -143,18 +209,20 @@ def _of(history: History, name: str) -> list[float]:
 
 def _accuracies(history: History, evaluation: Mapping[str, Any]) -> tuple[float | None, ...]:
     """How often the adversary is right on real and on synthetic maps, as far as that is known."""
-    names = ("accuracy_real", "accuracy_synthetic")
-    recent = [_of(history, name)[-RECENT:] for name in names]
+    recent = [_of(history, name)[-RECENT:] for name in _RIGHT]
     if all(recent):
         return tuple(map(statistics.mean, recent))
-    if all(evaluation.get(name) is not None for name in names):
-        return tuple(evaluation[name] for name in names)
+    if all(evaluation.get(name) is not None for name in _RIGHT):
+        return tuple(evaluation[name] for name in _RIGHT)
     return tuple(statistics.mean(values) if values else None for values in recent)
 
 
-def _of_game(history: History, evaluation: Mapping[str, Any], begun: bool) -> list[Finding]:
+def _of_game(
+    history: History, evaluation: Mapping[str, Any], begun: bool, game: str
+) -> list[Finding]:
     findings = []
     real, synthetic = _accuracies(history, evaluation)
+    ratio = gradient_ratio(history)
     if synthetic is None:
         findings.append(Finding("unknown game", "The adversary's accuracies were not recorded."))
     elif real is None:
@@ -165,40 +233,46 @@ def _of_game(history: History, evaluation: Mapping[str, Any], begun: bool) -> li
         )
         findings.append(Finding("half known game", text))
     else:
-        findings.append(_standing(real, synthetic))
-    ratio = gradient_ratio(history)
-    if ratio is None:
-        return findings
+        findings.append(_standing(real, synthetic, ratio if begun else None))
+    if has_never_learned(history, game):
+        findings.append(_NEVER_LEARNED)
+    if ratio is not None and not begun:
+        text = "The adversarial term has not begun yet (config.loss.start)."
+        findings.append(Finding("not begun", text))
+    elif ratio is not None:
+        findings.append(_push(ratio))
+    return findings
+
+
+def _push(ratio: float) -> Finding:
+    """The sentence about how hard the adversarial term pulls, of `gradient_ratio`."""
     share = f"{100 * ratio:.2g} %" if ratio < STRONG else f"{ratio:.1f} times"
     said = f"The adversarial term's gradient is {share} of the cross-entropy's"
     if ratio < 1:
         said = f"{said} at the label map"
-    if not begun:
-        text = "The adversarial term has not begun yet (config.loss.start)."
-        findings.append(Finding("not begun", text))
-    elif ratio < WEAK:
+    if ratio < WEAK:
         text = f"{said}: it hardly moves the segmenter. A larger config.loss.lam would."
-        findings.append(Finding("weak", text, True))
-    elif ratio > STRONG:
+        return Finding("weak", text, True)
+    if ratio > STRONG:
         text = f"{said}: it outweighs what is right. A smaller config.loss.lam would mend that."
-        findings.append(Finding("strong", text, True))
-    else:
-        findings.append(Finding("gradient", f"{said}: it has a say, and does not outweigh it."))
-    return findings
+        return Finding("strong", text, True)
+    return Finding("gradient", f"{said}: it has a say, and does not outweigh it.")
 
 
-def _standing(real: float, synthetic: float) -> Finding:
+def _standing(real: float, synthetic: float, ratio: float | None) -> Finding:
     """The sentence about who leads."""
-    state = state_of_game(real, synthetic)
+    state = state_of_game(real, synthetic, ratio)
     figures = f"right on {percent(real, '.0f')} % of the ground truth and on "
     figures += f"{percent(synthetic, '.0f')} % of the predictions"
     if state == "won":
         text = (
-            f"The adversary has won: it is {figures}. Its gradient then says little about what "
-            "would look real. Make it slower (its learning rate), smaller or noisier "
+            f"The adversary has won: it is {figures}, and its gradient says next to nothing about "
+            "what would look real. Make it slower (its learning rate), smaller or noisier "
             "(config.loss.noise, config.loss.smoothing)."
         )
         return Finding(state, text, True)
+    if state == "ahead":
+        return Finding(state, f"The adversary is ahead: it is {figures}. Its gradient is alive.")
     if state.startswith("constant"):
         answer = state.removeprefix("constant ")
         text = (
@@ -229,11 +303,7 @@ def _of_learning(history: History, unfinished: bool) -> list[Finding]:
     if unfinished:
         findings.append(Finding("unfinished", "Not all updates are done: this is how far it got."))
     if is_saturating(history):
-        text = (
-            "Predictions become more certain and the cross-entropy on validation images rises, "
-            "while the mean IoU does not: the segmenter is sharpened, not improved."
-        )
-        findings.append(Finding("saturating", text, True))
+        findings.append(_SATURATING)
     between = gap(history)
     if between is not None and between > GAP:
         text = (

@@ -1,0 +1,57 @@
+"""The watcher: warns of a game that goes wrong while it is trained, once of each thing.
+
+What it looks for is in `health.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from absl import logging
+
+from segadv_jax import health
+from segadv_jax.workdir import ADVERSARY_LOSS, Workdir
+
+_RIGHT = ("accuracy_real", "accuracy_synthetic")
+
+
+def adversary_loss(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """{"adversary_loss": the two terms of Eq. 2}, of the metrics of a step that has both."""
+    of_both = {name for name in metrics if name.endswith(("_real", "_synthetic"))}
+    terms = [float(metrics[name]) for name in of_both.difference(_RIGHT)]
+    return {ADVERSARY_LOSS: sum(terms)} if len(terms) == 2 else {}
+
+
+class Watcher:
+    """Looks at a run after each validation.
+
+    Args:
+        workdir: of the run, in which the warnings are recorded.
+        game: the adversary's loss, `config.loss.game`.
+        begun: after so many updates the adversarial term has all its weight.
+        updates: of the segmenter; what was warned of later is forgotten, as the run comes by again.
+    """
+
+    def __init__(self, workdir: Workdir, game: str, begun: int, updates: int):
+        self._workdir, self._of_game = workdir, (game, begun)
+        self._history = list(workdir.history())
+        self._warned = [each for each in workdir.warnings() if each["segmenter_updates"] <= updates]
+
+    def look(self, row: Mapping[str, Any], recent: Mapping[str, float]) -> None:
+        """Takes in a row of the history, and warns of what is new.
+
+        Args:
+            row: as it was written, None where nothing was measured.
+            recent: metrics of the adversary, means over its last turns; they stand in where the row
+                lacks them, as it does when the players take turns.
+        """
+        known = {name: recent[name] for name in _RIGHT if name in recent} | adversary_loss(recent)
+        known |= {name: value for name, value in row.items() if value is not None}
+        self._history.append(known)
+        updates = int(known["segmenter_updates"])
+        for finding in health.watch(self._history, *self._of_game):
+            if finding.kind in (each["kind"] for each in self._warned):
+                continue
+            logging.warning("at update %d: %s", updates, finding.text)
+            new = {"segmenter_updates": updates, "kind": finding.kind, "text": finding.text}
+            self._warned.append(new)
+            self._workdir.write_warnings(self._warned)
