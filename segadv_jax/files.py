@@ -194,7 +194,7 @@ def reading(path: PathLike, remedy: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, InputError):
         raise
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise damaged(path, error, remedy) from error
 
 

@@ -139,9 +139,15 @@ def from_weights(path: files.PathLike, views: bool = True) -> Predictor:
         InputError: it is no such file.
     """
     described = description.read(path)
-    config = configuration.completed(described.config)
-    segmenter = experiment.build_segmenter(config, len(described.class_names))
-    return _described(described, weights.load(path, initialize.shapes(segmenter)), views)
+    try:
+        config = configuration.completed(described.config)
+        segmenter = experiment.build_segmenter(config, len(described.class_names))
+        params = weights.load(path, initialize.shapes(segmenter))
+        return _described(described, params, views)
+    except InputError:
+        raise
+    except Exception as error:  # Whatever a configuration can cause that is none.
+        raise description.damaged(path, error) from error
 
 
 def save_weights(trained: Predictor, path: files.PathLike) -> None:

@@ -163,7 +163,7 @@ class TrainingRun:
 def check(config: ConfigDict, workdir: Workdir | None = None) -> None:
     """Raises an InputError for what can be known to be wrong before anything is read."""
     experiment.check_numbers(config)
-    if workdir is not None:
+    if workdir is not None and files.is_folder(workdir.folder):
         configuration.compare(workdir, config)
     setup = experiment.build(config, num_classes=2).setup
     check_seen(setup)

@@ -25,9 +25,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 from pathlib import Path
 
+# Before the package: what its modules import while their types are hooked, Python compiles anew.
+import flax.linen  # noqa: F401
+import optax  # noqa: F401
+import orbax.checkpoint  # noqa: F401
 import pytest
 
 from segadv_jax import data
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # One that will need it, and not for a single file.
+    import tensorflow_datasets  # noqa: F401
 
 # Real archives lie beside a checkout, if at all; they are not part of the project.
 ARCHIVES = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -160,15 +160,23 @@ def test_the_adversarys_verdicts_on_both_maps_are_counted(params):
     zeros = {name: jnp.zeros(()) for name in ("real", "synthetic", "predictions")}
     image, size = batch["image"].astype(np.float32), batch["size"]
     logits = jax.jit(SEGMENTER.apply)({"params": params}, image, size)
-    judged = batch | {"logits": logits}
-    got = jax.jit(functools.partial(adversary_step, **fixed))(both, zeros, judged)
 
     label = jnp.where(MASK[:, None, None] > 0, batch["label"], jnp.uint8(VOID))
     cell_label = downsample_labels(label, SEGMENTER.stride, SEGMENTER.offset)
     weights = losses.prediction_weights(cell_label, ADVERSARY.block)
-    assert got["predictions"] == np.sum(weights) < weights.size
     maps = encodings.basic(jax.nn.softmax(logits), cell_label)
-    judge = jax.jit(functools.partial(ADVERSARY.apply, {"params": both["adversary"]}))
-    for kind, label_map in zip(("real", "synthetic"), maps, strict=True):
-        verdicts = judge(label_map, image, size)[..., 0]
-        assert got[kind] == np.sum(((verdicts > 0) == (kind == "real")) * weights)
+    judge = jax.jit(ADVERSARY.apply)
+    # An adversary that says the same of both maps would not tell which of them it was shown: this
+    # one looks at the label map more than at the image, and at its own middle.
+    both["adversary"]["label"]["kernel"] *= 30
+    real, synthetic = (judge({"params": both["adversary"]}, x, image, size)[..., 0] for x in maps)
+    middle = np.median(np.concatenate([real[weights > 0], synthetic[weights > 0]]))
+    both["adversary"]["prediction"]["bias"] -= middle
+    calls_real = [np.sum((verdicts > middle) * weights) for verdicts in (real, synthetic)]
+    assert 0 < calls_real[0] < np.sum(weights) and calls_real[0] != calls_real[1]
+
+    step = functools.partial(adversary_step, **fixed)
+    got = jax.jit(step)(both, zeros, batch | {"logits": logits})
+    assert got["predictions"] == np.sum(weights) < weights.size
+    assert got["real"] == calls_real[0]
+    assert got["synthetic"] == np.sum(weights) - calls_real[1]

@@ -78,6 +78,7 @@ def test_json_comes_back(tmp_path):
         (b'{"a": 1}', "it lacks b, c"),
         (b'{"a": "\xff"}', "can't decode byte 0xff"),
         (b"", "Expecting value"),
+        (b"[" * 100_000, "recursion"),
     ],
 )
 def test_damaged_json_is_named(tmp_path, content, reason):

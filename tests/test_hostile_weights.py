@@ -1,8 +1,10 @@
 """Readers of weights stand any file: an InputError of one line, little memory, nothing runs."""
 
+import ast
 import json
 import struct
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import hostile_weights
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weight_files import field, torch_archive
 
-from segadv_jax import weights
+from segadv_jax import predictor, weights
 from segadv_jax.errors import InputError
 from segadv_jax.weights import caffemodel, description, files, keras
 
@@ -107,6 +109,31 @@ def test_nested_and_impossible_classes(classes, tmp_path):
     path.write_bytes(safetensors.numpy.save({"a": np.ones(1, "f4")}, about))
     with pytest.raises(InputError, match="what it says about itself is damaged"):
         description.read(path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"segmenter": 5},
+        {"segmenter": {"name": []}},
+        {"segmenter": {"name": "os.system"}},
+        {"segmenter": {"name": "multiscale"}, "evaluate": [1]},
+        {"segmenter": {"name": "multiscale", "levels": 10**9}},
+        {"segmenter": {"name": "multiscale"}, "evaluate": {"tile": -(10**30), "scales": [[]]}},
+    ],
+    ids=str,
+)
+def test_configurations_of_weights_that_are_none(config, tmp_path):
+    path = tmp_path / "a.safetensors"
+    about = description.Description(
+        config | {"segmenter": {}}, ("a", "b"), np.eye(2, 3, dtype=np.uint8), 7
+    )
+    about = {"format": files.FORMAT} | description.metadata(about) | {"config": json.dumps(config)}
+    path.write_bytes(safetensors.numpy.save({"a/kernel": np.ones(1, "f4")}, about))
+    with pytest.raises(InputError) as error:
+        predictor.from_weights(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 5000
 
 
 @pytest.mark.parametrize(
@@ -258,3 +285,47 @@ def test_what_hdf5_could_fetch_from_elsewhere_or_make_large(kind, reason, tmp_pa
         file.attrs["layer_names"], layer.attrs["weight_names"] = [b"block1_conv1"], sorted(layer)
     with pytest.raises(InputError, match=f"a.h5 is damaged or not a file of Keras's .*{reason}"):
         weights.read_any(path)
+
+
+# What would run what a file says. Where h5py may be used, a process is all that it can break.
+UNPICKLING = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+LOADING = {"np.load", "numpy.load", "jnp.load"}
+
+
+def unpickles(source):
+    """The lines of a module that could run what a file says."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        named = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")]
+        named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found += [node.lineno for name in named if name.partition(".")[0] in UNPICKLING]
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            by_name = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            allowed = by_name.get("allow_pickle", "False") == "False" and None not in by_name
+            wrong = called in ("eval", "exec", "torch.load") or called.endswith(".read_pickle")
+            if wrong or (called in LOADING and not (allowed and len(node.args) < 3)):
+                found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from pickle import loads", "def f():\n import dill as d", "eval('1')"]
+    + ["np.load(p, allow_pickle=True)", "np.load(p, None, True)", "torch.load(p)", "exec(x)"]
+    + ["numpy.load(p, **how)", "pd.read_pickle(p)"],
+)
+def test_what_unpickles_is_found(source):
+    assert unpickles(source)
+    assert not unpickles("import pickletools\nnp.load(p, mmap_mode='r')\nx.eval(1)\nf.load(p)")
+
+
+def test_nothing_in_the_package_unpickles_or_runs_what_a_file_says():
+    root = Path(weights.__file__).parents[1]
+    paths = sorted(root.rglob("*.py"))
+    assert len(paths) > 100
+    for path in paths:
+        assert not unpickles(path.read_text(encoding="utf-8")), path
+    using = [path.name for path in paths if "import h5py" in path.read_text(encoding="utf-8")]
+    assert using == ["keras_layout.py"]

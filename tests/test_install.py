@@ -75,4 +75,5 @@ def test_a_configuration_is_found_by_name(installed):
         installed, "train", "--config=stanford:standard", "--workdir=w", "--config.seed=-1"
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: config.seed is -1: set it from 0 to below 4294967296"
+    said = "error: config.seed is -1: set it from 0 to below 4294967296"
+    assert done.stderr.splitlines()[-1] == said

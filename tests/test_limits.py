@@ -51,10 +51,10 @@ def said_of(config, field, value):
 
 def with_wrong_numbers(value):
     """Values for a field that now is `value`, none of which it can hold."""
-    if not isinstance(value, tuple | list):
-        return NEVER
-    first = value[:1] or (0.5,)
-    return [(*first, wrong) for wrong in NEVER] + [(wrong,) for wrong in NEVER]
+    several = isinstance(value, tuple | list)
+    first = (value[:1] or (0.5,)) if several else ()
+    wrong = [*NEVER, 2.5] if isinstance(first[0] if several else value, int) else NEVER
+    return [(*first, each) for each in wrong] + [(each,) for each in wrong] if several else wrong
 
 
 def check_all(config, names):

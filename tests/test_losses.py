@@ -53,6 +53,15 @@ def test_mce_is_the_sum_of_eq_1(cells):
     np.testing.assert_allclose(losses.mce(logits, label), eq1_mce(logits, label), rtol=1e-5)
 
 
+def test_certainty_is_that_of_the_cells_that_have_a_label():
+    """The probability of the most probable class, be it the true one or not; void says nothing."""
+    probabilities = [(0.7, 0.2, 0.1), (0.25, 0.35, 0.4), (0.05, 0.9, 0.05), (0.98, 0.01, 0.01)]
+    logits = np.log(np.float32(probabilities)).reshape(1, 2, 2, 3)
+    label = np.array([[[0, 1], [VOID, VOID]]], np.uint8)
+    assert losses.certainty(logits, label) == pytest.approx(0.7 + 0.4)
+    assert losses.certainty(logits, np.full_like(label, VOID)) == 0
+
+
 def test_mce_gradient_is_probabilities_minus_one_hot(cells):
     logits, label = cells
     gradient = jax.grad(lambda x: losses.mce(x, label)[0])(logits)
@@ -197,6 +206,18 @@ def test_a_loss_is_its_sum_or_its_mean():
     assert Objective().reduce(total, count) == 1.5
     assert Objective(reduction="sum").reduce(total, count) == 6
     assert Objective().reduce(jnp.float32(0), jnp.float32(0)) == 0  # Nothing is labelled.
+
+
+def test_an_objective_that_is_told_nothing_is_the_cross_entropy_of_eq_1(cells):
+    """No term beside it, no lambda, no smoothing, and the paper's game; it is a value."""
+    logits, label = cells
+    plain = Objective()
+    ((name, (weight, found)),) = plain.own_terms(logits, label, len(label) - 1, 0).items()
+    assert (name, weight, plain.lam, plain.lam_unlabelled) == ("mce", 1, 0, 0)
+    np.testing.assert_allclose(found, eq1_mce(logits, label), rtol=1e-5)
+    assert plain.rise(0) == 1 and (plain.game, plain.saturating) == ("bce", False)
+    assert plain.noise == plain.r1 == plain.smoothing == 0 and not plain.feature_matching
+    assert hash(plain) == hash(Objective()) and plain == Objective()
 
 
 @pytest.mark.parametrize(

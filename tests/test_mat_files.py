@@ -50,7 +50,7 @@ def nested(depth):
         (HEADER + packed(nested(50)), "without end"),
         (HEADER + element(1, b"") * 200_000, "without end"),
         (HEADER + packed(bytes(2**25)), "larger than"),
-        (HEADER + packed(bytes(2**23)) * 3, "larger than"),
+        (HEADER + packed(element(1, bytes(2**23))) * 3, "larger than"),
         (HEADER + matrix(b"", struct.pack("<2i", 2**20, 2**11)), "more than .* values"),
         (HEADER + matrix(b"", struct.pack("<40i", *[1] * 40)), "more than .* values"),
         (b"MATLAB 7.3" + HEADER[10:], "no file of MATLAB 5"),

@@ -183,6 +183,20 @@ def test_a_player_without_updates_has_a_schedule_too(decay):
     assert float(schedule(2.0, decay, 0)(0)) == 2
 
 
+def test_by_default_it_is_plain_gradient_descent_at_one_rate():
+    """No momentum, no limit, no penalty; of a schedule, no decay and no warmup."""
+    rate, params, gradient = schedule(0.5), tree(0), tree(1)
+    assert [float(rate(count)) for count in (0, 1, 100)] == [0.5] * 3
+    both = {"segmenter": params, "adversary": {}}
+    optimizer = alternate(player("sgd", rate), player("sgd", rate))
+    gradients = [{"segmenter": gradient, "adversary": {}}] * 2
+    for count, after in enumerate(play(optimizer, ("standard",) * 2, both, gradients), 1):
+        expected = jax.tree.map(lambda x, g, n=count: x - n * 0.5 * g, params, gradient)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after["segmenter"], expected
+        )
+
+
 def test_an_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="'linear'.*constant, cosine, poly"):
         schedule(0.1, "linear", 10)

@@ -243,9 +243,17 @@ def test_two_hosts_train_as_one(two):
     one, shared = (Workdir(two[name]) for name in ("one", "shared"))
     assert len(one.history()) == 1
     assert one.history()[0] == pytest.approx(shared.history()[-1], rel=1e-3)
-    results = [w.result() for w in (one, shared)]
-    assert results[0]["images"] == results[1]["images"] == 7
-    assert results[0]["mce"] == pytest.approx(results[1]["mce"], rel=1e-3)
+
+
+def test_two_hosts_evaluate_as_one(two, tmp_path):
+    """What both wrote at the end, again by one process."""
+    shared = Workdir(two["shared"]).result()
+    shutil.copytree(two["shared"], tmp_path / "run")
+    given = [f"--workdir={tmp_path / 'run'}", "--config.evaluate.split=test[:7]"]
+    cli.run("segadv_jax.commands.evaluate", "evaluate", given)
+    one = Workdir(tmp_path / "run").result()
+    assert one["images"] == shared["images"] == 7 and one["step"] == shared["step"]
+    assert one["mce"] == pytest.approx(shared["mce"], rel=1e-4)
 
 
 def test_the_first_process_says_what_was_found_and_done(two):

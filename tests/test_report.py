@@ -196,6 +196,64 @@ def test_what_comes_from_files_is_escaped(tmp_path):
         assert shown in page.text
 
 
+EVIL = ('"><script>alert(1)</script>', "'></td><svg onload=alert(1)>", "</style></title><b>&quot;")
+EVIL += (
+    "javascript:alert(1)//<!--",
+    '" onmouseover="alert(1)',
+    "]]><![CDATA[<i>",
+    "&lt;script&gt;",
+)
+
+
+class Skeleton(HTMLParser):
+    """The elements of a page and the names of their attributes, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, *(name for name, _ in attrs)))
+
+    def handle_comment(self, data):
+        self.found.append("comment")
+
+    def unknown_decl(self, data):
+        self.found.append("declaration")
+
+
+def test_no_text_changes_what_a_page_is_made_of(tmp_path):
+    """Classes, arms, folders and values of the configuration, in texts, attributes and SVG."""
+
+    def page_of(place, texts):
+        first, second = (
+            made(
+                place / texts[0].replace("/", "") / name,
+                arm,
+                names=texts[1:3],
+                data=texts[3],
+                mean_bf=0.5,
+                bf=dict.fromkeys(texts[1:3], 0.4),
+            )
+            for name, arm in (("one", "standard"), ("two", "adversarial"))
+        )
+        command = {"command": texts[4], "host": texts[5]}
+        files.write_json(Workdir(first).environment_path, command)
+        warning = {"segmenter_updates": 7, "kind": texts[6], "text": texts[4]}
+        Workdir(second).write_warnings([warning])
+        place.mkdir(exist_ok=True)
+        return report(place, f"{texts[5]}={first}", f"{texts[6]}={second}")
+
+    tame, plain = page_of(tmp_path / "tame", [f"text{i}" for i in range(len(EVIL))])
+    wicked, text = page_of(tmp_path / "wicked", EVIL)
+    assert Skeleton(text).found == Skeleton(plain).found
+    assert {"svg", "td", "style", "title"} <= set(tame.tags)
+    for shown in (EVIL[1], EVIL[2], EVIL[4], EVIL[5], EVIL[6]):
+        assert shown in wicked.text
+
+
 def test_names_of_images_are_escaped_and_the_choice_is_spread_and_telling(tmp_path, monkeypatch):
     random = np.random.RandomState(0)
     labels = [random.randint(0, 2, (20, 24)).astype(np.uint8) for _ in range(12)]

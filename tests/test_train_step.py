@@ -76,6 +76,13 @@ def own():
             "adversary_loss": equations.adversary_loss(judge, logits, cells),
         }
 
+    def called_real(theta_a):
+        """The share of the real maps' blocks that the adversary takes for real."""
+        real, _ = equations.maps(jnp.zeros((*cells.shape, small.CLASSES)), cells)
+        verdicts = ADVERSARY.apply({"params": theta_a}, real, image, size)[..., 0]
+        weights = equations.block_weights(cells)
+        return np.sum((verdicts > 0) * weights) / np.sum(weights)
+
     thetas = params["segmenter"], params["adversary"]
     gradients = jax.jit(jax.jacrev(losses, (0, 1)))(*thetas)
     return {
@@ -83,6 +90,7 @@ def own():
         "mce": gradients["mce"][0],
         "adversarial_term": gradients["adversarial_term"][0],
         "adversary_loss": gradients["adversary_loss"][1],
+        "accuracy_real": called_real(params["adversary"]),
     }
 
 
@@ -108,6 +116,7 @@ def test_each_gradient_is_that_of_the_players_own_loss(play, state, own, turn):
     if turn in ("adversary", "both"):
         bce = metrics["bce_real"] + metrics["bce_synthetic"]
         np.testing.assert_allclose(bce, losses["adversary_loss"], rtol=1e-4)
+        assert metrics["accuracy_real"] == pytest.approx(own["accuracy_real"])
 
 
 def test_no_gradient_vanishes(own):

@@ -1,13 +1,16 @@
 """Steps of a small Dilated-8 with dropout against an adversary of PASCAL VOC."""
 
+import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
 
-from segadv_jax import VOID, devices, encodings, optimizers
+from segadv_jax import VOID, devices, encodings, optimizers, scene
+from segadv_jax.augment import Augmentation
 from segadv_jax.losses import Objective
 from segadv_jax.models import ADVERSARIES, Dilated8
 from segadv_jax.scene import Setup
@@ -66,6 +69,19 @@ def test_four_devices_make_the_step_of_one(single):
         assert max(np.abs(x).max() for x in jax.tree.leaves(small.momentum(got, player))) > 1e-3
     for name, value in expected_metrics.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-3, err_msg=name)
+
+
+def test_nothing_is_drawn_twice_from_a_key():
+    """Each image's augmentation, dropout and noise are independent, and so are the images."""
+    key, rows = jax.random.key(3), range(8)
+    patches = dataclasses.replace(SETUP, augmentation=Augmentation(crop=24))
+    prepare = jax.jit(lambda batch: scene.prepare(batch, key, patches, devices.Shards(None)))
+    prepared = prepare(batch())
+    # Row r is augmented with fold_in(key, r).
+    keys = {"augmentation": jnp.stack([jax.random.fold_in(key, row) for row in rows])}
+    keys |= {name: prepared[f"{name}_keys"] for name in ("dropout", "noise")}
+    drawn = [tuple(data) for each in keys.values() for data in jax.random.key_data(each).tolist()]
+    assert len(set(drawn)) == len(drawn) == 3 * len(rows)
 
 
 def test_dropout_is_on_in_both_players_turns(single):

@@ -223,6 +223,7 @@ def kill_until_done(
                 wrong.append(f"{folder}: status {outcome.status}: {outcome.said}")
             return rows, wrong
         rows.append((how["moment"], *("-" if x is None else str(x) for x in (begun, after))))
+        print(folder.name, *rows[-1], file=sys.stderr, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

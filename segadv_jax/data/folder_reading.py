@@ -128,9 +128,10 @@ class Reading:
         if MISSING in self.problems.kinds:
             _hint_at_suffix(self.source.layout, self.files, self.problems)
         self._check_state()
-        for split in ("train", "validation"):
-            if split in self.pixels and not self.problems and not self.pixels[split][:VOID].any():
-                self.problems.add(ALL_VOID, f"{split}, {self.images[split]} images")
+        if not self.problems:
+            for split in ("train", "validation"):
+                if split in self.pixels and not self.pixels[split][:VOID].any():
+                    self.problems.add(ALL_VOID, f"{split}, {self.images[split]} images")
         if not self.problems:
             _check_classes(classes, total, self.problems, self.notices)
         self.problems.check(folder, self.notices)

@@ -177,12 +177,14 @@ def read(folder: Path) -> "Encoded":
     Raises:
         InputError: there are none, or it lists those that cannot be read.
     """
-    from segadv_jax.data.pipeline import Encoded  # It needs TensorFlow.
+    from segadv_jax.data.builders import check_decoded  # They need TensorFlow.
+    from segadv_jax.data.pipeline import Encoded
 
     names, images, sizes, problems = [], [], [], []
     for path in find(folder):
         try:
             image, size = read_image(path, path.name)
+            check_decoded(path.name, image, size)
         except InputError as error:
             problems.append(str(error))
             continue

@@ -70,10 +70,13 @@ def read(path: PathLike) -> Description:
     try:
         return _parse(said)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        reason = files.shown(str(error))
-        raise InputError(
-            f"{path}: what it says about itself is damaged ({reason}): {_AGAIN}"
-        ) from (error)
+        raise damaged(path, error) from error
+
+
+def damaged(path: PathLike, reason: object) -> InputError:
+    """The InputError about a file that says of itself what cannot be."""
+    what = f"what it says about itself is damaged ({files.shown(str(reason))})"
+    return InputError(f"{path}: {what}: {_AGAIN}")
 
 
 def _parse(said: Mapping[str, str]) -> Description:
