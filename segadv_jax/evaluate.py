@@ -246,10 +246,13 @@ def accumulate(
     )
     totals, held = None, 0
     with progress.bar(what, len(examples.ids)) as bar:
-        for batch in batches:
+        for batch in map(devices.shard, batches):
+            # One is on its way while the devices are at another, no more: they would fill the
+            # memory, and on the virtual devices of a CPU each would wait for threads of the others.
+            jax.block_until_ready(totals)
             if totals is None:
                 totals = devices.replicate(zeros)
-            totals = step(params, totals, devices.shard(batch))
+            totals = step(params, totals, batch)
             held += 1
             if held == until_full:
                 sums, totals, held = _add(sums, totals), None, 0

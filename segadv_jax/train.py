@@ -1,4 +1,4 @@
-"""Training: the loop. What it is made of is in `training_run.py`."""
+"""Training: the loop. What it begins with is in `preparation.py`."""
 
 import contextlib
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segadv_jax.checkpoints import Checkpoints
+from segadv_jax.preparation import check, prepare
 from segadv_jax.signals import Stopped
 from segadv_jax.soundness import UnsoundError
 from segadv_jax.train_state import TrainState
-from segadv_jax.training_run import TrainingRun, check, prepare
+from segadv_jax.training_run import TrainingRun
 from segadv_jax.workdir import PATIENCE, UPDATES, Workdir
 
 
@@ -104,6 +105,7 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
         stop = run.stop_requested(after)
         if at_end or run.is_validation(after):
             run.validate(state, metrics, after)
+            stop = stop or next(iter(run.caught), 0)  # Meanwhile.
         elif stop or after % every == 0:
             run.journal.check()  # What is saved must be worth resuming.
             run.checkpoints.save(state, after)

@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from small_runs import ROOT
+from small_runs import ONE_DEVICE, ROOT
 from test_imports import BLOCKER
 
 from segadv_jax import cli
@@ -153,7 +153,7 @@ def test_it_runs_without_what_reads_data_and_weights(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": ONE_DEVICE},
         capture_output=True,
         text=True,
         check=False,

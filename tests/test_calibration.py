@@ -58,6 +58,19 @@ def test_of_random_maps():
     assert abs(parts - got["ece"]) > 1e-3
 
 
+def test_each_of_the_fifteen_bins_stands_by_itself():
+    """Where neighbours err to either side: joined, their gaps would cancel."""
+    confidence, classes = (np.arange(15) + 0.5) / 15, 40
+    rest = (1 - confidence) / (classes - 1)
+    probabilities = np.repeat(rest[:, None], classes, 1)
+    probabilities[:, 0] = confidence
+    probabilities = probabilities.astype(np.float32)[None, None]
+    label = (np.arange(15) % 2).astype(np.uint8)[None, None]  # Right in every second bin.
+    expected = np.abs((label == 0) - confidence).mean()
+    assert reference(probabilities, label)[1] == pytest.approx(expected)
+    assert measured((probabilities, label))["ece"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_void_counts_nowhere():
     probabilities, label = maps(3)
     other = np.where((label == VOID)[..., None], np.eye(CLASSES)[1], probabilities)

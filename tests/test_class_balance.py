@@ -16,7 +16,7 @@ from segadv_jax.data import order
 from segadv_jax.data.arrays import Arrays
 from segadv_jax.errors import InputError
 from segadv_jax.losses import Objective
-from segadv_jax.training_run import check, prepare
+from segadv_jax.preparation import check, prepare
 from segadv_jax.workdir import Workdir
 
 # Of Stanford Background, in tenths of a per cent.

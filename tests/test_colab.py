@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
-from small_runs import ROOT, SMALL
+from small_runs import ONE_DEVICE, ROOT, SMALL
 
 from segadv_jax import cli, configuration
 
@@ -92,7 +92,8 @@ def test_with_a_repository_it_clones_and_installs(tmp_path, monkeypatch):
 
 def test_runs_from_top_to_bottom(tmp_path, data_dir, monkeypatch):
     # Three devices: no usual batch size is a multiple of that.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    flags = f"{ONE_DEVICE} --xla_force_host_platform_device_count=3"
+    monkeypatch.setenv("XLA_FLAGS", flags)
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # Where the notebook makes its folder.
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # The arms share much.

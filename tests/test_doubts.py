@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_runs import small_config
 
-from segadv_jax import training_run
+from segadv_jax import preparation
 from segadv_jax.data import statistics
 from segadv_jax.data.arrays import Arrays
 from segadv_jax.report.doubts import of_config, of_data
@@ -106,5 +106,5 @@ def test_grey_levels_are_doubted():
 )
 def test_what_is_wrong_with_the_configuration_is_said(data_dir, fields, doubt):
     config = small_config(data_dir, **fields)
-    said = list(of_config(config, training_run.assemble(config)))
+    said = list(of_config(config, preparation.assemble(config)))
     assert [line[: len(doubt)] for line in said] == [doubt] * bool(doubt)

@@ -16,8 +16,8 @@ from segadv_jax.data.builders import png
 from segadv_jax.data.pipeline import Encoded
 from segadv_jax.errors import InputError
 from segadv_jax.models import SEGMENTERS, EfficientNetLite, MultiScale
+from segadv_jax.preparation import prepare
 from segadv_jax.train_state import split_frozen
-from segadv_jax.training_run import prepare
 from segadv_jax.workdir import Workdir
 
 FLIPS = Augmentation(flip=True, rotation=0.0, scale=(1.0, 1.0))

@@ -5,7 +5,7 @@ from small_runs import told
 
 from segadv_jax import configuration, data, experiment
 from segadv_jax.configs import folder
-from segadv_jax.training_run import check
+from segadv_jax.preparation import check
 from segadv_jax.workdir import Workdir
 
 

@@ -11,8 +11,8 @@ from segadv_jax import configuration, experiment
 from segadv_jax.configs import stanford, stanford_light, voc_light
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
+from segadv_jax.preparation import check
 from segadv_jax.train_step import train_step
-from segadv_jax.training_run import check
 from segadv_jax.workdir import Workdir
 
 VOC_ARMS = ("standard", "adversarial", *voc_light.PAIRS)

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import synthetic
-from segadv_jax import cli, limits, training_run
+from segadv_jax import cli, limits, preparation
 from segadv_jax.configuration import fields_of
 from segadv_jax.errors import InputError
 from segadv_jax.models import ADVERSARIES, SEGMENTERS
@@ -44,7 +44,7 @@ def said_of(config, field, value):
     with other.ignore_type():
         other.update_from_flattened_dict({field: value})
     try:
-        training_run.check(other)
+        preparation.check(other)
     except InputError as error:
         return error.message
 

@@ -196,10 +196,10 @@ def test_what_comes_from_files_is_escaped(tmp_path):
         assert shown in page.text
 
 
-EVIL = ('"><script>alert(1)</script>', "'></td><svg onload=alert(1)>", "</style></title><b>&quot;")
+EVIL = ("'></td><svg onload=alert(1)>", '"><script>alert(1)</script>', '" onmouseover="alert(1)')
 EVIL += (
     "javascript:alert(1)//<!--",
-    '" onmouseover="alert(1)',
+    "</style></title><b>&quot;",
     "]]><![CDATA[<i>",
     "&lt;script&gt;",
 )

@@ -12,7 +12,7 @@ from PIL import Image
 from small_runs import small_config, told
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segadv_jax import devices, evaluate, experiment, training_run
+from segadv_jax import devices, evaluate, experiment, preparation
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import pipeline
 from segadv_jax.errors import InputError
@@ -81,7 +81,9 @@ def test_history_has_a_row_for_each_validation_by_segmenter_updates(run):
     assert [row["epoch"] for row in rows] == [4 / 5, 8 / 5, 12 / 5]  # 22 images, 5 batches of 4.
     for row in rows:
         # It is the segmenter's turn, in which nobody asks the adversary about real maps.
-        left_out = {"accuracy_real", "adversary_loss"} | {f"validation_{measure}" for measure in STRUCTURE}
+        left_out = {"accuracy_real", "adversary_loss"} | {
+            f"validation_{measure}" for measure in STRUCTURE
+        }
         assert set(row) == set(HISTORY_COLUMNS) - left_out
         assert 0 < row["validation_mean_iou"] < 1 and 0 < row["train_pixel_accuracy"] < 1
 
@@ -235,7 +237,7 @@ def test_a_run_that_explodes_ends_at_once_though_all_is_finite(data_dir, tmp_pat
 @pytest.fixture
 def struck(monkeypatch):
     """The parameters that a step begins with are lost, as by a bad batch before: {step: times}."""
-    left, prepare = {}, training_run.prepare
+    left, prepare = {}, preparation.prepare
 
     def prepared(*arguments):
         run, state = prepare(*arguments)

@@ -8,7 +8,8 @@ import pytest
 from small_runs import small_config
 
 from segadv_jax import progress, train
-from segadv_jax.training_run import TrainingRun, prepare
+from segadv_jax.preparation import prepare
+from segadv_jax.training_run import TrainingRun
 
 STEPS, VALIDATED = range(6), (3, 5)
 

@@ -15,7 +15,7 @@ from segadv_jax.data.builders import png
 from segadv_jax.data.pipeline import Encoded
 from segadv_jax.errors import InputError
 from segadv_jax.models import SEGMENTERS
-from segadv_jax.training_run import check, prepare
+from segadv_jax.preparation import check, prepare
 from segadv_jax.workdir import Workdir
 
 HELD_OUT = {"data.validation": "validation", "data.test": "test"}

@@ -29,8 +29,8 @@ from segadv_jax.benchmark import ahead_of_time
 from segadv_jax.benchmark.ahead_of_time import Chip, Figures
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
+from segadv_jax.preparation import check_shares
 from segadv_jax.report import markdown
-from segadv_jax.training_run import check_shares
 
 PROGRAM = "tools.compile_for_tpu"
 # The turns of each schedule.

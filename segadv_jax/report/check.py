@@ -7,14 +7,14 @@ import jax
 from ml_collections import ConfigDict
 from numpy import ndarray
 
-from segadv_jax import configuration, progress, training_run
+from segadv_jax import configuration, preparation, progress
 from segadv_jax.alternation import SEGMENTER
 from segadv_jax.campaign import text
 from segadv_jax.data import Split, statistics
 from segadv_jax.data.statistics import Statistics
+from segadv_jax.preparation import Assembled
 from segadv_jax.report import costs, doubts
 from segadv_jax.train_state import TrainState
-from segadv_jax.training_run import Assembled
 from segadv_jax.workdir import Workdir
 
 
@@ -33,10 +33,10 @@ def check(config: ConfigDict, workdir: Workdir | None, say: Callable[[str], None
         InputError: what training would raise.
         FloatingPointError: a step is not sound.
     """
-    training_run.check(config, workdir)
+    preparation.check(config, workdir)
     resumed = workdir is not None and workdir.has_checkpoints()
     config = config.copy_and_resolve_references()
-    found = training_run.assemble(config)
+    found = preparation.assemble(config)
     changed = configuration.compare(workdir, config) if workdir is not None else []
     config.train.feature_cache = ""  # It would be made.
     gathered = gather(config, found)

@@ -16,9 +16,9 @@ from segadv_jax.alternation import ADVERSARY, SEGMENTER, Alternation
 from segadv_jax.campaign import text
 from segadv_jax.eval_step import eval_step, zero_totals
 from segadv_jax.metrics.names import SELECTING
+from segadv_jax.preparation import Assembled
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.train_step import train_step
-from segadv_jax.training_run import Assembled
 
 # A step is timed so often after the first, as long as this takes no more seconds.
 REPEATS, PATIENCE = 3, 20.0

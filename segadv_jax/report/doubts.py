@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from segadv_jax.data import statistics
 from segadv_jax.data.statistics import Statistics
+from segadv_jax.preparation import Assembled
 from segadv_jax.report import costs
-from segadv_jax.training_run import Assembled
 
 RARE = 0.001  # Of the labelled pixels.
 FEW = 10  # Images to validate with.

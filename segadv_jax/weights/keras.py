@@ -4,6 +4,7 @@ import json
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -18,7 +19,7 @@ _SECONDS = 120
 _DTYPES = ("<f2", "<f4", "<f8")
 _MOST_DIMENSIONS = 32
 _MOST_GROWTH = 4  # The arrays' bytes per byte of the file: halves are doubled, some are shared.
-_WHAT = "a file of Keras's weights"
+_WHAT, _ENDLESS = "a file of Keras's weights", "HDF5 finds no end of it"
 
 
 def read(path: PathLike) -> dict[str, list[np.ndarray]]:
@@ -51,7 +52,9 @@ def _describe(path: PathLike) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise files.damaged(path, _WHAT, "HDF5 finds no end of it") from error
+        raise files.damaged(path, _WHAT, _ENDLESS) from error
+    if done.returncode == -signal.SIGXCPU:
+        raise files.damaged(path, _WHAT, _ENDLESS)
     if done.returncode:
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit {done.returncode}"
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[-1]

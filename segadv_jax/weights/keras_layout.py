@@ -75,5 +75,5 @@ def describe(path: str) -> str:
 if __name__ == "__main__":
     for limit, most in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, BYTES)):
         with contextlib.suppress(ValueError, OSError):  # Not every system knows every limit.
-            resource.setrlimit(limit, (most, most))
+            resource.setrlimit(limit, (most, most + 1))  # The first is told by its own signal.
     print(describe(sys.argv[1]))

@@ -8,7 +8,7 @@ import pytest
 from small_runs import small_config
 
 from segadv_jax import devices
-from segadv_jax.training_run import check, prepare
+from segadv_jax.preparation import check, prepare
 from segadv_jax.workdir import Workdir
 
 
