@@ -231,7 +231,7 @@ def test_mere_flips_and_crops_are_exact(crop, margin):
         ({"aspect": (1.0, math.inf)}, r"aspect is \(1.0, inf\): set it to"),
         ({"aspect": "square"}, "aspect is 'square': set it to"),
         ({"scale": ("a", "b")}, r"scale is \('a', 'b'\): set it to"),
-        ({"rotation": "8"}, "rotation is '8': set it to 0 or more"),
+        ({"rotation": "8"}, "rotation is '8': set it from 0 to 180"),
     ],
     ids=str,
 )

@@ -188,6 +188,16 @@ def test_right_predictions_are_counted(predictions, z):
     )
 
 
+def test_a_logit_above_0_says_ground_truth():
+    """a = 1/2 is the border (Eq. 1); at the border itself nothing is said to be real."""
+    logits = np.float32([-3, -1e-3, 0, 1e-3, 0.5, 3]).reshape(1, 6, 1, 1)
+    for is_real, right in ((True, 3), (False, 3)):
+        assert losses.correct_predictions(logits, is_real, np.ones((1, 6, 1), np.float32)) == (
+            right,
+            6,
+        )
+
+
 def test_without_labels_everything_is_zero():
     logits = jnp.asarray(np.random.RandomState(0).normal(size=(2, 8, 8, CLASSES)), jnp.float32)
     label = jnp.full((2, 8, 8), VOID, jnp.uint8)

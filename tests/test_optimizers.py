@@ -183,6 +183,13 @@ def test_a_player_without_updates_has_a_schedule_too(decay):
     assert float(schedule(2.0, decay, 0)(0)) == 2
 
 
+@pytest.mark.parametrize("decay", ["cosine", "poly"])
+def test_one_update_is_enough_to_decay(decay):
+    """It is as many as there are by default."""
+    for rate in (schedule(0.5, decay, 1), schedule(0.5, decay)):
+        assert (float(rate(0)), float(rate(1))) == (0.5, 0)
+
+
 def test_by_default_it_is_plain_gradient_descent_at_one_rate():
     """No momentum, no limit, no penalty; of a schedule, no decay and no warmup."""
     rate, params, gradient = schedule(0.5), tree(0), tree(1)

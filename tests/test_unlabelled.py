@@ -235,7 +235,7 @@ def test_more_than_there_are_is_refused():
         ("standard", {"data.unlabelled": "rest"}, "images: set config.loss.entropy or config.los"),
         ("adversarial", {"loss.lam_unlabelled": 0.1}, "config.loss.lam_unlabelled is 0.1, but th"),
         ("standard", {"loss.pseudo_labels": 0.1}, "config.loss.pseudo_labels is 0.1, but there a"),
-        ("standard", {"train.unlabelled_batch_size": -1}, "unlabelled_batch_size is -1: set it from 0"),
+        ("standard", {"train.unlabelled_batch_size": -1}, "batch_size is -1: set it from 0"),
     ],
 )
 def test_images_that_nothing_uses_and_terms_without_images_are_refused(arm, fields, message):
