@@ -68,7 +68,7 @@ def test_tiles_are_those_of_the_released_program(shape):
 
 
 def test_tiles_are_refused_where_they_have_no_meaning():
-    with pytest.raises(ValueError, match="tile is 66: set it to 0, or more with padding 'reflect'"):
+    with pytest.raises(ValueError, match="tile is 66: set it to 0, or padding to 'reflect'"):
         Dilated8(CLASSES, padding="same", tile=66)
 
 

@@ -100,10 +100,7 @@ def test_a_signal_in_any_phase_saves_what_is_done_and_ends_with_its_status(
     phases = [
         (lambda: when_called(experiment, "load_data", terminate), None),
         (lambda: when_called(TrainingRun, "next_inputs", terminate), 1),  # The step is compiled.
-        (
-            lambda: when_called(Validator, "measure", terminate),
-            9,
-        ),  # It is finished, and a step more.
+        (lambda: when_called(Validator, "measure", terminate), 8),  # It is finished.
         (lambda: until_step(11, terminate), 11),
         (lambda: when_called(TrainingRun, "end", terminate), 14),
         (lambda: when_called(evaluate, "_measure", terminate), 14),
@@ -115,7 +112,7 @@ def test_a_signal_in_any_phase_saves_what_is_done_and_ends_with_its_status(
                 run(*given, f"--workdir={tmp_path / 'run'}")
         assert end.value.code == 128 + signal.SIGTERM
         assert kill.latest(tmp_path / "run") == step
-        assert any(f"stopped at step {step}, " in line for line in lines) == (step in (1, 9, 11))
+        assert any(f"stopped at step {step}, " in line for line in lines) == (step in (1, 8, 11))
         assert not (tmp_path / "run" / "eval").exists()
     run(*given, f"--workdir={tmp_path / 'run'}")
     assert not kill.differences(whole, tmp_path / "run")

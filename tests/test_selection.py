@@ -22,7 +22,8 @@ def trained(data_dir, tmp_path, monkeypatch):
 
     def count(step):
         def play(state, *_):
-            return state._replace(step=state.step + 1), {"mce": jnp.float32(0)}
+            metrics = {"mce": jnp.float32(0), "fault": jnp.float32(0)}
+            return state._replace(step=state.step + 1), metrics
 
         return play
 
