@@ -107,7 +107,9 @@ def set_field(config: ConfigDict, override: str) -> None:
         raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
     except (flags.Error, TypeError, ValueError) as error:
         # The flag's own error holds the reason as Python would print it.
-        what = _line(error.__context__ or error)
+        reason = error.__context__ or error
+        without = isinstance(reason, StopIteration)
+        what = f"give it a value, as in {override}=8" if without else _line(reason)
         raise InputError(f"{override}: {what}") from error
     if rest:
         raise InputError(f"{rest[0]}: a field is set as in --config.train.batch_size=8")

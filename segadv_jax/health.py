@@ -29,6 +29,7 @@ FEWEST = 4  # Validations below which a curve has no shape.
 CHANCE = {"bce": 2 * math.log(2), "hinge": 2.0, "least_squares": 1.0}
 # A loss below the first part of that has learned; one above the second is not at it.
 LEARNED, FAR = 0.98, 1.1
+HOPELESS = 50.0  # Nats; of C classes a guess has ln C, 3 of 21.
 
 
 class Finding(NamedTuple):
@@ -51,6 +52,14 @@ _SATURATING = Finding(
     "saturating",
     "Predictions become more certain and the cross-entropy on validation images rises, while the "
     "mean IoU does not: the segmenter is sharpened, not improved.",
+    True,
+)
+
+
+_RUINED = Finding(
+    "ruined",
+    "The cross-entropy on validation images is many times that of a guess: the segmenter is sure "
+    "of what is wrong. A lower config.optimizer.segmenter.learning_rate, or a clip, would mend that.",
     True,
 )
 
@@ -101,6 +110,8 @@ def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
         findings.append(_push(ratio))
     if is_saturating(history):
         findings.append(_SATURATING)
+    if is_ruined(history):
+        findings.append(_RUINED)
     return [finding for finding in findings if finding.alarm]
 
 
@@ -166,6 +177,12 @@ def is_saturating(history: History) -> bool:
         and last["validation_mce"] > 1.05 * before["validation_mce"]
         and last["validation_mean_iou"] < before["validation_mean_iou"] + MARGIN
     )
+
+
+def is_ruined(history: History) -> bool:
+    """Whether the cross-entropy on validation images stays where no probability is left."""
+    losses = _of(history, "validation_mce")[-RECENT:]
+    return len(losses) == RECENT and min(losses) > HOPELESS
 
 
 def gap(history: History) -> float | None:
@@ -304,6 +321,8 @@ def _of_learning(history: History, unfinished: bool) -> list[Finding]:
         findings.append(Finding("unfinished", "Not all updates are done: this is how far it got."))
     if is_saturating(history):
         findings.append(_SATURATING)
+    if is_ruined(history):
+        findings.append(_RUINED)
     between = gap(history)
     if between is not None and between > GAP:
         text = (

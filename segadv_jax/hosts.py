@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from segadv_jax import last_words
 from segadv_jax.errors import InputError
+from segadv_jax.signals import deadly
 
 YES, NO, AUTO = "yes", "no", "auto"
 TIMEOUT = 900  # Seconds until all processes must have been started.
@@ -50,12 +51,13 @@ def join(wanted: str = AUTO, task: str = "") -> None:
     if not given and _under_slurm(os.environ):
         given["local_device_ids"] = slurm_gpus(os.environ)
     try:
-        jax.distributed.initialize(
-            **given,
-            initialization_timeout=TIMEOUT,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
-        )
+        with deadly():
+            jax.distributed.initialize(
+                **given,
+                initialization_timeout=TIMEOUT,
+                heartbeat_timeout_seconds=HEARTBEAT,
+                shutdown_timeout_seconds=HEARTBEAT,
+            )
     except (ValueError, RuntimeError, OSError) as error:
         if wanted == AUTO and not _under_slurm(os.environ):
             # A TPU of one host, as a notebook's, may lie where nobody answers.
@@ -153,7 +155,8 @@ def _by_hand(text):
     address, *numbers = text.split(",")
     count, index = numbers if len(numbers) == 2 and all(map(str.isdecimal, numbers)) else ("0", "0")
     port = address.rpartition(":")[2]
-    if not (":" in address and port.isdecimal() and int(index) < int(count)):
+    known = port.isdecimal() and 0 < int(port) < 2**16
+    if not (":" in address and known and int(index) < int(count)):
         raise InputError(
             f"--multihost={text}: it is {YES}, {NO} or, by hand, ADDRESS:PORT,PROCESSES,INDEX, as "
             "10.0.0.1:8476,2,0 on the first of two"

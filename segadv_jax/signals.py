@@ -68,6 +68,27 @@ def signals_raised() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+@contextlib.contextmanager
+def deadly() -> Iterator[None]:
+    """Lets SIGTERM and Ctrl-C kill, as is needed where C++ waits: Python would not hear of them.
+
+    What is called within may take SIGTERM for itself, as JAX's client does for preemption: unless
+    something is raised, it stays so.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (_NUMBERS if ours else ())}
+    if ours:
+        _let_kill()
+    try:
+        yield
+    except BaseException:
+        for number, former in before.items():
+            signal.signal(number, former)
+        raise
+    if ours:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+
 def _let_kill() -> None:
     for number in _NUMBERS:
         signal.signal(number, signal.SIG_DFL)

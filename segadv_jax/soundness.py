@@ -38,7 +38,7 @@ _ON = {"_real": "on ground truth", "_synthetic": "on predictions"}
 
 
 class UnsoundError(FloatingPointError):
-    """A step was not sound: its number, counted from 0, and what was wrong with it."""
+    """A step was not sound: its number, counted from 1, and what was wrong with it."""
 
     def __init__(self, step: int, message: str):
         super().__init__(message)
@@ -85,7 +85,7 @@ def check(metrics: Mapping[str, Any], position: Mapping[str, float]) -> None:
         what = f"the {player}'s gradient, or what it made of its parameters, is not finite"
     step, updates = int(position["step"]), int(position["segmenter_updates"])
     raise UnsoundError(
-        step - 1,
+        step,
         f"{what} at step {step} (the segmenter's update {updates}): lower "
         f"config.optimizer.{player}.learning_rate or set its clip",
     )

@@ -75,10 +75,10 @@ def skip(limit: int, workdir: Workdir, skipped: Sequence[int], error: UnsoundErr
         remedy = f"{kept}; " + (
             f"{limit} batches were left out already, as config.train.skips allows"
             if limit
-            else "config.train.skips=1 would leave out this batch and go on from there"
+            else "if steps before it were sound, config.train.skips=1 leaves out its batch alone"
         )
         raise UnsoundError(error.step, f"{error}; {remedy}") from error
-    logging.warning("%s; %s: going back, and step %d is left out", error, kept, error.step + 1)
+    logging.warning("%s; %s: going back, and step %d is left out", error, kept, error.step)
     skipped = sorted({*skipped, error.step})
     if jax.process_index() == 0:
         workdir.write_skipped(skipped)
@@ -94,7 +94,7 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
             return PATIENCE
         turn = turns.turn(step)
         batch, key, updates = next(inputs)
-        if step in run.skipped:
+        if step + 1 in run.skipped:
             state, metrics = state._replace(step=state.step + 1), {}
         else:
             with run.journal.compiling(turn):

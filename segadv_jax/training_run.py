@@ -52,7 +52,7 @@ class TrainingRun:
     checkpoints: Checkpoints
     journal: Journal
     watcher: Watcher
-    skipped: Collection[int]  # The steps, from 0, that are left out.
+    skipped: Collection[int]  # The steps, counted from 1, that are left out.
     caught: list[int]  # The signals caught so far.
 
     def updates(self, step: int) -> int:
@@ -140,4 +140,5 @@ class TrainingRun:
             return
         why = {UPDATES: "all are done", PATIENCE: "the validation no longer improves"}[reason]
         found = f"; the best validation was at update {self.updates(best)}" if best else ""
-        logging.info("training ended after %d updates: %s%s", updates, why, found)
+        left_out = f"; {len(self.skipped)} steps were left out" if self.skipped else ""
+        logging.info("training ended after %d updates: %s%s%s", updates, why, found, left_out)

@@ -199,7 +199,7 @@ class Workdir:
         files.write_json(self._warnings_path, {"warnings": [*warnings]})
 
     def skipped(self) -> list[int]:
-        """The steps, counted from 0, that are left out."""
+        """The steps, counted from 1, that are left out."""
         remedy = "restore it, or delete it to have all steps played"
         content = self._read(self._skipped_path, remedy, ("steps",))
         return content["steps"] if content else []

@@ -111,6 +111,12 @@ def test_a_folder_that_changes_while_it_is_read(change, folder, tmp_path, monkey
         assert load(folder, tmp_path).read("train").ids
 
 
+def test_a_file_whose_name_is_no_text_is_named(folder):
+    (folder / "images" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(InputError, match="images/.*png: its name is not UTF-8; rename the file"):
+        list(folder_files.walk(folder / "images"))
+
+
 def test_links_that_lead_back_have_an_end(folder):
     (folder / "images" / "back").symlink_to(folder / "images")
     (folder / "images" / "over").symlink_to(folder / "labels")

@@ -54,6 +54,11 @@ def get_config(size):
         assert configuration.load(f"{path}:24").train.crop == 24
 
 
+def test_a_field_without_a_value_is_refused():
+    with pytest.raises(InputError, match="--config.train.updates: give it a value, as in"):
+        configuration.load("synthetic", ["--config.train.updates"])
+
+
 def test_any_field_can_be_set():
     overrides = ["--config.train.batch_size=16", "--noconfig.train.flip", "--config.loss.lam=2"]
     overrides += ["--config.train.scale=(0.8,1.25)", "--config.encoding=product"]

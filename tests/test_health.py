@@ -184,6 +184,7 @@ SHARPER = {
         ({"adversary_loss": CHANCE, "accuracy_real": 0.5}, "never learned"),
         ({"grad_norm_adversarial": 0.03}, "strong"),
         (SHARPER, "saturating"),
+        ({"validation_mce": 5000.0}, "ruined"),
     ],
 )
 def test_a_run_is_warned_of(columns, kind):

@@ -97,7 +97,7 @@ def test_what_is_said_by_hand_is_passed_on(calls):
 
 
 @pytest.mark.parametrize(
-    "text", ["maybe", "host:1", "host:1,2", "host,2,0", "host:1,2,2", "h:1,2,x"]
+    "text", ["maybe", "host:1", "host:1,2", "host,2,0", "host:1,2,2", "h:1,2,x", "h:99999,2,0"]
 )
 def test_anything_else_is_refused(calls, text):
     with pytest.raises(InputError, match=f"--multihost={text}: it is yes, no or, by hand"):

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "eval_step": STEPS - {"eval_step", "train_step", "augment", "game", "optimizers", "scene"},
     "weights": {"models"},
     "environment": set(),
-    "hosts": {"last_words"},
+    "hosts": {"last_words", "signals"},
     "last_words": set(),
     "workdir": {"metrics"},
     "checkpoints": {"metrics", "train_state", "workdir"},

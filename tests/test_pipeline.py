@@ -189,7 +189,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(synthetic, name):
         synthetic.read(name)
 
 
-@pytest.mark.parametrize("name", ["train[:0]", "train[nonsense]"])
+@pytest.mark.parametrize("name", ["train[:0]", "train[5:2]", "train[nonsense]"])
 def test_an_empty_or_malformed_slice_is_refused(synthetic, name):
     with pytest.raises(InputError, match="split 'train"):
         synthetic.read(name)

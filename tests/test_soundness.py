@@ -77,7 +77,7 @@ def test_the_part_the_step_and_the_remedy_are_named(metrics, message):
     position = {"step": 8, "segmenter_updates": 5}
     with pytest.raises(UnsoundError, match=f"{message}.* or set its clip") as raised:
         check(as_metrics({FAULT: IN_LOSS} | metrics), position)
-    assert raised.value.step == 7  # Counted from 0.
+    assert raised.value.step == 8
 
 
 def test_the_cross_entropy_is_named_before_what_follows_from_it():

@@ -243,7 +243,7 @@ def struck(monkeypatch):
         run, state = prepare(*arguments)
         play, steps = (
             run.train_step,
-            (s for s in range(run.start, run.total) if s not in run.skipped),
+            (s for s in range(run.start, run.total) if s + 1 not in run.skipped),
         )
 
         def step(state, *inputs):
@@ -270,9 +270,9 @@ def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck):
     for name in ("spared", "struck"):  # Both leave out the same step.
         workdir = Workdir(tmp_path / name)
         workdir.make()
-        workdir.write_skipped([5])
+        workdir.write_skipped([6])
         train(config, str(workdir))
-        assert workdir.skipped() == [5]
+        assert workdir.skipped() == [6]
         assert [row["step"] for row in workdir.history()] == [4, 8]
     spared, again = (Workdir(tmp_path / name) for name in ("spared", "struck"))
     assert spared.history_path.read_bytes() == again.history_path.read_bytes()
@@ -281,7 +281,7 @@ def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck):
     assert Workdir(tmp_path / "played").history() != spared.history()
 
 
-@pytest.mark.parametrize(("skips", "said"), [(0, "config.train.skips=1 would"), (1, "1 batch")])
+@pytest.mark.parametrize(("skips", "said"), [(0, "config.train.skips=1 leaves"), (1, "1 batch")])
 def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
     data_dir, tmp_path, struck, skips, said
 ):

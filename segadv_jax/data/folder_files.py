@@ -75,10 +75,19 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     folders = [name for name in names if os.path.isdir(folder / name)]
     for name in names:
         if name not in folders and name.lower() not in _LEFT_BY_SYSTEMS:
+            _check_name(folder, name)
             yield folder / name
     for name in folders:
         if name != "__MACOSX":
             yield from walk(folder / name, (*above, real))
+
+
+def _check_name(folder, name):
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(name).decode(errors="replace")
+        raise InputError(f"{folder}/{shown}: its name is not UTF-8; rename the file") from error
 
 
 def normal(name: str) -> str:

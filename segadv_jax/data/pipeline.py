@@ -71,6 +71,9 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
     """
     skip = tfds.decode.SkipDecoding()
     try:
+        expected = builder.info.splits[split].num_examples
+        if expected <= 0:  # As of train[5:2].
+            raise InputError(f"the split {split!r} of the data set {builder.name} is empty")
         examples = builder.as_dataset(
             split=split,
             decoders={"image": skip, "label": skip},
@@ -78,7 +81,8 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
         rows = list(examples.as_numpy_iterator())
-        expected = builder.info.splits[split].num_examples
+    except InputError:
+        raise
     except (tf.errors.OpError, OSError, AssertionError) as error:
         reason = f"in the split {split!r}: {getattr(error, 'message', error)}"
         raise damaged_copy(builder.data_dir, reason) from error
