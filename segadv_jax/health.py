@@ -59,7 +59,7 @@ _SATURATING = Finding(
 _RUINED = Finding(
     "ruined",
     "The cross-entropy on validation images is many times that of a guess: the segmenter is sure "
-    "of what is wrong. A lower config.optimizer.segmenter.learning_rate, or a clip, would mend that.",
+    "of what is wrong. A lower config.optimizer.segmenter.learning_rate or its clip would help.",
     True,
 )
 
