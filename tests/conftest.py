@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -8,15 +9,17 @@ import tempfile
 # To be set before anything imports JAX: four virtual devices, and an error where arrays of
 # different rank would be broadcast silently. The tests compile much and compute little: without
 # the optimizations they take half the time, and without XLA's newer emitters of fusions a training
-# step compiles in a third. The older ones may compute a value twice, which must round alike: with
-# AVX2 they would fuse some multiplications with additions, and others not.
+# step compiles in a third. The older ones, which jaxlib 0.12 no longer has, may compute a value
+# twice, which must round alike: with AVX2 they would fuse some multiplications with additions, and
+# others not.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 
 # What one test process has compiled, the others and the processes that tests start take from here.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
