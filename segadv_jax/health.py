@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segadv_jax.metrics.names import percent
+from segadv_jax.workdir import ADVERSARY_LOSS, RIGHT
 
 Row = Mapping[str, float]
 History = Sequence[Row]
@@ -40,7 +41,6 @@ class Finding(NamedTuple):
     alarm: bool = False
 
 
-_RIGHT = ("accuracy_real", "accuracy_synthetic")
 _NEVER_LEARNED = Finding(
     "never learned",
     "The adversary has never learned: its loss is that of answering one half to everything, and "
@@ -99,7 +99,7 @@ def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
     played = [row for row in history if row["segmenter_updates"] > begun]
     ratio = gradient_ratio(played) if len(_with_gradients(played)) >= RECENT else None
     real, synthetic = _accuracies(history, {})
-    known = all(len(_of(history, name)) >= RECENT for name in _RIGHT)
+    known = all(len(_of(history, name)) >= RECENT for name in RIGHT)
     if known and real is not None and synthetic is not None:
         standing = _standing(real, synthetic, ratio)
         # Only a gradient that is known to vanish tells that a game is won.
@@ -158,7 +158,7 @@ def has_never_learned(history: History, game: str = "bce") -> bool:
     A fooled adversary has the same loss in the end (Goodfellow et al., NIPS 2014, Section 4.1), but
     had a lower one before. Losses that are sums, with `loss.reduction`, are not recognised.
     """
-    losses = _of(history, "adversary_loss")
+    losses = _of(history, ADVERSARY_LOSS)
     if len(losses) < FEWEST:
         return False
     chance = CHANCE[game]
@@ -226,11 +226,11 @@ def _of(history: History, name: str) -> list[float]:
 
 def _accuracies(history: History, evaluation: Mapping[str, Any]) -> tuple[float | None, ...]:
     """How often the adversary is right on real and on synthetic maps, as far as that is known."""
-    recent = [_of(history, name)[-RECENT:] for name in _RIGHT]
+    recent = [_of(history, name)[-RECENT:] for name in RIGHT]
     if all(recent):
         return tuple(map(statistics.mean, recent))
-    if all(evaluation.get(name) is not None for name in _RIGHT):
-        return tuple(evaluation[name] for name in _RIGHT)
+    if all(evaluation.get(name) is not None for name in RIGHT):
+        return tuple(evaluation[name] for name in RIGHT)
     return tuple(statistics.mean(values) if values else None for values in recent)
 
 

@@ -15,14 +15,13 @@ from segadv_jax import files, soundness
 from segadv_jax.alternation import SEGMENTER
 from segadv_jax.metrics.names import percent, title
 from segadv_jax.progress import UpdatesBar
-from segadv_jax.workdir import Workdir
+from segadv_jax.workdir import RIGHT, Workdir
 
 Metrics = Mapping[str, jax.Array]
 VALIDATION = "validation"  # What is compiled beside the turns.
 # What the adversary thinks of both maps is said as the mean of so many steps that know it.
 RECENT = 50
 _OF_BOTH = ("_real", "_synthetic")
-_RIGHT = ("accuracy_real", "accuracy_synthetic")
 
 
 class Journal:
@@ -163,8 +162,8 @@ class Journal:
         elif self._best is not None:
             said += f", best {percent(self._best[0])} at update {self._best[1]}"
         recent = self.recent()
-        if all(name in recent for name in _RIGHT):
-            rates = " / ".join(f"{100 * recent[name]:.0f}" for name in _RIGHT)
+        if all(name in recent for name in RIGHT):
+            rates = " / ".join(f"{100 * recent[name]:.0f}" for name in RIGHT)
             said += f"; adversary right on {rates} %"
         return said
 

@@ -9,15 +9,13 @@ from typing import Any
 from absl import logging
 
 from segadv_jax import health
-from segadv_jax.workdir import ADVERSARY_LOSS, Workdir
-
-_RIGHT = ("accuracy_real", "accuracy_synthetic")
+from segadv_jax.workdir import ADVERSARY_LOSS, RIGHT, Workdir
 
 
 def adversary_loss(metrics: Mapping[str, Any]) -> dict[str, float]:
     """{"adversary_loss": the two terms of Eq. 2}, of the metrics of a step that has both."""
     of_both = {name for name in metrics if name.endswith(("_real", "_synthetic"))}
-    terms = [float(metrics[name]) for name in of_both.difference(_RIGHT)]
+    terms = [float(metrics[name]) for name in of_both.difference(RIGHT)]
     return {ADVERSARY_LOSS: sum(terms)} if len(terms) == 2 else {}
 
 
@@ -44,7 +42,7 @@ class Watcher:
             recent: metrics of the adversary, means over its last turns; they stand in where the row
                 lacks them, as it does when the players take turns.
         """
-        known = {name: recent[name] for name in _RIGHT if name in recent} | adversary_loss(recent)
+        known = {name: recent[name] for name in RIGHT if name in recent} | adversary_loss(recent)
         known |= {name: value for name, value in row.items() if value is not None}
         self._history.append(known)
         updates = int(known["segmenter_updates"])

@@ -28,10 +28,12 @@ from segadv_jax.metrics.names import PAPER_MEASURES
 CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty", "ece", "nll")
 # Measured on validation images as well if `config.evaluate.history_bf` is set, else empty.
 STRUCTURE = ("mean_bf", "mean_boundary_iou", "regions", "specks")
+# How often the adversary is right, on real and on synthetic maps.
+RIGHT = ("accuracy_real", "accuracy_synthetic")
 # The health of the game at the step of the validation, a turn of the segmenter's. What that turn
 # does not compute is empty: in the standard arm all but the first norm, under the schedules
 # "fast" and "slow" the accuracy on real maps.
-GAME = ("accuracy_real", "accuracy_synthetic", "grad_norm_mce", "grad_norm_adversarial")
+GAME = (*RIGHT, "grad_norm_mce", "grad_norm_adversarial")
 # The sum of the two terms of Eq. 2, where the step of the validation is the adversary's turn too.
 ADVERSARY_LOSS = "adversary_loss"
 HISTORY_COLUMNS = (

@@ -34,9 +34,8 @@ def kill_with_parent():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train_until_step(step, action):
-    """Runs main.py as the command line says, and calls `action()` after a step of training."""
-    from segadv_jax import cli
+def call_after_step(step, action, replace=setattr):
+    """Has `action()` called after a step of training; `replace` is setattr, or that of a patch."""
     from segadv_jax.training_run import TrainingRun
 
     asked = TrainingRun.stop_requested
@@ -46,5 +45,12 @@ def train_until_step(step, action):
             action()
         return asked(run, after)
 
-    TrainingRun.stop_requested = stop_requested
+    replace(TrainingRun, "stop_requested", stop_requested)
+
+
+def train_until_step(step, action):
+    """Runs main.py as the command line says, and calls `action()` after a step of training."""
+    from segadv_jax import cli
+
+    call_after_step(step, action)
     cli.main(sys.argv[1:])

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "alternation": set(),
     "optimizers": {"alternation"},
     "soundness": {"alternation"},
-    "health": {"metrics"},
+    "health": {"metrics", "workdir"},
     "watcher": {"health", "workdir"},
     "train_state": set(),
     "metrics": set(),

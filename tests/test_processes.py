@@ -8,7 +8,7 @@ import socket
 import sys
 
 import pytest
-from processes import end_of
+from processes import call_after_step, end_of
 from small_runs import start_process, told
 
 from segadv_jax import cli, evaluate, experiment
@@ -82,16 +82,6 @@ def test_a_signal_in_any_phase_saves_what_is_done_and_ends_with_its_status(
 
         patch.setattr(owner, name, first)
 
-    def until_step(step, action):
-        asked = TrainingRun.stop_requested
-
-        def stop_requested(run, after):
-            if after == step:
-                action()
-            return asked(run, after)
-
-        patch.setattr(TrainingRun, "stop_requested", stop_requested)
-
     def terminate():
         signal.raise_signal(signal.SIGTERM)
 
@@ -101,7 +91,7 @@ def test_a_signal_in_any_phase_saves_what_is_done_and_ends_with_its_status(
         (lambda: when_called(experiment, "load_data", terminate), None),
         (lambda: when_called(TrainingRun, "next_inputs", terminate), 1),  # The step is compiled.
         (lambda: when_called(Validator, "measure", terminate), 8),  # It is finished.
-        (lambda: until_step(11, terminate), 11),
+        (lambda: call_after_step(11, terminate, patch.setattr), 11),
         (lambda: when_called(TrainingRun, "end", terminate), 14),
         (lambda: when_called(evaluate, "_measure", terminate), 14),
     ]

@@ -115,7 +115,7 @@ def _array(blob: Any) -> np.ndarray:
     if not shape or min(shape) < 1 or len(values) != math.prod(shape) * kind.itemsize:
         size = "x".join(map(str, shape)) or "no shape"
         raise ValueError(f"{len(values)} bytes of {kind.name} are not an array of {size}")
-    with np.errstate(over="ignore", invalid="ignore"):  # Infinity is reported by name later.
+    with files.unwarned():
         return np.frombuffer(values, kind).reshape(shape).astype(np.float32, copy=False)
 
 

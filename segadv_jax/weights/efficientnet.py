@@ -112,7 +112,7 @@ _PARTS = ("weight", "bias", "running_mean", "running_var")
 
 def _fold(layer: str, kernel, scale, shift, mean, variance) -> Flat:
     """A convolution [O,I,kh,kw] with the normalisation after it, as [kh,kw,I,O] and a bias."""
-    with np.errstate(invalid="ignore", over="ignore"):  # What is not finite is reported by name.
+    with files.unwarned():
         factor = scale / np.sqrt(variance.astype(np.float64) + _EPSILON)
         kernel = np.einsum("oihw,o->hwio", kernel, factor)
         bias = shift - mean * factor

@@ -52,6 +52,11 @@ def damaged(path: PathLike, what: str, reason: object) -> InputError:
     return InputError(f"{path} is damaged or not {what} ({reason}); download or copy it again")
 
 
+def unwarned() -> np.errstate:
+    """Lets numbers become infinite or NaN without a warning: they are reported by name later."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def shown(text: str, most: int = 200) -> str:
     """At most so many characters of a text of a file, on one line, that any terminal can show."""
     return text[:most] if text[:most].isprintable() else ascii(text[:most])
@@ -110,7 +115,7 @@ def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
         other = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype not in _WIDER]
         if other:
             raise InputError(f"{path}: {listed(other)}; save it as float32")
-        with np.errstate(over="ignore", invalid="ignore"):  # Infinity is reported by name later.
+        with unwarned():
             tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
         return tensors, file.metadata() or {}
 

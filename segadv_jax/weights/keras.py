@@ -86,8 +86,6 @@ def _arrays(said: str, content: mmap.mmap | bytes) -> dict[str, list[np.ndarray]
             if offset + count * each > len(content) or most < 0:
                 raise ValueError(f"{name} is larger than the file")
             values = np.frombuffer(content[offset : offset + count * each], dtype)
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # Infinity is reported by name later.
+            with files.unwarned():
                 found[name].append(np.array(values.reshape(shape), np.float32))
     return found

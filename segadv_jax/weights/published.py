@@ -160,7 +160,7 @@ def _fold(flat: Flat, mean: Sequence[float] | np.ndarray, std: np.ndarray | floa
     kernel, bias = flat.get("conv1_1/kernel"), flat.get("conv1_1/bias")
     if kernel is None or bias is None or kernel.ndim != 4 or kernel.shape[2:] != (3, bias.size):
         return flat  # Reported later, with all else that is missing or wrong.
-    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is reported by name.
+    with files.unwarned():
         kernel = kernel.astype(np.float64) / np.broadcast_to(std, 3)[:, None]
         shift = np.einsum("hwio,i->o", kernel, np.subtract(dilated8.MEAN_RGB, mean))
         flat["conv1_1/kernel"] = kernel.astype(np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.weights import files
-from segadv_jax.weights.files import Flat, shown
+from segadv_jax.weights.files import Flat, shown, unwarned
 from segadv_jax.weights.torch_pickle import STORAGES, Damaged, Foreign, Storage, Tensor, run
 
 _MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # The number in the first pickle of the old form;
@@ -173,5 +173,5 @@ def _array(name: str, tensor: Tensor, data: memoryview | None) -> np.ndarray:
     if "BFloat16" in kind:  # The upper half of a float32.
         array = (array.astype("<u4") << 16).view("<f4")
     array = array.reshape([size[axis] for axis in order]).transpose(np.argsort(order))
-    with np.errstate(over="ignore", invalid="ignore"):  # Infinity is reported by name later.
+    with unwarned():
         return np.array(array, np.float32, order="C")
