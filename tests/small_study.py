@@ -1,5 +1,9 @@
-"""A small study for tests: two blocks of their own choices, and two without."""
+"""A small study for tests: two blocks of their own choices, and two without; made-up results."""
 
+import random
+
+from segadv_jax import files
+from segadv_jax.report import study_files
 from segadv_jax.report.study_definition import Arm, Block, Study
 
 CONFIG = "configs/stanford_light.py"
@@ -64,3 +68,43 @@ def make(**blocks):
     }
     fields = {"train.updates": 2, "init": "{workdir}/start"}
     return Study("Small.", f"{CONFIG}:standard", known | blocks, fields)
+
+
+STUDY = make()
+GAIN = {"standard": 0.0, "features": 0.02, "both": 0.021, "standard_prior": 0.03}
+
+
+def made_rows(lacking=()):
+    """Rows of all runs, with noise."""
+    noise, rows = random.Random(0), []
+    for name, block in STUDY.blocks.items():
+        for arm in block.shown:
+            for seed in block.seeds:
+                value = 0.5 + GAIN[arm] + seed / 50
+                row = {m: value + noise.gauss(0, 0.001) for m in study_files.MEASURES}
+                row |= {"regions": 12.25, "regions_true": 19.0, "accuracy_real": None}
+                row |= {"block": name, "arm": arm, "seed": seed, "fraction": 1.0}
+                row |= {"balance": 0.0, "fold": block.fold, "segmenter_updates": 300}
+                row |= {"iou_sky": value, "share_sky": 0.25}
+                if (name, arm, seed) not in lacking:
+                    rows.append(row)
+    return rows
+
+
+def choice(arm, chosen):
+    point = dict.fromkeys(study_files.POINT_MEASURES, 0.5) | {"score": 1.0}
+    points = {name: {"fields": dict(fields)} | point for name, fields in arm.grid.items()}
+    return {"points": points, "chosen": chosen, "fields": {}}
+
+
+def write(folder, rows):
+    files.writable_folder(folder, "folder")
+    study_files.write_rows(study_files.table_path(folder, "small"), STUDY, rows)
+    blocks = {}
+    for (block, name), arm in STUDY.tuned():
+        blocks.setdefault(block, {})[name] = choice(arm, next(iter(arm.grid)))
+    machine = {"processor": "P", "cores": 2, "processes": 2, "python": "3", "jax": "0"}
+    how = {"commits": ["abc"], "commands": ["python -m tools.study small tune"]}
+    content = how | {"machine": machine, "settings_tried": 10, "blocks": blocks}
+    files.write_json(study_files.choices_path(folder, "small"), content)
+    return folder

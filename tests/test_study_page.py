@@ -2,7 +2,6 @@
 
 import csv
 import math
-import random
 import statistics
 
 import pytest
@@ -10,54 +9,17 @@ import small_study
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import study_files, study_page
+from segadv_jax.report import study_page
 
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.7062, 2: 4.30265}
 STUDY = small_study.make()
-GAIN = {"standard": 0.0, "features": 0.02, "both": 0.021, "standard_prior": 0.03}
 TITLES = {"mean_iou": "mean IoU", "mean_bf": "BF"}
-
-
-def made_rows(lacking=()):
-    """Rows of all runs, with noise."""
-    noise, rows = random.Random(0), []
-    for name, block in STUDY.blocks.items():
-        for arm in block.shown:
-            for seed in block.seeds:
-                value = 0.5 + GAIN[arm] + seed / 50
-                row = {m: value + noise.gauss(0, 0.001) for m in study_files.MEASURES}
-                row |= {"regions": 12.25, "regions_true": 19.0, "accuracy_real": None}
-                row |= {"block": name, "arm": arm, "seed": seed, "fraction": 1.0}
-                row |= {"balance": 0.0, "fold": block.fold, "segmenter_updates": 300}
-                row |= {"iou_sky": value, "share_sky": 0.25}
-                if (name, arm, seed) not in lacking:
-                    rows.append(row)
-    return rows
-
-
-def choice(arm, chosen):
-    point = dict.fromkeys(study_files.POINT_MEASURES, 0.5) | {"score": 1.0}
-    points = {name: {"fields": dict(fields)} | point for name, fields in arm.grid.items()}
-    return {"points": points, "chosen": chosen, "fields": {}}
-
-
-def write(folder, rows):
-    files.writable_folder(folder, "folder")
-    study_files.write_rows(study_files.table_path(folder, "small"), STUDY, rows)
-    blocks = {}
-    for (block, name), arm in STUDY.tuned():
-        blocks.setdefault(block, {})[name] = choice(arm, next(iter(arm.grid)))
-    machine = {"processor": "P", "cores": 2, "processes": 2, "python": "3", "jax": "0"}
-    how = {"commits": ["abc"], "commands": ["python -m tools.study small tune"]}
-    content = how | {"machine": machine, "settings_tried": 10, "blocks": blocks}
-    files.write_json(study_files.choices_path(folder, "small"), content)
-    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return write(tmp_path / "results", made_rows())
+    return small_study.write(tmp_path / "results", small_study.made_rows())
 
 
 def render(folder):
@@ -138,7 +100,7 @@ def test_the_page_says_how_many_are_sure(folder):
 
 def test_what_is_incomplete_is_said_and_counts_among_the_comparisons(tmp_path):
     lacking = [("natural", "both", 0), ("natural", "both", 1), ("balanced", "features", 1)]
-    page = render(write(tmp_path / "results", made_rows(lacking)))
+    page = render(small_study.write(tmp_path / "results", small_study.made_rows(lacking)))
     assert "**This study is not complete:**" in page
     assert "- natural/both lacks seeds 0, 1\n- balanced/features lacks seeds 1\n" in page
     first, second = table_of(page, "## Block *natural*", 1)

@@ -12,6 +12,8 @@ from segadv_jax.report import paper
 from segadv_jax.workdir import Workdir
 
 BOUNDARY = ("mean_bf", "std_bf")
+# Fields of config.loss, and their values where there is no control.
+_CONTROLS = {"entropy": 0.0, "pseudo_labels": 0.0, "boundary": 1.0, "label_smoothing": 0.0}
 
 Config = dict[str, Any]
 Images = tuple[str, int]
@@ -154,9 +156,14 @@ def _setting(config: Config) -> Config:
 
 
 def row_of(config: Config) -> paper.Key | None:
-    """The row of the paper's tables that a run of this configuration fills, if there is one."""
+    """The row of the paper's tables that a run of this configuration fills, if there is one.
+
+    Without an adversary it is that of cross-entropy alone: no control of `controls.py` beside it.
+    """
     data_set, standard = config["data"]["name"], config["alternation"]["schedule"] == "standard"
     adversary, encoding = config["adversary"]["name"], config["encoding"]
+    if standard and any(config["loss"].get(name, off) != off for name, off in _CONTROLS.items()):
+        return None
     if data_set == "stanford_background" and (standard or adversary == "two_branch"):
         return "standard" if standard else "adversarial"
     key: paper.Key = "baseline" if standard else (adversary, encoding)

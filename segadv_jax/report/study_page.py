@@ -77,7 +77,7 @@ def render(folder: Path, name: str, study: Study) -> str:
         about=study.about,
         answers=_answers(rows, found),
         incomplete=_incomplete(study, rows),
-        picture=_picture(folder, name, study),
+        picture=picture(folder, name, study),
         blocks=markdown.join(*(_block(x, study.blocks[x], rows, found) for x in study.blocks)),
         family=len(PRIMARY) * len(found),
         tests=_tests(study, found),
@@ -148,7 +148,7 @@ def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
     return markdown.join(f"{text}{':' if lines else '.'}", "\n".join(lines))
 
 
-def _picture(folder: Path, name: str, study: Study) -> str:
+def picture(folder: Path, name: str, study: Study) -> str:
     """The picture, if there is one."""
     path, block = study_files.picture_path(folder, name), next(iter(study.blocks))
     if not path.exists():
@@ -185,13 +185,13 @@ def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Compari
     means = []
     for arm in block.shown:
         spread = pages.of_arm(mine, arm, SHOWN)
-        cells = [_mean_std(spread[measure], measure) for measure in SHOWN]
-        means.append([arm, _count(spread["seeds"], block), *cells])
+        cells = [mean_std(spread[measure], measure) for measure in SHOWN]
+        means.append([arm, count(spread["seeds"], block), *cells])
     lines = []
     for one in found:
         if one.block == name:
             cells = [verdict(one.differences[m], one.tests[m], m) for m in COMPARED]
-            lines.append([f"{one.arm} - {one.other}", _count(one.seeds, block), *cells])
+            lines.append([f"{one.arm} - {one.other}", count(one.seeds, block), *cells])
     heads = ["difference", "pairs", *map(_title, COMPARED)]
     return markdown.join(
         *head,
@@ -200,12 +200,13 @@ def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Compari
     )
 
 
-def _count(seeds: Sequence[int], block: Block) -> str:
+def count(seeds: Sequence[int], block: Block) -> str:
     """How many seeds there are, and of how many if some are to come."""
     return f"{len(seeds)}" + (f" of {len(block.seeds)}" if len(seeds) < len(block.seeds) else "")
 
 
-def _mean_std(spread: Mapping[str, float | None], measure: str) -> str:
+def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
+    """ "73.58 ± 0.17"; "-" for no seed."""
     figures = [x for x in (spread["mean"], spread["std"]) if x is not None]
     return " ± ".join(_figure(x, measure) for x in figures) or "-"
 
@@ -217,7 +218,7 @@ def _tests(study: Study, found: Sequence[Comparison]) -> str:
             what = verdict(one.differences[measure], one.tests[measure], measure)
             p_values = (one.tests[measure]["p"], holm[number, measure])
             cells = ["-" if p is None else f"{p:.2g}" for p in p_values]
-            pairs = _count(one.seeds, study.blocks[one.block])
+            pairs = count(one.seeds, study.blocks[one.block])
             name = f"{one.arm} - {one.other}"
             lines.append([one.block, name, pairs, _title(measure), what, *cells])
     head = ["block", "difference", "pairs", "measure", "mean (95 %)", "p", "p, Holm"]

@@ -1,8 +1,8 @@
 """The page `docs/results.md`, written from the files beside it and `table1.md` here.
 
 See `table1_files.py` for these files; `notes.md`, if it is there, is what people say about the
-results, and `front.md` what comes before them: newer answers, in plain words. Run as `python -m
-tools.reproduce_table1 report`.
+results. Newer answers come first, see `front_page.py`. Run as `python -m tools.reproduce_table1
+report`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
-from segadv_jax.report import markdown, pages, paper
+from segadv_jax.report import front_page, markdown, pages, paper
 from segadv_jax.report import table1_files as table1
 from segadv_jax.report.pages import Row
 from segadv_jax.report.table1_files import ARMS, CONTROL, Parts, Results
@@ -29,7 +29,7 @@ def render(folder: Path) -> str:
     updates, smallest = how.get("fraction_updates"), min(results.validations)
     return pages.fill(
         "table1.md",
-        front=pages.notes(folder, "front.md"),
+        front=front_page.render(folder),
         answers=_answers(main, results),
         notes=pages.notes(folder),
         means=_means(main),

@@ -1,0 +1,90 @@
+"""What comes first in `docs/results.md`: `front.md` beside the files, its figures those of studies.
+
+People write the words; each figure is a field that is filled in here, so that none is typed:
+
+    {STUDY BLOCK ARM MEASURE}        "73.58 ± 0.17", mean and standard deviation over the seeds
+    {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
+    {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
+    {STUDY picture}                  the picture of a study, if there is one
+
+A difference that remains after Holm's correction over all comparisons of its study is bold. What
+has no runs yet is "-".
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from segadv_jax.errors import InputError
+from segadv_jax.report import pages, study_definition, study_files, study_page
+from segadv_jax.report.pages import Row
+from segadv_jax.report.study_definition import Study
+from segadv_jax.report.study_page import Comparison
+
+FRONT = "front.md"
+_FIELD = re.compile(r"\{([^{}\n]*)\}")
+_REMEDY = "write {STUDY BLOCK ARM MEASURE}, with ARM or ARM-OTHER"
+
+
+class _Results(NamedTuple):
+    study: Study
+    rows: list[Row]
+    found: list[Comparison]
+    sure: set[tuple[int, str]]  # (number of a comparison, measure).
+
+
+def render(folder: Path) -> str:
+    """The text, its fields filled in; empty without a front page.
+
+    Raises:
+        InputError: a field names what is in no study, or a file of a study cannot be read.
+    """
+    known: dict[str, _Results] = {}
+
+    def fill(match: re.Match) -> str:
+        words = match[1].split()
+        try:
+            study = words[0]
+            if study not in known:
+                known[study] = _read(folder, study)
+            if words[1:] == ["picture"]:
+                return study_page.picture(folder, study, known[study].study)
+            block, arm, measure = words[1:]
+            return _figure(known[study], block, arm, measure)
+        except (IndexError, KeyError, ValueError) as error:
+            what = f"{folder / FRONT}: {match[0]} is in no study ({error})"
+            raise InputError(f"{what}; {_REMEDY}") from error
+
+    return _FIELD.sub(fill, pages.notes(folder, FRONT))
+
+
+def _read(folder: Path, name: str) -> _Results:
+    study = study_definition.load(name)
+    path = study_files.table_path(folder, name)
+    rows = study_files.read_rows(path, study) if path.exists() else []
+    found = study_page.compare_all(study, rows)
+    corrected = study_page.corrected(found)
+    return _Results(study, rows, found, {k for k, p in corrected.items() if p and p < 0.05})
+
+
+def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
+    definition = results.study.blocks[block]
+    if "-" not in arm:
+        if arm not in definition.shown:
+            raise KeyError(arm)
+        return _of_arm(results.rows, block, arm, measure)
+    pair = arm.split("-")
+    for number, one in enumerate(results.found):
+        if [one.block, one.arm, one.other] == [block, *pair]:
+            if measure == "pairs":
+                return study_page.count(one.seeds, definition)
+            text = study_page.verdict(one.differences[measure], one.tests[measure], measure)
+            return f"**{text}**" if (number, measure) in results.sure else text
+    raise KeyError(arm)
+
+
+def _of_arm(rows: list[Row], block: str, arm: str, measure: str) -> str:
+    if measure not in study_page.SHOWN:
+        raise KeyError(measure)
+    mine = [row for row in rows if row["block"] == block]
+    return study_page.mean_std(pages.of_arm(mine, arm, [measure])[measure], measure)
