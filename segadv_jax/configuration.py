@@ -1,6 +1,7 @@
 """Configurations: loaded by name or path, recorded in a run's folder, compared with it later."""
 
 import dataclasses
+import functools
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -110,9 +111,19 @@ def set_field(config: ConfigDict, override: str) -> None:
         reason = error.__context__ or error
         without = isinstance(reason, StopIteration)
         what = f"give it a value, as in {override}=8" if without else _line(reason)
+        if isinstance(reason, ValueError) and (kind := _kind(config, override)):
+            what = f"the field takes {kind}"
         raise InputError(f"{override}: {what}") from error
     if rest:
         raise InputError(f"{rest[0]}: a field is set as in --config.train.batch_size=8")
+
+
+def _kind(config: ConfigDict, override: str) -> str:
+    """What kind of number a field takes; "" if it is none."""
+    names = override.partition("=")[0].removeprefix("--config.").split(".")
+    value = functools.reduce(lambda inner, name: inner[name], names, config)
+    kinds = {bool: "True or False", int: "a whole number, as 8", float: "a number, as 0.5"}
+    return kinds.get(type(value), "")
 
 
 def _hint(error: Exception) -> str:

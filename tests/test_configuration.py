@@ -1,6 +1,7 @@
 """Configurations are loaded by path or name, recorded, completed and compared."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
             ["--config.seed=0", "--config.train.batch_size=many"],
             "--config.train.batch",
         ),
-        ("synthetic", ["--config.loss.lam=much"], "--config.loss.lam=much: .*float"),
+        ("synthetic", ["--config.loss.lam=much"], "--config.loss.lam=much: .*number"),
         ("synthetic", ["--config.train.batch_size=8.5"], "--config.train.batch_size=8.5: "),
         ("synthetic", ["--config.train=8"], "--config.train"),
         ("synthetic", ["8"], "8: a field is set as in --config.train.batch_size=8"),
@@ -292,3 +293,17 @@ def test_an_evaluation_may_set_nothing_else(tmp_path, field):
         configuration.of_evaluation(workdir, ["--config.evaluate.bf", f"--config.{field}"])
     with pytest.raises(InputError, match="--config.evaluate.bif: the configuration has no such"):
         configuration.of_evaluation(workdir, ["--config.evaluate.bif=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.train.updates=many", "the field takes a whole number, as 8"),
+        ("--config.train.updates=1.5", "the field takes a whole number, as 8"),
+        ("--config.loss.lam=much", "the field takes a number, as 0.5"),
+        ("--config.train.flip=sometimes", "the field takes True or False"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(override, message):
+    with pytest.raises(InputError, match=re.escape(f"{override}: {message}")):
+        configuration.set_field(configuration.load("folder"), override)

@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 import small
+from small_runs import ROOT
 
 from segadv_jax import configuration, experiment
 from segadv_jax.configs import stanford, stanford_light, voc_light
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
 from segadv_jax.preparation import check
+from segadv_jax.report import study_definition, study_files
 from segadv_jax.train_step import train_step
 from segadv_jax.workdir import Workdir
 
@@ -41,6 +43,16 @@ def test_arms_differ_in_the_adversary_alone(file):
     assert standard.alternation.schedule == "standard"
     assert adversarial.adversary.image_branch == "features"
     assert adversarial.optimizer.adversary.betas == (0.5, 0.99)
+
+
+def test_the_light_segmenter_is_trained_as_its_study_found_best():
+    """The default is the arm "boundary" with the settings that its validation images chose."""
+    study = study_definition.load("light")
+    path = study_files.choices_path(ROOT / "docs" / "results", "light")
+    chosen = study_files.read_choices(path, study)["natural", "boundary"]["fields"]
+    expected = stanford_light.get_config("standard")
+    expected.update_from_flattened_dict(chosen)
+    assert stanford_light.get_config() == expected
 
 
 def step_of(config):

@@ -82,6 +82,7 @@ FEW = {
     "standard": STANDARD,
     "features": FEATURES,
     "label_map": LABEL_MAP,
+    "boundary": BOUNDARY,
     "features_unlabelled": _adversarial(_game(0.03, 0.1, unlabelled=True), **_UNLABELLED),
     "label_map_unlabelled": _adversarial(
         _game(0.03, 0.1, unlabelled=True), "fully_convolutional", **_UNLABELLED
@@ -100,7 +101,7 @@ FEW = {
         fields=_UNLABELLED | _LATE,
     ),
 }
-_WITH_UNLABELLED = [name for name in FEW if name not in ("standard", "features", "label_map")]
+_WITH_UNLABELLED = [name for name, arm in FEW.items() if "data.unlabelled" in arm.fields]
 
 _FOLDED = ("standard", "features", "boundary", "boundary_features")
 
