@@ -197,15 +197,22 @@ def _introduce(
         said += f", {len(images.unlabelled.ids)} without labels"
     shown = ", ".join([*names[:SHOWN], *["..."][: len(names) > SHOWN]])
     logging.info("%s: %s; %d classes: %s", data_set.name, said, len(names), shown)
-    for player, tree in state.params.items():
-        if tree:
-            said = f"{player} {config[player].name}: {_count(tree):,} parameters"
-            if player == SEGMENTER and state.frozen:
-                said += f", and {_count(state.frozen):,} that are frozen"
-            logging.info("%s", said)
+    for line in describe_networks(config, state):
+        logging.info("%s", line)
     updates, every = config.train.updates, config.evaluate.every
     said = f"{updates} updates of {config.train.batch_size} images, a validation every {every}"
     logging.info("%s; results go to %s", said, workdir)
+
+
+def describe_networks(config: ConfigDict, state: TrainState) -> list[str]:
+    """A line for each player's network: its name and its number of parameters."""
+    lines = []
+    for player, tree in state.params.items():
+        frozen = state.frozen if player == SEGMENTER else {}
+        more = f", and {_count(frozen):,} that are frozen" if frozen else ""
+        if tree:
+            lines.append(f"{player} {config[player].name}: {_count(tree):,} parameters{more}")
+    return lines
 
 
 def _count(tree: Any) -> int:

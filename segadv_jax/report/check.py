@@ -1,14 +1,11 @@
 """An experiment tried before it is trained: what it is made of, what it costs, what looks wrong."""
 
 from collections.abc import Callable
-from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from numpy import ndarray
 
 from segadv_jax import configuration, preparation, progress
-from segadv_jax.alternation import SEGMENTER
 from segadv_jax.campaign import text
 from segadv_jax.data import Split, statistics
 from segadv_jax.data.statistics import Statistics
@@ -86,12 +83,7 @@ def _describe_data(config: ConfigDict, found: Assembled, gathered: dict[str, Sta
 
 
 def _describe_networks(config: ConfigDict, workdir: Workdir | None, state: TrainState) -> str:
-    lines = ["Networks:"]
-    for player, tree in state.params.items():
-        if tree:
-            frozen = state.frozen if player == SEGMENTER else {}
-            more = f", and {_count(frozen):,} that are frozen" if frozen else ""
-            lines.append(f"{player} {config[player].name}: {_count(tree):,} parameters{more}")
+    lines = ["Networks:", *preparation.describe_networks(config, state)]
     weights = f"config.init, {config.init}"
     if workdir is not None:
         progress_of = workdir.progress()
@@ -102,7 +94,3 @@ def _describe_networks(config: ConfigDict, workdir: Workdir | None, state: Train
 
 def _size(size: ndarray) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def _count(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))

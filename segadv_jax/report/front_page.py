@@ -5,6 +5,7 @@ People write the words; each figure is a field that is filled in here, so that n
     {STUDY BLOCK ARM MEASURE}        "73.58 ± 0.17", mean and standard deviation over the seeds
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
     {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
+    {STUDY BLOCK ARM seeds}          the same of runs
     {STUDY picture}                  the picture of a study, if there is one
 
 A difference that remains after Holm's correction over all comparisons of its study is bold. What
@@ -72,7 +73,12 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
     if "-" not in arm:
         if arm not in definition.shown:
             raise KeyError(arm)
-        return _of_arm(results.rows, block, arm, measure)
+        mine = [row for row in results.rows if row["block"] == block]
+        if measure == "seeds":
+            return study_page.count(pages.of_arm(mine, arm)["seeds"], definition)
+        if measure not in study_page.SHOWN:
+            raise KeyError(measure)
+        return study_page.mean_std(pages.of_arm(mine, arm, [measure])[measure], measure)
     pair = arm.split("-")
     for number, one in enumerate(results.found):
         if [one.block, one.arm, one.other] == [block, *pair]:
@@ -81,10 +87,3 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
             text = study_page.verdict(one.differences[measure], one.tests[measure], measure)
             return f"**{text}**" if (number, measure) in results.sure else text
     raise KeyError(arm)
-
-
-def _of_arm(rows: list[Row], block: str, arm: str, measure: str) -> str:
-    if measure not in study_page.SHOWN:
-        raise KeyError(measure)
-    mine = [row for row in rows if row["block"] == block]
-    return study_page.mean_std(pages.of_arm(mine, arm, [measure])[measure], measure)
