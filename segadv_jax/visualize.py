@@ -14,6 +14,7 @@ from segadv_jax.drawing import Entry
 
 # PASCAL VOC's own: far from the classes' colours here and there, and from the white canvas.
 VOID_COLOUR = (224, 224, 192)
+WRONG_COLOUR = (214, 39, 40)  # Of a boundary where the truth has none.
 ROWS = 8  # No grid has more rows of examples.
 OPACITY = 0.55  # Of a class's colour over a photograph.
 
@@ -152,14 +153,39 @@ def outline(images, label_maps, outlined=(255, 255, 0)):
         label_maps: integer[n, H, W].
         outlined: RGB of the boundaries.
     """
-    label_maps = np.asarray(label_maps)
-    boundary = np.zeros(label_maps.shape, bool)
-    boundary[:, :, :-1] |= label_maps[:, :, :-1] != label_maps[:, :, 1:]
-    boundary[:, :-1] |= label_maps[:, :-1] != label_maps[:, 1:]
+    boundary = _boundaries(np.asarray(label_maps))
     return np.where(boundary[..., None], np.uint8(outlined), np.asarray(images) // 2)
 
 
-def boundary_grid(images, labels, probabilities, sizes):
+def _boundaries(label_maps):
+    """bool[..., H, W]: where the pixel to the right or below is of another class."""
+    boundary = np.zeros(label_maps.shape, bool)
+    boundary[..., :-1] |= label_maps[..., :-1] != label_maps[..., 1:]
+    boundary[..., :-1, :] |= label_maps[..., :-1, :] != label_maps[..., 1:, :]
+    return boundary
+
+
+def judge_boundaries(label, prediction, reach):
+    """Boundaries of a prediction on white, as u8[H, W, 3]: those that follow the truth are black.
+
+    The others are red: of them the truth has none, of whatever classes, within `reach` pixels.
+
+    Args:
+        label, prediction: integer[H, W].
+    """
+    from scipy import ndimage  # Slow to import, and nothing else here needs it.
+
+    truth, found = _boundaries(np.asarray(label)), _boundaries(np.asarray(prediction))
+    far = np.ones(truth.shape, bool)
+    if truth.any():
+        far = ndimage.distance_transform_edt(~truth) > reach
+    picture = np.full((*found.shape, 3), drawing.WHITE, np.uint8)
+    picture[found] = (0, 0, 0)
+    picture[found & far] = WRONG_COLOUR
+    return picture
+
+
+def boundary_grid(images, labels, probabilities, sizes, given=True, reach=5):
     """One row an example: image, the truth's boundaries, each arm's boundaries and certainty.
 
     The certainty is the highest class probability, 0 dark and 1 bright, never rescaled.
@@ -168,12 +194,22 @@ def boundary_grid(images, labels, probabilities, sizes):
         images, labels: u8[n, H, W, 3] and integer[n, H, W].
         probabilities: {arm: f32[n, H, W, C]}.
         sizes: i32[n, 2], true heights and widths; the padding is not shown.
+        given: whether images and truth are shown; if not, boundaries are those of
+            `judge_boundaries`, with `reach`.
     """
-    columns = {"image": images, "truth": outline(images, labels)}
+    columns = {}
+    if given:
+        columns["image"] = _cropped(images, sizes)
+        columns["truth"] = _cropped(outline(images, labels), sizes)
     for arm, maps in probabilities.items():
-        columns[arm] = outline(images, np.argmax(maps, -1))
-        columns[f"{arm}, certainty"] = paint(np.max(maps, -1))
-    rows = list(zip(*(_cropped(column, sizes) for column in columns.values()), strict=True))
+        found = np.argmax(maps, -1)
+        if given:
+            columns[arm] = _cropped(outline(images, found), sizes)
+        else:
+            pairs = zip(_cropped(labels, sizes), _cropped(found, sizes), strict=True)
+            columns[arm] = [judge_boundaries(*pair, reach) for pair in pairs]
+        columns[f"{arm}, certainty"] = _cropped(paint(np.max(maps, -1)), sizes)
+    rows = list(zip(*columns.values(), strict=True))
     return drawing.grid(rows, [Entry(name) for name in columns])
 
 

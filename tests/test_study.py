@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 import small_study
+from PIL import Image
 from small_runs import ROOT, git
 
 from segadv_jax import cli, evaluate
@@ -335,11 +336,12 @@ def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch)
     assert study(reported, "report") == 0
     folders = {arm: str(reported / f"runs/natural/{arm}/seed_0") for arm in pictured.pictured}
     assert asked == [(folders, (0, 28, 56, 84, 112))]
-    assert (reported / "results" / "small.png").exists()
+    # Image and truth make the picture wider, and are not published.
+    public, private = (reported / where / "small.png" for where in ("results", "runs"))
+    assert Image.open(public).width < Image.open(private).width
     page = (reported / "small_study.md").read_text()
-    assert (
-        "(results/small.png)" in page and "*standard*, *features* (block *natural*, seed 0)" in page
-    )
+    assert "(results/small.png)" in page
+    assert "as *standard*, *features* see them (block *natural*, seed 0)" in page
 
 
 def test_choices_of_other_arms_are_kept_and_those_of_changed_ones_are_not(tuned, tmp_path):

@@ -265,3 +265,25 @@ def test_boundaries_and_certainty_of_each_arm_are_side_by_side():
     np.testing.assert_array_equal(cell(1, 4, sizes[1]), found[1, :245, :235])
     certainty = visualize.paint(maps["features"].max(-1))[1, :245, :235]
     np.testing.assert_array_equal(cell(1, 5, sizes[1]), certainty)
+
+
+def test_boundaries_are_judged_by_those_of_the_truth():
+    """Black within reach of the truth's, whatever the classes, and else red."""
+    label = np.zeros((1, 250, 240), np.uint8)
+    label[0, :, 120:] = 1
+    found = np.zeros((1, 250, 240), int)
+    found[0, :, 124:] = 2  # Four pixels beside the truth's boundary,
+    found[0, 200:, :50] = 2  # and a region far from it.
+    picture = visualize.judge_boundaries(label[0], found[0], 5)
+    assert np.all(picture[:, 123] == 0)
+    assert np.all(picture[199, :49] == visualize.WRONG_COLOUR)
+    red = np.all(visualize.judge_boundaries(label[0], found[0], 3) == visualize.WRONG_COLOUR, -1)
+    assert red[:, 123].all()
+    nowhere = visualize.judge_boundaries(np.zeros_like(label[0]), found[0], 5)
+    assert np.all(nowhere[:, 123] == visualize.WRONG_COLOUR)
+    # Neither image nor truth is shown then.
+    image = np.full((1, 250, 240, 3), 99, np.uint8)
+    maps, sizes = {"standard": np.eye(3)[found]}, np.array([[250, 240]])
+    grid = visualize.boundary_grid(image, label, maps, sizes, given=False)
+    assert grid.shape == (LINE + 250, 2 * 240 + GAP, 3)
+    np.testing.assert_array_equal(grid[LINE:, :240], picture)

@@ -226,7 +226,9 @@ def report(options: argparse.Namespace, study: Study) -> int:
         study_files.write_rows(study_files.table_path(folder, name), study, rows)
         how = pages.read_json(Path(options.workdir, CAMPAIGN), ("commits", "commands", "machine"))
         files.write_json(study_files.campaign_path(folder, name), how)
-        draw(study, planned, study_files.picture_path(folder, name))
+        picture = study_files.picture_path(folder, name)
+        # The photographs and their labels are not ours to publish: they stay in the workdir.
+        draw(study, planned, picture, Path(options.workdir, picture.name))
     page = study_files.page_path(folder, name)
     page.write_text(study_page.render(folder, name, study), encoding="utf-8")
     print(f"written: {page} and {folder}")
@@ -235,8 +237,10 @@ def report(options: argparse.Namespace, study: Study) -> int:
     return 0
 
 
-def draw(study: Study, planned: dict[int, list[tuple[Key, Run]]], path: Path) -> None:
-    """Draws the pictured arms' boundaries on some test images, once all of these arms are done."""
+def draw(
+    study: Study, planned: dict[int, list[tuple[Key, Run]]], public: Path, private: Path
+) -> None:
+    """Draws the pictured arms' boundaries of some test images, once all of these arms are done."""
     block, definition = next(iter(study.blocks.items()))
     wanted = [(block, arm) for arm in study.pictured]
     found = {key: run for key, run in planned[definition.seeds[0]] if key in wanted}
@@ -245,7 +249,8 @@ def draw(study: Study, planned: dict[int, list[tuple[Key, Run]]], path: Path) ->
     shown = {key[1]: found[key] for key in wanted}
     runs = {arm: (configuration.recorded(run.workdir), run.folder) for arm, run in shown.items()}
     _, batch, maps = pictures.predict(runs, PICTURED)
-    pictures.draw_boundaries(path, batch, maps)
+    pictures.draw_boundaries(public, batch, maps, given=False)
+    pictures.draw_boundaries(private, batch, maps)
 
 
 def repeat(options: argparse.Namespace, study: Study) -> int:

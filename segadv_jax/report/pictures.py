@@ -14,6 +14,7 @@ from segadv_jax.data import Batch, DataSet
 from segadv_jax.drawing import WIDTH
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
+from segadv_jax.metrics import boundary
 from segadv_jax.report import table1_files as table1
 from segadv_jax.report.figures import style
 from segadv_jax.report.pages import Row
@@ -67,10 +68,13 @@ def draw_probabilities(path: PathLike, data_set: DataSet, batch: Batch, maps: Ma
     visualize.save_png(picture, path)
 
 
-def draw_boundaries(path: PathLike, batch: Batch, maps: Maps) -> None:
-    """A row per image: it, the truth's boundaries, and each run's boundaries and certainty."""
+def draw_boundaries(path: PathLike, batch: Batch, maps: Maps, given: bool = True) -> None:
+    """A row per image: it and its truth, if they are to be `given`, each run's boundaries, and how
+    certain the run is. Without image and truth, boundaries that follow the truth are black, others
+    red.
+    """
     args = (batch["image"], batch["label"], maps, batch["size"])
-    visualize.save_png(visualize.boundary_grid(*args), path)
+    visualize.save_png(visualize.boundary_grid(*args, given, boundary.PIXELS), path)
 
 
 def draw_curves(path: Path, validations: list[Row]) -> None:

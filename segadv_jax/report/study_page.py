@@ -156,8 +156,9 @@ def picture(folder: Path, name: str, study: Study) -> str:
     arms, seed = ", ".join(f"*{arm}*" for arm in study.pictured), study.blocks[block].seeds[0]
     return (
         f"![Boundaries and certainty]({folder.resolve().name}/{path.name})\n\nFive test images at "
-        f"fixed places of the split: the boundaries of the truth and those of {arms} (block "
-        f"*{block}*, seed {seed}), and the highest class probability, black 0, white 1."
+        f"fixed places of the split, as {arms} see them (block *{block}*, seed {seed}): boundaries "
+        "of the classes, black where the truth has a boundary within 5 pixels, red where it has "
+        "none, and the highest class probability, dark 0, bright 1."
     )
 
 
