@@ -338,7 +338,8 @@ def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch)
     assert asked == [(folders, (0, 28, 56, 84, 112))]
     # Image and truth make the picture wider, and are not published.
     public, private = (reported / where / "small.png" for where in ("results", "runs"))
-    assert Image.open(public).width < Image.open(private).width
+    with Image.open(public) as predictions, Image.open(private) as all_of_it:
+        assert predictions.width < all_of_it.width
     page = (reported / "small_study.md").read_text()
     assert "(results/small.png)" in page
     assert "as *standard*, *features* see them (block *natural*, seed 0)" in page
