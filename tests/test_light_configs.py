@@ -45,14 +45,16 @@ def test_arms_differ_in_the_adversary_alone(file):
     assert adversarial.optimizer.adversary.betas == (0.5, 0.99)
 
 
-def test_the_light_segmenter_is_trained_as_its_study_found_best():
-    """The default is the arm "boundary" with the settings that its validation images chose."""
+@pytest.mark.parametrize("arm", ["boundary", "standard"])
+def test_the_light_segmenter_is_trained_as_its_study_found_best(arm):
+    """With the settings that its validation images chose; "boundary" is the default."""
     study = study_definition.load("light")
     path = study_files.choices_path(ROOT / "docs" / "results", "light")
-    chosen = study_files.read_choices(path, study)["natural", "boundary"]["fields"]
+    chosen = study_files.read_choices(path, study)["natural", arm]["fields"]
     expected = stanford_light.get_config("standard")
     expected.update_from_flattened_dict(chosen)
-    assert stanford_light.get_config() == expected
+    assert stanford_light.get_config(arm) == expected
+    assert stanford_light.get_config() == stanford_light.get_config("boundary")
 
 
 def step_of(config):

@@ -2,7 +2,7 @@
 
 `<study>.csv` has a row per run, all fractions of one; `<study>_choices.json` every point that was
 tuned and what was chosen; `<study>_campaign.json` how the runs were made; `<study>.png` shows some
-predictions.
+predictions; `<study>_notes.md`, if it is there, is what people say about the runs.
 """
 
 import json

@@ -86,6 +86,7 @@ def render(folder: Path, name: str, study: Study) -> str:
         tried=how["settings_tried"],
         grid=_grid(study, choices),
         campaign=_campaign(study_files.campaign_path(folder, name), how),
+        notes=pages.notes(folder, f"{name}_notes.md"),
     )
 
 

@@ -1,0 +1,97 @@
+"""The first page of the results: its words are people's, its figures those of the studies."""
+
+import sys
+import types
+
+import pytest
+import small_study
+from small_runs import ROOT
+
+from segadv_jax.errors import InputError
+from segadv_jax.report import front_page, study_page
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The small study is known by the name "small"."""
+    module = types.ModuleType("small")
+    module.STUDY = small_study.STUDY
+    monkeypatch.setitem(sys.modules, "segadv_jax.report.studies.small", module)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lacking = [("natural", "both", 2)]
+    return small_study.write(tmp_path / "results", small_study.made_rows(lacking))
+
+
+def render(folder, text):
+    (folder / "front.md").write_text(text)
+    return front_page.render(folder)
+
+
+def test_figures_are_those_of_the_study(folder):
+    page = study_page.render(folder, "small", small_study.STUDY)
+    text = render(
+        folder,
+        "# Answers\n\nIoU: {small natural features mean_iou}, from {small natural standard nll}.\n"
+        "| {small natural both-features pairs} | {small natural both-features mean_bf} |\n",
+    )
+    mean, nll = text.split("IoU: ")[1].split("\n")[0].rstrip(".").split(", from ")
+    arms = page.split("## Block *natural*")[1].split("Paired differences")[0].splitlines()
+    assert f"| features | 3 | {mean} |" in "\n".join(arms)
+    assert f" {nll} |" in next(line for line in arms if line.startswith("| standard"))
+    assert "| 2 of 3 | " in text and "not shown |" in text
+    assert render(folder, "{small natural both seeds} {small natural standard seeds}") == "2 of 3 3"
+    assert text.startswith("# Answers\n\n")
+
+
+def test_what_is_sure_of_all_comparisons_is_bold(folder):
+    page = study_page.render(folder, "small", small_study.STUDY)
+    bold = 0
+    for block, pair in (("natural", "features-standard"), ("balanced", "features-standard")):
+        for measure, title in (("mean_iou", "mean IoU"), ("mean_bf", "BF")):
+            text = render(folder, f"{{small {block} {pair} {measure}}}")
+            lines = page.split("## All comparisons")[1].splitlines()
+            (line,) = (x for x in lines if f"| {block} | features - standard |" in x and title in x)
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            sure = float(cells[-1]) < 0.05
+            assert text == (f"**{cells[-3]}**" if sure else cells[-3])
+            bold += sure
+    assert 0 < bold < 4
+
+
+def test_what_has_no_runs_is_a_dash(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    text = "{small natural features mean_iou} {small natural features-standard mean_iou}"
+    assert render(folder, f"{text} {{small natural features-standard pairs}}") == "- - 0 of 3"
+    assert render(folder, "{small picture}") == ""
+    (folder / "front.md").unlink()
+    assert front_page.render(folder) == ""
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "{large natural features mean_iou}",
+        "{small nature features mean_iou}",
+        "{small natural pixels mean_iou}",
+        "{small natural standard-features mean_iou}",
+        "{small natural features iou}",
+        "{small natural features-standard iou}",
+        "{small natural}",
+        "{}",
+    ],
+)
+def test_fields_that_name_nothing_are_refused(folder, field):
+    with pytest.raises(InputError, match="large is no study" if "large" in field else "front.md: "):
+        render(folder, f"See {field}.")
+
+
+def test_the_readme_has_rows_of_the_first_page():
+    results = (ROOT / "docs" / "results.md").read_text().splitlines()
+    section = (ROOT / "README.md").read_text().split("\n## Results\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(rows) > 4
+    assert set(rows) <= set(results)
