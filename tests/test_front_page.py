@@ -85,8 +85,24 @@ def test_what_has_no_runs_is_a_dash(tmp_path):
     ],
 )
 def test_fields_that_name_nothing_are_refused(folder, field):
-    with pytest.raises(InputError, match="large is no study" if "large" in field else "front.md: "):
+    message = "large is no study" if "large" in field else "front.md: .*write {STUDY BLOCK ARM"
+    with pytest.raises(InputError, match=message):
         render(folder, f"See {field}.")
+
+
+def test_a_difference_is_bold_once_it_is_finished(tmp_path):
+    """Looking before all seeds are there is nothing that a correction covers."""
+    field = "{small natural features-standard mean_iou}"
+    whole = small_study.write(tmp_path / "whole", small_study.made_rows())
+    assert render(whole, field).startswith("**+1.9")
+    rows = small_study.made_rows([("natural", "features", 2)])
+    for row in rows:  # Two pairs whose differences are nearly the same.
+        row["mean_iou"] = 0.52 + row["seed"] * 1e-9 if row["arm"] == "features" else 0.5
+    part = small_study.write(tmp_path / "part", rows)
+    lines = study_page.render(part, "small", small_study.STUDY).split("## All comparisons")[1]
+    (line,) = (x for x in lines.splitlines() if "natural | features - standard" in x and "IoU" in x)
+    assert float(line.strip("| ").split("|")[-1]) < 0.05 and "2 of 3" in line
+    assert render(part, field) == "+2.00 (+2.00 to +2.00)"
 
 
 def test_the_readme_has_rows_of_the_first_page():

@@ -94,7 +94,8 @@ def test_the_page_says_how_many_are_sure(folder):
     rows = table_of(page, "## All comparisons at once")
     below = [sum(float(row[p]) < 0.05 for row in rows) for p in ("p", "p, Holm")]
     answer = page.split("## Block")[0]
-    assert f"Of 8 p-values {below[0]} are below 0.05 as they are, and {below[1]} after" in answer
+    found = f"the 8 p-values that there are so far {below[0]} are below 0.05 as they are, and"
+    assert f"{found} {below[1]} after correction for 8" in answer
     assert answer.count("\n- ") == below[1] and 0 < below[1] < below[0]
 
 
@@ -138,14 +139,28 @@ def test_files_that_do_not_belong_together_are_refused(folder):
     for wrong, message in (
         (
             before.replace("natural,both,0", "natural,both,7"),
-            "small.csv is damaged .it has the row",
+            "small.csv is damaged .the study has no run natural/both/7",
         ),
+        (before + before.splitlines()[-1] + "\n", "the row of fold_1/standard/0 comes twice"),
+        (before.replace("seed,", "sad,", 1), "it has no column seed"),
+        (before.replace("arm,", "arms,", 1), "it has no column arm"),
         (before.replace("mean_bf,", "mean_fb,", 1), "it has no column mean_bf"),
         (before.replace("natural,both,0", "natural,bath,0"), "it has an unknown arm, bath"),
     ):
         assert wrong != before
         table.write_text(wrong)
         with pytest.raises(InputError, match=message):
+            render(folder)
+    for wrong, message in (
+        ("nan", "nan is no finite number"),
+        ("73.7", "mean_iou of natural/standard/0 is no fraction of one"),
+        ("", "mean_iou of natural/standard/0 is no fraction of one"),
+    ):
+        head, first, *rest = before.splitlines(keepends=True)
+        cells = first.split(",")
+        cells[head.split(",").index("mean_iou")] = wrong
+        table.write_text("".join([head, ",".join(cells), *rest]))
+        with pytest.raises(InputError, match=f"small.csv is damaged .{message}"):
             render(folder)
     table.write_text(before)
     (folder / "small_choices.json").unlink()

@@ -229,11 +229,13 @@ def report(options: argparse.Namespace, study: Study) -> int:
         picture = study_files.picture_path(folder, name)
         # The photographs and their labels are not ours to publish: they stay in the workdir.
         draw(study, planned, picture, Path(options.workdir, picture.name))
-    page = study_files.page_path(folder, name)
-    page.write_text(study_page.render(folder, name, study), encoding="utf-8")
+    page, text = study_files.page_path(folder, name), study_page.render(folder, name, study)
+    # Its first page has figures of studies.
+    results = table1_page.render(folder) if (folder / front_page.FRONT).exists() else ""
+    page.write_text(text, encoding="utf-8")
     print(f"written: {page} and {folder}")
-    if (folder / front_page.FRONT).exists():  # Its figures are those of studies.
-        pages.write(folder, table1_page.render(folder))
+    if results:
+        pages.write(folder, results)
     return 0
 
 

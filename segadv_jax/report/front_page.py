@@ -8,8 +8,8 @@ People write the words; each figure is a field that is filled in here, so that n
     {STUDY BLOCK ARM seeds}          the same of runs
     {STUDY picture}                  the picture of a study, if there is one
 
-A difference that remains after Holm's correction over all comparisons of its study is bold. What
-has no runs yet is "-".
+A difference that remains after Holm's correction over all comparisons of its study is bold, once
+it has all of its pairs. What has no runs yet is "-".
 """
 
 import re
@@ -24,7 +24,10 @@ from segadv_jax.report.study_page import Comparison
 
 FRONT = "front.md"
 _FIELD = re.compile(r"\{([^{}\n]*)\}")
-_REMEDY = "write {STUDY BLOCK ARM MEASURE}, with ARM or ARM-OTHER"
+_REMEDY = (
+    "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE} or {STUDY picture}; a "
+    f"MEASURE is one of {', '.join(study_page.SHOWN)}, or of differences pairs, of arms seeds"
+)
 
 
 class _Results(NamedTuple):
@@ -52,9 +55,13 @@ def render(folder: Path) -> str:
                 return study_page.picture(folder, study, known[study].study)
             block, arm, measure = words[1:]
             return _figure(known[study], block, arm, measure)
+        except InputError:  # Which is a ValueError.
+            raise
         except (IndexError, KeyError, ValueError) as error:
-            what = f"{folder / FRONT}: {match[0]} is in no study ({error})"
-            raise InputError(f"{what}; {_REMEDY}") from error
+            # A KeyError names what is not known, the others that words are missing.
+            unknown = isinstance(error, KeyError)
+            why = f"there is no {error.args[0]}" if unknown else "it is no field"
+            raise InputError(f"{folder / FRONT}: {match[0]}: {why}; {_REMEDY}") from error
 
     return _FIELD.sub(fill, pages.notes(folder, FRONT))
 
@@ -85,5 +92,6 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
             if measure == "pairs":
                 return study_page.count(one.seeds, definition)
             text = study_page.verdict(one.differences[measure], one.tests[measure], measure)
-            return f"**{text}**" if (number, measure) in results.sure else text
+            all_done = len(one.seeds) == len(definition.seeds)
+            return f"**{text}**" if all_done and (number, measure) in results.sure else text
     raise KeyError(arm)

@@ -1,6 +1,7 @@
 """What the programs that write a page share: their arguments, and the files beside the page."""
 
 import argparse
+import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def read_rows(
         InputError: the file is missing or damaged, or a row's "arm" is none of `arms`.
     """
     lines = files.read_csv(_existing(path), _REMEDY, columns)
+    if lines and "arm" not in lines[0]:
+        raise files.damaged(path, "it has no column arm", _REMEDY)
     try:
         rows = [{k: v if k in text else _number(v) for k, v in line.items()} for line in lines]
     except ValueError as error:
@@ -74,7 +77,10 @@ def _existing(path: Path) -> Path:
 def _number(text: str) -> int | float | None:
     if text == "":
         return None
-    return int(text) if text.isdigit() else float(text)
+    number = int(text) if text.isdigit() else float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def notes(folder: Path, name: str = "notes.md") -> str:

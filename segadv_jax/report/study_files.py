@@ -16,7 +16,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.report import pages
 from segadv_jax.report.pages import Row
-from segadv_jax.report.study_definition import Block, Fields, Key, Study
+from segadv_jax.report.study_definition import Fields, Key, Study
 
 # Those by which p-values are corrected; their sum, on the validation images, chooses a point.
 PRIMARY = ("mean_iou", "mean_bf")
@@ -85,15 +85,28 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     arms = {arm for block in study.blocks.values() for arm in block.shown}
     rows = pages.read_rows(path, (), ("block", "arm"), arms)
     lacking = [name for name in COLUMNS if rows and name not in rows[0]]
-    unknown = [row for row in rows if not _knows(study.blocks.get(row["block"]), row)]
-    if lacking or unknown:
-        what = f"it has no column {lacking[0]}" if lacking else f"it has the row {unknown[0]}"
-        raise files.damaged(path, what, "restore it, or run the stage report again")
+    wrong = f"it has no column {lacking[0]}" if lacking else _wrong_row(study, rows)
+    if wrong:
+        raise files.damaged(path, wrong, "restore it, or run the stage report with --workdir")
     return [row | {"split": row["block"]} for row in rows]
 
 
-def _knows(block: Block | None, row: Row) -> bool:
-    return block is not None and row["arm"] in block.shown and row["seed"] in block.seeds
+def _wrong_row(study: Study, rows: Sequence[Row]) -> str:
+    """What is wrong with the first row that cannot be a result of the study; "" if none is."""
+    seen = set()
+    for row in rows:
+        key, block = (row["block"], row["arm"], row["seed"]), study.blocks.get(row["block"])
+        name = "/".join(map(str, key))
+        if block is None or row["arm"] not in block.shown or row["seed"] not in block.seeds:
+            return f"the study has no run {name}"
+        if key in seen:
+            return f"the row of {name} comes twice"
+        seen.add(key)
+        for measure in (*PAPER_MEASURES, *PRIMARY):
+            value = row[measure]
+            if value is None or not 0 <= value <= 1:
+                return f"{measure} of {name} is no fraction of one"
+    return ""
 
 
 def score(result: Mapping[str, Any]) -> float:

@@ -135,11 +135,12 @@ def _title(measure: str) -> str:
 def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
     holm = corrected(found)
     plain = [p for one in found for m in PRIMARY if (p := one.tests[m]["p"]) is not None]
+    below = sum(p < 0.05 for p in plain)
     sure = [key for key, p in holm.items() if p is not None and p < 0.05]
     text = (
-        f"{len(rows)} results on test images, and comparisons of two primary measures: "
-        f"{len(found)}. Of {len(plain)} p-values {sum(p < 0.05 for p in plain)} are below 0.05 as "
-        f"they are, and {len(sure)} after correction for their number"
+        f"{len(rows)} results on test images, and {len(found)} comparisons in two primary "
+        f"measures. Of the {len(plain)} p-values that there are so far {below} are below 0.05 as "
+        f"they are, and {len(sure)} after correction for {len(holm)}"
     )
     lines = []
     for number, measure in sure:
@@ -159,7 +160,8 @@ def picture(folder: Path, name: str, study: Study) -> str:
         f"![Boundaries and certainty]({folder.resolve().name}/{path.name})\n\nFive test images at "
         f"fixed places of the split, as {arms} see them (block *{block}*, seed {seed}): boundaries "
         "of the classes, black where the truth has a boundary within 5 pixels, red where it has "
-        "none, and the highest class probability, dark 0, bright 1."
+        "none, and the highest class probability, the brighter the higher. Boundaries that were "
+        "missed are not shown: the photographs and their labels are not ours to publish."
     )
 
 
