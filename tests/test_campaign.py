@@ -77,7 +77,7 @@ OTHER = f"--arm=b={CONFIG} --config.data.test=validation"
         (["--seeds=0", f"--arm=a={CONFIG}:odd"], "odd: the arm is 'standard' or 'adversarial'"),
         (["--seeds=0", ARM, "--", "--config.train.updaets=3"], "updaets: .*; did you mean updates"),
         (["--seeds=0", ARM, "--", "--config.trian.updates=3"], "no such field; did you mean train"),
-        (["--seeds=0", ARM, "--", "--config.train.updates=x"], "--config.train.updates=x: the field takes"),
+        (["--seeds=0", ARM, "--", "--config.train.updates=x"], "updates=x: the field takes"),
         (["--seeds=0", ARM, "--compare=a,c"], "--compare=a,c: there is no arm c; known: a"),
         (["--seeds=0", ARM, "--compare=a"], "--compare=a: name two arms"),
         (["--seeds=0", ARM, "--compare=a,a"], "--compare=a,a: name two arms"),
