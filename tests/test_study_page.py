@@ -13,7 +13,7 @@ from segadv_jax.report import study_page
 
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.7062, 2: 4.30265}
-STUDY = small_study.make()
+STUDY = small_study.STUDY
 TITLES = {"mean_iou": "mean IoU", "mean_bf": "BF"}
 
 

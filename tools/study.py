@@ -18,9 +18,8 @@ and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, a
 
 `report` writes `docs/results/<study>.csv`, a picture of five test images and, from the files there
 alone, `docs/<study>_study.md` and the first page of `docs/results.md`; without --workdir it writes
-the pages only. `repeat` trains one seed
-of each arm of a block again (the first block and seed 0 unless it is told others) and compares it
-with what is recorded.
+the pages only. `repeat` trains one seed of each arm of a block again (the first block and seed 0
+unless it is told others) and compares it with what is recorded.
 """
 
 import argparse
