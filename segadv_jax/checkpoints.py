@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from segadv_jax import files
+from segadv_jax import files, last_words
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.train_state import TrainState, evaluated, split_frozen
@@ -57,9 +57,8 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
-        if lost and jax.process_count() > 1:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if jax.process_count() > 1 and last_words.lost(error):
             return  # Another process is gone, for which it would wait.
         self._manager.close()
 

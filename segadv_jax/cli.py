@@ -18,7 +18,7 @@ from typing import NoReturn
 from absl import logging as absl_logging
 from tqdm import tqdm
 
-from segadv_jax import files
+from segadv_jax import files, last_words
 from segadv_jax.errors import InputError
 from segadv_jax.signals import Stopped, signals_raised
 
@@ -198,10 +198,12 @@ def _is_for_people(record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         # Orbax warns of every checkpoint that is saved without a measure, as those in between are,
         # of every folder that it is told to read only, and of what training says itself.
-        # What a thread cannot write is raised in the main one too, which says it in a line.
+        # What a thread cannot write, or not without another process that is lost, ends the main
+        # one too, which says it in a line.
         said, error = record.getMessage(), (record.exc_info or (None, None))[1]
         full = files.not_written(error) or files.not_written(ValueError(said))
-        return not (full or any(words in said for words in _KNOWN))
+        lost = _process() and last_words.lost(error)
+        return not (full or lost or any(words in said for words in _KNOWN))
     return _OURS in record.pathname
 
 

@@ -28,8 +28,6 @@ TIMEOUT = 900  # Seconds until all processes must have been started.
 # its end waits for the others.
 HEARTBEAT = 100
 PARTING = 10  # Seconds that one waits for the others which has an error to report.
-# How JAX's errors begin that are this process's own. Of the others a lost process is the cause.
-_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 _BY_HAND = "--multihost=ADDRESS:PORT,PROCESSES,INDEX"
 
 
@@ -103,8 +101,9 @@ def leave(error: BaseException) -> NoReturn:
     It does not wait for the others, as Python's end would: they may wait for this one, and hear
     sooner that it is gone.
     """
-    if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OWN):
-        last_words.say_lost(error)
+    reason = last_words.lost(error)
+    if reason is not None:
+        last_words.say_lost(reason)
     print(f"process {jax.process_index()}:", file=sys.stderr)
     traceback.print_exception(error)
     sys.stdout.flush()

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 _FATAL = re.compile(r"F\d{4} .*Terminating process because the JAX distributed service|lost: ")
 _SIGNS = re.compile(r"[IWE]\d{4} .*(coordination_service|preemption_sync_manager)")
 _LONGEST = 200  # Characters of a reason.
+# How JAX's errors begin that are this process's own. Of the others a lost process is the cause.
+_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
 
 def listen(index: int) -> None:
@@ -35,6 +37,14 @@ def listen(index: int) -> None:
 
 
 _helper: subprocess.Popen | None = None
+
+
+def lost(error: BaseException | None) -> BaseException | None:
+    """What says that another of several processes is lost: an error, or that which caused it."""
+    # By its name: a program that shows its help does not import JAX only to ask.
+    while error is not None and type(error).__name__ != "JaxRuntimeError":
+        error = error.__cause__
+    return None if str(error).startswith(_OWN) else error
 
 
 def say_lost(reason: object) -> None:

@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "hosts": {"last_words", "signals"},
     "last_words": set(),
     "workdir": {"metrics"},
-    "checkpoints": {"metrics", "train_state", "workdir"},
+    "checkpoints": {"last_words", "metrics", "train_state", "workdir"},
     "configuration": {"models", "workdir"},
     "class_balance": {"data", "models"},
     "feature_cache": {"augment", "data", "models", "prediction", "resampling"},
@@ -93,7 +93,7 @@ MAY_IMPORT = {
     "report": LOOPS | {"campaign"},
     "benchmark": STEPS | {"data"},
     "commands": LOOPS | {"campaign", "compilation", "export", "report", "train"},
-    "cli": {"compilation", "hosts", "signals"},
+    "cli": {"compilation", "hosts", "last_words", "signals"},
     "__main__": {"cli"},
 }
 # Third-party packages that only some parts may import: the numerics run without them.

@@ -1,8 +1,12 @@
 """One line where another process was lost; all else that C++ writes to stderr is passed on."""
 
+import itertools
+import logging
+
+import jax
 import pytest
 
-from segadv_jax import last_words
+from segadv_jax import cli, last_words
 
 # What jaxlib 0.10 writes when the process that holds the coordination service is killed, shortened.
 SIGNS = [
@@ -49,3 +53,44 @@ def test_it_is_one_line_as_well_if_python_and_jax_both_say_it(order):
 def test_a_long_reason_is_cut():
     (said,) = filtered(f"lost: {'x' * 9999}\n")
     assert len(said) < 700
+
+
+def after(*errors):
+    """The last of them, each raised from the one before."""
+    for cause, error in itertools.pairwise(errors):
+        error.__cause__ = cause
+    return errors[-1]
+
+
+# As a thread of Orbax raises it that writes a checkpoint.
+WRITING = after(jax.errors.JaxRuntimeError("UNAVAILABLE: closed"), TimeoutError("a barrier"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (jax.errors.JaxRuntimeError("INTERNAL: Gloo"), "INTERNAL: Gloo"),
+        (WRITING, "UNAVAILABLE: closed"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: memory"), None),
+        (after(jax.errors.JaxRuntimeError("NOT_FOUND: it"), ValueError("a file")), None),
+        (TimeoutError("a barrier"), None),
+        (None, None),
+    ],
+)
+def test_an_error_for_want_of_another_process_is_told_from_others(error, reason):
+    found = last_words.lost(error)
+    assert found is None if reason is None else str(found) == reason
+
+
+@pytest.mark.parametrize(
+    ("others", "error", "shown"),
+    [(True, WRITING, False), (True, TimeoutError("it"), True), (False, WRITING, True)],
+)
+def test_what_ends_the_process_in_one_line_is_not_said_by_a_thread(
+    monkeypatch, capsys, others, error, shown
+):
+    monkeypatch.setattr(cli, "_process", lambda: " in process 1" if others else "")
+    cli.show_messages()
+    given = (logging.ERROR, "/lib/orbax/checkpoint.py", 1, "not committed", None)
+    logging.getLogger().handle(logging.LogRecord("absl", *given, (type(error), error, None)))
+    assert ("not committed" in capsys.readouterr().err) == shown
