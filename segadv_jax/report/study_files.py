@@ -6,6 +6,7 @@ predictions; `<study>_notes.md`, if it is there, is what people say about the ru
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ COLUMNS: tuple[str, ...] = (
 )
 COLUMNS += ("segmenter_updates",)
 # By class: {beginning of a column: name in an evaluation}.
-BY_CLASS = {"iou_": "iou", "share_": "histogram_predicted"}
+BY_CLASS = {"iou_": "iou", "share_": "histogram_predicted", "true_share_": "histogram_true"}
+# Added on reading: a mean over classes may rest on one that has few pixels.
+WITHOUT_RAREST = "mean_iou_without_rarest"
 # Of a point, all on the validation images.
 POINT_MEASURES = (*PAPER_MEASURES, "mean_bf")
 
@@ -77,7 +80,7 @@ def write_rows(path: Path, study: Study, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path, study: Study) -> list[Row]:
-    """The rows of `<study>.csv`, with "split" by which comparisons pair them.
+    """The rows of `<study>.csv`, with "split" by which comparisons pair them and WITHOUT_RAREST.
 
     Raises:
         InputError: the file is missing or damaged, or has a row that the study has not.
@@ -88,7 +91,27 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     wrong = f"it has no column {lacking[0]}" if lacking else _wrong_row(study, rows)
     if wrong:
         raise files.damaged(path, wrong, "restore it, or run the stage report with --workdir")
-    return [row | {"split": row["block"]} for row in rows]
+    return [row | {"split": row["block"], WITHOUT_RAREST: without_rarest(row)} for row in rows]
+
+
+def by_class(row: Row, begin: str) -> dict[str, float]:
+    """{class: value} of the columns that begin so, one of BY_CLASS; those without a value are not
+    in it."""
+    found = {name: value for name, value in row.items() if name.startswith(begin)}
+    return {name.removeprefix(begin): value for name, value in found.items() if value is not None}
+
+
+def rarest(row: Row) -> str | None:
+    """The class with the fewest pixels in the ground truth of a row's images; None if unknown."""
+    shares = {kind: share for kind, share in by_class(row, "true_share_").items() if share}
+    return min(shares, key=lambda kind: shares[kind]) if shares else None
+
+
+def without_rarest(row: Row) -> float | None:
+    """The mean IoU of the other classes; None if these or the rarest are unknown."""
+    kind = rarest(row)
+    others = [iou for name, iou in by_class(row, "iou_").items() if name != kind]
+    return statistics.mean(others) if others and kind else None
 
 
 def _wrong_row(study: Study, rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import title
-from segadv_jax.report import markdown, pages, study_files
+from segadv_jax.report import markdown, pages, study_classes, study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Block, Study
 from segadv_jax.report.study_files import PRIMARY
@@ -18,12 +18,12 @@ from segadv_jax.report.study_files import PRIMARY
 # Of the differences, in their order on the page.
 COMPARED: tuple[str, ...] = (
     "mean_iou",
+    study_files.WITHOUT_RAREST,
     "pixel_accuracy",
     "class_accuracy",
     "mean_bf",
-    "mean_bf_3_pixels",
 )
-COMPARED += ("mean_boundary_iou", "ece", "nll")
+COMPARED += ("mean_bf_3_pixels", "mean_boundary_iou", "ece", "nll")
 # Of the arms, beside these.
 SHOWN: tuple[str, ...] = (
     *COMPARED,
@@ -36,6 +36,7 @@ SHOWN: tuple[str, ...] = (
 SHOWN += ("accuracy_real", "accuracy_synthetic")
 EVERY_SEED = (*COMPARED, "prior_alpha", "segmenter_updates")
 TITLES = {
+    study_files.WITHOUT_RAREST: "without the rarest",
     "mean_bf": "BF",
     "mean_bf_3_pixels": "BF 3 px",
     "mean_boundary_iou": "Boundary IoU",
@@ -201,6 +202,7 @@ def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Compari
         *head,
         markdown.table(["arm", "seeds", *map(_title, SHOWN)], means),
         *(["Paired differences:", markdown.table(heads, lines)] if lines else []),
+        study_classes.render(block, mine),
     )
 
 
