@@ -42,7 +42,7 @@ def get_config(arm="simultaneous"):
     """Args: arm: one of `ARMS`."""
     if arm not in ARMS:
         known = "', '".join(ARMS)
-        raise ValueError(f"configs/ablations.py:{arm}: the arm is one of '{known}'")
+        raise ValueError(f"the arm is one of '{known}'")
     config = stanford.get_config("standard_half" if arm == "standard" else "printed_half")
     config.train.crop = 160
     config.train.updates = 300

@@ -20,7 +20,7 @@ from segadv_jax.configs import common, stanford_light
 def get_config(arm="adversarial"):
     """The configuration of an arm: "standard" or "adversarial"."""
     if arm not in ("standard", "adversarial"):
-        raise ValueError(f"configs/folder.py:{arm}: the arm is 'standard' or 'adversarial'")
+        raise ValueError("the arm is 'standard' or 'adversarial'")
     config = common.get_config()
     config.data.name = "image_folder"
     config.data.longest_side = 512

@@ -48,10 +48,7 @@ def select(config, adversary, encoding):
     """
     if encoding not in ENCODINGS:
         known = "', '".join(ENCODINGS)
-        raise ValueError(
-            f"configs/voc_{adversary}.py:{encoding}: the encoding is '{known}'; another one is "
-            "--config.encoding=NAME"
-        )
+        raise ValueError(f"the encoding is '{known}'; another one is --config.encoding=NAME")
     selected = SELECTED[adversary, encoding]
     config.adversary.name = adversary
     config.encoding = encoding

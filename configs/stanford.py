@@ -58,7 +58,7 @@ def get_config(arm="adversarial"):
     name, half, rest = arm.partition("_half")
     if name not in ("standard", "printed", "adversarial") or rest:
         known = "'standard', 'printed' or 'adversarial', or one of them with '_half'"
-        raise ValueError(f"configs/stanford.py:{arm}: the arm is {known}")
+        raise ValueError(f"the arm is {known}")
     if name != "standard":
         config.alternation.schedule = "simultaneous"
         # The paper: lambda 2 and adversary rate 1e-3, schedule not stated. We read lambda as a

@@ -34,7 +34,7 @@ def get_config(arm="boundary"):
     """The configuration of one of `ARMS`."""
     if arm not in ARMS:
         known = ", ".join(map(repr, ARMS))
-        raise ValueError(f"configs/stanford_light.py:{arm}: the arm is one of {known}")
+        raise ValueError(f"the arm is one of {known}")
     config = common.get_config()
     config.data.name = "stanford_background"
     config.data.train = "+".join(f"subset_{i}" for i in range(7))

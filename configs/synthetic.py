@@ -39,5 +39,5 @@ def get_config(arm="adversarial"):
         config.loss.lam = 2 / 16  # See configs/stanford.py.
         config.optimizer.adversary.learning_rate = 1e-3
     elif arm != "standard":
-        raise ValueError(f"configs/synthetic.py:{arm}: the arm is 'standard' or 'adversarial'")
+        raise ValueError("the arm is 'standard' or 'adversarial'")
     return config

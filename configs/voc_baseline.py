@@ -19,9 +19,7 @@ from segadv_jax.configs import common, hyperparameters
 def get_config(variant=""):
     """The baseline's configuration; those with an adversary build on it. It has no variants."""
     if variant:
-        raise ValueError(
-            f"configs/voc_baseline.py:{variant}: it has neither variants nor an adversary"
-        )
+        raise ValueError("it has neither variants nor an adversary")
     config = common.get_config()
     config.init = ""  # The starting weights must be named.
     config.data.name = "voc_sbd"

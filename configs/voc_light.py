@@ -33,10 +33,7 @@ def get_config(arm="adversarial"):
             segmenter's features; or "ADVERSARY_ENCODING", as "largefov_product".
     """
     if arm not in ("standard", "adversarial", *PAIRS):
-        raise ValueError(
-            f"configs/voc_light.py:{arm}: the arm is 'standard', 'adversarial' or one of "
-            f"{', '.join(PAIRS)}"
-        )
+        raise ValueError(f"the arm is 'standard', 'adversarial' or one of {', '.join(PAIRS)}")
     config = common.get_config()
     config.data.name = "voc_sbd"
     config.data.train = "train_aug"

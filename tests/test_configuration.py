@@ -99,8 +99,8 @@ def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
             "--config=nowhere.py: there is no file nowhere.py; give the path of one, or the name of"
             " one that comes with the package: ablations, folder, stanford, stanford_light,",
         ),
-        ("stanford:half", [], "--config=stanford:half: configs/stanford.py:half: the arm is"),
-        ("synthetic:a:b", [], "--config=synthetic:a:b: configs/synthetic.py:a:b: the arm is"),
+        ("stanford:half", [], "--config=stanford:half: the arm is"),
+        ("synthetic:a:b", [], "--config=synthetic:a:b: the arm is"),
         (
             "synthetic",
             ["--config.train.batchsize=8"],

@@ -10,7 +10,7 @@ from segadv_jax.workdir import Workdir
 
 
 def test_an_unknown_arm_is_refused():
-    with pytest.raises(Exception, match="folder.py:big: the arm is 'standard' or 'adversarial'"):
+    with pytest.raises(Exception, match="folder:big: the arm is 'standard' or 'adversarial'"):
         configuration.load("folder:big")
 
 

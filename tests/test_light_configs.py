@@ -28,7 +28,7 @@ def test_voc_has_the_paper_s_four_adversaries_with_three_encodings():
 
 @pytest.mark.parametrize("file", ["stanford_light", "voc_light"])
 def test_an_unknown_arm_is_refused(file):
-    with pytest.raises(Exception, match=f"{file}.py:big: the arm is"):
+    with pytest.raises(Exception, match=f"{file}:big: the arm is"):
         configuration.load(f"{file}:big")
 
 
