@@ -10,19 +10,19 @@ from segadv_jax.workdir import Workdir
 
 
 def test_an_unknown_arm_is_refused():
-    with pytest.raises(Exception, match="folder:big: the arm is 'standard' or 'adversarial'"):
+    with pytest.raises(Exception, match="folder:big: the arm is one of 'standard', "):
         configuration.load("folder:big")
 
 
-def test_arms_differ_in_the_adversary_alone(tmp_path):
-    standard, adversarial = (folder.get_config(arm) for arm in ("standard", "adversarial"))
+def test_arms_differ_in_the_adversary_or_the_weight_of_boundaries_alone(tmp_path):
+    made = {arm: folder.get_config(arm) for arm in folder.ARMS}
     for part in ("init", "data", "segmenter", "train", "evaluate"):
-        assert standard[part] == adversarial[part]
-    assert standard.alternation.schedule == "standard"
-    assert adversarial.alternation.schedule == "simultaneous" and adversarial.loss.lam > 0
-    for number, config in enumerate((standard, adversarial)):
-        check(config, Workdir(tmp_path / str(number)))
-    assert folder.get_config() == adversarial
+        assert all(config[part] == made["standard"][part] for config in made.values())
+    for arm, config in made.items():
+        played = config.alternation.schedule == "simultaneous"
+        assert played == (arm == "adversarial") and (config.loss.boundary > 1) == (arm == "boundary")
+        check(config, Workdir(tmp_path / arm))
+    assert made["adversarial"].loss.lam > 0 and folder.get_config() == made["standard"]
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ Stanford Background at full size, the light segmenter of configs/stanford_light.
 features are kept in the folder of the runs.
 """
 
+import itertools
+
 from segadv_jax.report.study_definition import Arm, Block, Fields, Study
 
 CONFIG = "configs/stanford_light.py"
@@ -198,6 +200,10 @@ STUDY = Study(
             pairs=(
                 *_against("standard", FEW),
                 *((arm, base) for arm in _WITH_UNLABELLED for base in ("features", "label_map")),
+                *itertools.product(
+                    ("features_unlabelled", "label_map_unlabelled"),
+                    ("entropy_unlabelled", "self_training"),
+                ),
             ),
             fields={"data.fraction": 0.0625, "train.updates": 150, "evaluate.every": 50},
             tuning_seeds=(100, 101),
