@@ -20,7 +20,8 @@ def test_arms_differ_in_the_adversary_or_the_weight_of_boundaries_alone(tmp_path
         assert all(config[part] == made["standard"][part] for config in made.values())
     for arm, config in made.items():
         played = config.alternation.schedule == "simultaneous"
-        assert played == (arm == "adversarial") and (config.loss.boundary > 1) == (arm == "boundary")
+        assert played == (arm == "adversarial")
+        assert (config.loss.boundary > 1) == (arm == "boundary")
         check(config, Workdir(tmp_path / arm))
     assert made["adversarial"].loss.lam > 0 and folder.get_config() == made["standard"]
 
