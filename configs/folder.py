@@ -10,10 +10,10 @@ docs/own_images.md describes; 30 to 10,000 photographs. The weights come with pi
     segadv_jax predict --workdir=W PHOTOGRAPH ... --out=DIR
 
 The first, "standard", is cross-entropy alone. "boundary" counts label cells at class boundaries
-eight times, which made boundaries better with 502 labelled images and mean IoU worse with 31.
-"adversarial" has an adversary that sees the segmenter's features: it gained something where there
-were images without labels as well, on which it judged, and next to nothing elsewhere
-(docs/results.md).
+eight times: sharper boundaries, surely with several hundred photographs; with few, mean IoU may
+suffer. "adversarial" has an adversary that sees the segmenter's features. With labels for all
+images it gained next to nothing, and beside images without labels as much as self-training, which
+takes less time (docs/results.md, docs/own_images.md).
 
 Photographs are shrunk to 512 pixels and used whole. 120 updates, which suit some sixty photographs,
 take about three minutes on two idle CPU cores. Of more photographs more can be learnt: about 20
