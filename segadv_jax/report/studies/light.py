@@ -194,7 +194,7 @@ STUDY = Study(
             prior=tuple(BALANCED),
         ),
         "few": Block(
-            "One label map in sixteen; the other training images without theirs, or not at all.",
+            "One label map in sixteen; the other images are used without theirs, or left out.",
             FEW,
             seeds=tuple(range(10)),
             pairs=(
