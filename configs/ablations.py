@@ -14,7 +14,7 @@ Images are seen at half size and training is short: what longer training would d
 
 import ml_collections
 
-from segadv_jax.configs import stanford
+from segadv_jax.configs import common, stanford
 
 # Fields that differ from those of "simultaneous".
 ARMS = {
@@ -40,9 +40,7 @@ ARMS = {
 
 def get_config(arm="simultaneous"):
     """Args: arm: one of `ARMS`."""
-    if arm not in ARMS:
-        known = "', '".join(ARMS)
-        raise ValueError(f"the arm is one of '{known}'")
+    common.check_arm(arm, ARMS)
     config = stanford.get_config("standard_half" if arm == "standard" else "printed_half")
     config.train.crop = 160
     config.train.updates = 300

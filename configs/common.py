@@ -168,3 +168,9 @@ def get_config():
     # label cells. Undoes a loss.balance of alpha; from -2 to 2; not while training.
     config.evaluate.prior_shift = 0.0
     return config
+
+
+def check_arm(arm, known):
+    """Raises a ValueError unless an arm is one of those known."""
+    if arm not in known:
+        raise ValueError(f"the arm is one of {', '.join(map(repr, known))}")

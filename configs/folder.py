@@ -29,9 +29,7 @@ ARMS = ("standard", "boundary", "adversarial")
 
 def get_config(arm="standard"):
     """The configuration of one of `ARMS`."""
-    if arm not in ARMS:
-        known = ", ".join(map(repr, ARMS))
-        raise ValueError(f"the arm is one of {known}")
+    common.check_arm(arm, ARMS)
     config = common.get_config()
     config.data.name = "image_folder"
     config.data.longest_side = 512

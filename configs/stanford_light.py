@@ -32,9 +32,7 @@ ARMS = ("boundary", "standard", "adversarial", "fully_convolutional")
 
 def get_config(arm="boundary"):
     """The configuration of one of `ARMS`."""
-    if arm not in ARMS:
-        known = ", ".join(map(repr, ARMS))
-        raise ValueError(f"the arm is one of {known}")
+    common.check_arm(arm, ARMS)
     config = common.get_config()
     config.data.name = "stanford_background"
     config.data.train = "+".join(f"subset_{i}" for i in range(7))

@@ -22,6 +22,7 @@ from configs import (
     voc_smallfov_light,
 )
 from segadv_jax import experiment, prediction
+from segadv_jax.configuration import load
 from segadv_jax.data.arrays import Arrays
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
@@ -74,8 +75,8 @@ def test_configurations_hold_what_the_paper_selected(adversary, encoding):
 def test_product_is_the_encoding_unless_another_is_named():
     for name, file in FILES.items():
         assert file.get_config().to_dict() == configuration(f"{name}:product").to_dict()
-        with pytest.raises(ValueError, match="the encoding is 'basic', '"):
-            file.get_config("onehot")
+        with pytest.raises(ValueError, match=f"voc_{name}:onehot: the encoding is 'basic', '"):
+            load(f"voc_{name}:onehot")
 
 
 def test_baseline_has_no_adversary():

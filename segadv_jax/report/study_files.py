@@ -95,8 +95,7 @@ def read_rows(path: Path, study: Study) -> list[Row]:
 
 
 def by_class(row: Row, begin: str) -> dict[str, float]:
-    """{class: value} of the columns that begin so, one of BY_CLASS; those without a value are not
-    in it."""
+    """{class: value} of the columns that begin so, one of BY_CLASS; without what has no value."""
     found = {name: value for name, value in row.items() if name.startswith(begin)}
     return {name.removeprefix(begin): value for name, value in found.items() if value is not None}
 
