@@ -40,6 +40,7 @@ TURNS = Block(
     choices="natural",
     checkpoints=("latest",),
     shares="natural",
+    histories=True,
 )
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 
 FIELDS = dict(argument.removeprefix("--").partition("=")[::2] for argument in sys.argv[1:])
-CURVES = ("train_class_accuracy", "validation_class_accuracy")
+CURVES = ("train_class_accuracy", "validation_class_accuracy", "validation_mce")
 STOP = []
 END = time.monotonic() + 1800  # A test that fails leaves nobody behind.
 
@@ -41,7 +41,7 @@ def train(updates):
         done = len(file.readlines()) - 1
     for update in range(done + 1, updates + 1):
         with open(path("history.csv"), "a") as file:
-            print(10 * update, update, update / 10, update, 0.6, 0.5, sep=",", file=file)
+            print(10 * update, update, update / 10, update, 0.6, 0.5, 1.5, sep=",", file=file)
         if "config.die" in FIELDS and not os.path.exists(path("mended")):
             os.kill(os.getpid(), signal.SIGKILL)
         while not os.path.exists(path("go")) and (

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import shutil
 import sys
@@ -213,6 +214,19 @@ def test_the_report_has_a_row_for_every_run(reported):
     assert [row["arm"] for row in turns] == ["standard", "fast", "standard_latest", "fast_latest"]
     values = [float(row["mean_iou"]) for row in turns]
     assert values[2] == values[0] - 0.25 and values[3] == values[1] - 0.25
+
+
+def test_the_report_shows_how_training_went_where_it_is_told_to(reported):
+    results, page = reported / "results", (reported / "small_study.md").read_text()
+    with open(results / "small_histories.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    place = [(row["block"], row["arm"], row["seed"], row["segmenter_updates"]) for row in rows]
+    names = itertools.product(["turns"], ["standard", "fast"], "01", ["1.0", "2.0"])
+    assert place == list(names)
+    assert {row["validation_mce"] for row in rows} == {"1.5"}
+    assert (results / "small_turns.png").stat().st_size > 10_000
+    assert "![Training and validation](results/small_turns.png)" in page
+    assert "| fast | 2 | 2.0 | 2 | 60.0 / 50.0 / 10.0 | - / 20.0 / - | - / 1.500 |" in page
 
 
 def test_the_page_needs_the_files_only(reported):

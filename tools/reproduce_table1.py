@@ -38,7 +38,7 @@ from segadv_jax.campaign import arms, command_line, comparison, provenance, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES, describe, percent
-from segadv_jax.report import pages, pictures, table1_page, table1_runs
+from segadv_jax.report import course, figures, pages, pictures, table1_page, table1_runs
 from segadv_jax.report import table1_files as table1
 from segadv_jax.report.pages import CAMPAIGN
 from segadv_jax.report.table1_files import ARMS, CHOICES, CONTROL, TABLE
@@ -218,7 +218,8 @@ def write_files(options: argparse.Namespace, folder: Path) -> None:
     for target, given in ((folder, False), (Path(options.workdir), True)):
         pictures.draw_labels(target / "figure3.png", *predicted, given=given)
         pictures.draw_probabilities(target / "figure3_probabilities.png", *predicted)
-    pictures.draw_curves(folder / "figure4.png", table1.by_fraction(histories, how)[1])
+    curves = course.histories(table1.by_fraction(histories, how)[1], ARMS)
+    figures.draw_curves(folder / "figure4.png", curves, ["class_accuracy"], "epoch")
     pictures.draw_gain(folder / "gain.png", table1.by_fraction(rows, how))
 
 

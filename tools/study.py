@@ -16,10 +16,10 @@ them: predictions shifted by the classes' prior, and other checkpoints. What is 
 and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
 --arms=standard,features.
 
-`report` writes `docs/results/<study>.csv`, a picture of five test images and, from the files there
-alone, `docs/<study>_study.md` and the first page of `docs/results.md`; without --workdir it writes
-the pages only. `repeat` trains one seed of each arm of a block again (the first block and seed 0
-unless it is told others) and compares it with what is recorded.
+`report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
+the files there alone, `docs/<study>_study.md` and the first page of `docs/results.md`; without
+--workdir it writes the pages only. `repeat` trains one seed of each arm of a block again (the
+first block and seed 0 unless it is told others) and compares it with what is recorded.
 """
 
 import argparse
@@ -37,6 +37,8 @@ from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe, percent
 from segadv_jax.report import (
+    course,
+    figures,
     front_page,
     pages,
     pictures,
@@ -219,10 +221,12 @@ def report(options: argparse.Namespace, study: Study) -> int:
         keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
         planned = study_runs.training(study, keys, choices, seeds, place_of(options))
-        rows = list(study_runs.rows(study, itertools.chain(*planned.values())))
+        every = list(itertools.chain(*planned.values()))
+        rows = list(study_runs.rows(study, every))
         if not rows:
             raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
         study_files.write_rows(study_files.table_path(folder, name), study, rows)
+        write_histories(options, study, list(study_runs.histories(study, every)))
         how = pages.read_json(Path(options.workdir, CAMPAIGN), ("commits", "commands", "machine"))
         files.write_json(study_files.campaign_path(folder, name), how)
         picture = study_files.picture_path(folder, name)
@@ -236,6 +240,17 @@ def report(options: argparse.Namespace, study: Study) -> int:
     if results:
         pages.write(folder, results)
     return 0
+
+
+def write_histories(options: argparse.Namespace, study: Study, rows: list[pages.Row]) -> None:
+    """Writes and draws the validations of the blocks that show them, if any."""
+    folder, name = options.results, options.study
+    if rows:
+        study_files.write_histories(study_files.histories_path(folder, name), study, rows)
+    for block in dict.fromkeys(row["block"] for row in rows):
+        mine = [row for row in rows if row["block"] == block]
+        curves = course.histories(mine, study.blocks[block].arms)
+        figures.draw_curves(study_files.curves_path(folder, name, block), curves)
 
 
 def draw(

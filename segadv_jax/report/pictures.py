@@ -1,8 +1,7 @@
-"""Pictures of several finished runs: test images with their predictions, and curves."""
+"""Pictures of several finished runs: test images with their predictions, and gains."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,9 +14,7 @@ from segadv_jax.drawing import WIDTH
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.metrics import boundary
-from segadv_jax.report import table1_files as table1
 from segadv_jax.report.figures import style
-from segadv_jax.report.pages import Row
 from segadv_jax.report.table1_files import ARMS, Parts
 
 Maps = dict[str, Float[np.ndarray, "n H W C"]]
@@ -77,23 +74,6 @@ def draw_boundaries(path: PathLike, batch: Batch, maps: Maps, given: bool = True
     visualize.save_png(visualize.boundary_grid(*args, given, boundary.PIXELS), path)
 
 
-def draw_curves(path: Path, validations: list[Row]) -> None:
-    """Draws the class accuracy on training and validation images by epoch."""
-    from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    both = figure.subplots(1, 2, sharey=True)
-    for axes, split in zip(both, ("train", "validation"), strict=True):
-        for i, arm in enumerate(ARMS):
-            points = [part for name, _, part in table1.by_update(validations) if name == arm]
-            means = [table1.mean_of(part, f"{split}_class_accuracy") for part in points]
-            values = [np.nan if mean is None else 100 * mean for mean in means]
-            epochs = [part[0]["epoch"] for part in points]
-            axes.plot(epochs, values, label=arm, **style(i))
-        axes.set(title=split, xlabel="epoch", ylabel="class accuracy, %")
-    _finish(figure, path)
-
-
 def draw_gain(path: Path, parts: Parts) -> None:
     """Draws the gain in mean IoU over *standard* by the part of the training images."""
     from matplotlib.figure import Figure
@@ -112,11 +92,6 @@ def draw_gain(path: Path, parts: Parts) -> None:
     axes.axhline(0, color=style(0)["color"], linewidth=1, label="standard")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="part of the training images", ylabel="gain in mean IoU, points")
-    _finish(figure, path)
-
-
-def _finish(figure: Any, path: Path) -> None:
-    for axes in figure.axes:
-        axes.grid(alpha=0.3)
-        axes.legend()
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=80)

@@ -67,6 +67,7 @@ class Block:
         shares: the block in whose folder its runs lie, so that what is an arm of both is trained
             once; its own if empty.
         fold: which division of the images it is.
+        histories: whether the validations of its runs are shown, as in the paper's Figure 4.
     """
 
     about: str
@@ -80,6 +81,7 @@ class Block:
     checkpoints: tuple[str, ...] = ()
     shares: str = ""
     fold: int = 0
+    histories: bool = False
 
     @property
     def shown(self) -> list[str]:

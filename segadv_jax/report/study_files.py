@@ -1,8 +1,9 @@
 """The files in `docs/results` from which the page of a study is written.
 
-`<study>.csv` has a row per run, all fractions of one; `<study>_choices.json` every point that was
-tuned and what was chosen; `<study>_campaign.json` how the runs were made; `<study>.png` shows some
-predictions; `<study>_notes.md`, if it is there, is what people say about the runs.
+`<study>.csv` has a row per run, all fractions of one; `<study>_histories.csv` the validations of
+the runs of some blocks, which `<study>_<block>.png` shows; `<study>_choices.json` every point that
+was tuned and what was chosen; `<study>_campaign.json` how the runs were made; `<study>.png` shows
+some predictions; `<study>_notes.md`, if it is there, is what people say about the runs.
 """
 
 import json
@@ -15,7 +16,7 @@ from segadv_jax import files
 from segadv_jax.campaign import provenance
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
-from segadv_jax.report import pages
+from segadv_jax.report import course, pages
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Fields, Key, Study
 
@@ -43,6 +44,7 @@ COLUMNS: tuple[str, ...] = (
 COLUMNS += ("segmenter_updates",)
 # By class: {beginning of a column: name in an evaluation}.
 BY_CLASS = {"iou_": "iou", "share_": "histogram_predicted", "true_share_": "histogram_true"}
+HISTORY_COLUMNS = ("block", "arm", "seed", *course.COLUMNS)
 # Added on reading: a mean over classes may rest on one that has few pixels.
 WITHOUT_RAREST = "mean_iou_without_rarest"
 # Of a point, all on the validation images.
@@ -53,6 +55,14 @@ Point = dict[str, Any]  # {"fields": its own, "score": ..., measure of POINT_MEA
 
 def table_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.csv"
+
+
+def histories_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_histories.csv"
+
+
+def curves_path(folder: Path, name: str, block: str) -> Path:
+    return folder / f"{name}_{block}.png"
 
 
 def choices_path(folder: Path, name: str) -> Path:
@@ -73,10 +83,27 @@ def page_path(folder: Path, name: str) -> Path:
 
 def write_rows(path: Path, study: Study, rows: Sequence[Row]) -> None:
     """Writes `<study>.csv`, arm by arm, with a column for each class that a row has."""
-    shown = [(name, arm) for name, block in study.blocks.items() for arm in block.shown]
-    rows = sorted(rows, key=lambda row: (shown.index((row["block"], row["arm"])), row["seed"]))
+    rows = _sorted(study, rows)
     found = (key for begin in BY_CLASS for row in rows for key in row if key.startswith(begin))
     files.write_csv(path, (*COLUMNS, *dict.fromkeys(found)), rows)
+
+
+def write_histories(path: Path, study: Study, rows: Sequence[Row]) -> None:
+    """Writes `<study>_histories.csv`, arm by arm."""
+    files.write_csv(path, HISTORY_COLUMNS, _sorted(study, rows))
+
+
+def read_histories(path: Path, study: Study) -> list[Row]:
+    """The rows of `<study>_histories.csv`; none without it. An InputError if it is damaged."""
+    if not path.exists():
+        return []
+    arms = {arm for block in study.blocks.values() for arm in block.arms}
+    return pages.read_rows(path, HISTORY_COLUMNS, ("block", "arm"), arms)
+
+
+def _sorted(study: Study, rows: Sequence[Row]) -> list[Row]:
+    shown = [(name, arm) for name, block in study.blocks.items() for arm in block.shown]
+    return sorted(rows, key=lambda row: (shown.index((row["block"], row["arm"])), row["seed"]))
 
 
 def read_rows(path: Path, study: Study) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import title
-from segadv_jax.report import markdown, pages, study_classes, study_files
+from segadv_jax.report import course, markdown, pages, study_classes, study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Block, Study
 from segadv_jax.report.study_files import PRIMARY
@@ -70,6 +70,7 @@ def render(folder: Path, name: str, study: Study) -> str:
     rows = study_files.read_rows(study_files.table_path(folder, name), study)
     path = study_files.choices_path(folder, name)
     choices, how = study_files.read_choices(path, study), pages.read_json(path)
+    validations = study_files.read_histories(study_files.histories_path(folder, name), study)
     found = compare_all(study, rows)
     return pages.fill(
         "study.md",
@@ -79,7 +80,16 @@ def render(folder: Path, name: str, study: Study) -> str:
         answers=_answers(rows, found),
         incomplete=_incomplete(study, rows),
         picture=picture(folder, name, study),
-        blocks=markdown.join(*(_block(x, study.blocks[x], rows, found) for x in study.blocks)),
+        blocks=markdown.join(
+            *(
+                part
+                for x, block in study.blocks.items()
+                for part in (
+                    _block(x, block, rows, found),
+                    _course(study_files.curves_path(folder, name, x), x, block, validations),
+                )
+            )
+        ),
         family=len(PRIMARY) * len(found),
         tests=_tests(study, found),
         every_seed=_every_seed(rows),
@@ -203,6 +213,24 @@ def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Compari
         markdown.table(["arm", "seeds", *map(_title, SHOWN)], means),
         *(["Paired differences:", markdown.table(heads, lines)] if lines else []),
         study_classes.render(block, mine),
+    )
+
+
+def _course(curves: Path, name: str, block: Block, validations: Sequence[Row]) -> str:
+    """How training went; empty for a block that does not show it."""
+    mine = [row for row in validations if row["block"] == name]
+    if not mine:
+        return ""
+    return markdown.join(
+        f"How training went in *{name}*, as in the paper's Figure 4: means over the seeds that "
+        "were still training, as long as most were; bands are a standard deviation to each side. "
+        "Training images are measured as the validation images are, without augmentation.",
+        f"![Training and validation]({curves.parent.resolve().name}/{curves.name})",
+        course.gaps(mine, block.arms),
+        "How often the adversary is right (0.5: fooled, 1: it has won), and the norms at the label "
+        "map of the two gradients that the segmenter adds up, lambda included, at the step of each "
+        "validation. *Certainty* is the mean highest class probability on the validation images.",
+        course.game(mine, block.arms),
     )
 
 

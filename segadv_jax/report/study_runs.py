@@ -209,6 +209,14 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
                 yield row | {"arm": f"{arm}_{checkpoint}"} | _measures(other)
 
 
+def histories(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
+    """The rows of `<study>_histories.csv` for what is done in blocks that show their histories."""
+    for (block, arm), run in planned:
+        if study.blocks[block].histories and run.workdir.result() is not None:
+            place = {"block": block, "arm": arm, "seed": run.seed}
+            yield from (place | line for line in run.workdir.history())
+
+
 def _updates_at(run: Run, step: int) -> int | None:
     """The segmenter's updates at a validation."""
     at = [row["segmenter_updates"] for row in run.workdir.history() if row["step"] == step]

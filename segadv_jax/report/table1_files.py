@@ -4,31 +4,23 @@
 what was tuned and `campaign.json` how it was run.
 """
 
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import pages
+from segadv_jax.report import course, pages
 from segadv_jax.report.pages import CAMPAIGN, Row
-from segadv_jax.workdir import GAME
 
 ARMS = ("standard", "printed", "tuned")
 # Cross-entropy alone with all settings of "tuned" that are not the adversary's.
 CONTROL = "control"
 TABLE, HISTORIES, CHOICES = "table1.csv", "histories.csv", "choices.json"
 _MEASURED = ("pixel_accuracy", "class_accuracy", "mean_iou", "segmenter_updates")
-# Of a history: the curves of the paper's Figure 4, and the game; what came later is left out.
-_CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
 COLUMNS = {
     TABLE: ("arm", "seed", "fraction", "encoding", "lambda", *_MEASURED),
-    HISTORIES: (
-        *("arm", "seed", "fraction", "step", "segmenter_updates", "epoch"),
-        *(f"{split}_{curve}" for split in ("train", "validation") for curve in _CURVES),
-        *GAME,
-    ),
+    HISTORIES: ("arm", "seed", "fraction", *course.COLUMNS),
 }
 
 How = Mapping[str, Any]
@@ -87,19 +79,3 @@ def by_fraction(rows: Sequence[Row], how: How) -> Parts:
         if row["seed"] in how["seeds" if row["fraction"] == 1 else "fraction_seeds"]:
             parts.setdefault(row["fraction"], []).append(row)
     return parts
-
-
-def by_update(validations: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
-    """(arm, updates, the rows of the seeds that got as far), up to where most seeds did."""
-    for arm in ARMS:
-        mine = [row for row in validations if row["arm"] == arm]
-        for updates in sorted({row["segmenter_updates"] for row in mine}):
-            part = [row for row in mine if row["segmenter_updates"] == updates]
-            if 2 * len(part) > len({row["seed"] for row in mine}):
-                yield arm, int(updates), part
-
-
-def mean_of(part: Iterable[Row], column: str) -> float | None:
-    """The mean of a column, over the rows that have it."""
-    values = [row[column] for row in part if row.get(column) is not None]
-    return statistics.mean(values) if values else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
-from segadv_jax.report import front_page, markdown, pages, paper
+from segadv_jax.report import course, front_page, markdown, pages, paper
 from segadv_jax.report import table1_files as table1
 from segadv_jax.report.pages import Row
 from segadv_jax.report.table1_files import ARMS, CONTROL, Parts, Results
@@ -39,10 +39,10 @@ def render(folder: Path) -> str:
         budget=f" Parts are trained for at most {updates} updates." if updates else "",
         labels=_labels(results.rows),
         fresh=_fresh(results),
-        gaps=_gaps(validations),
+        gaps=course.gaps(validations, ARMS),
         smallest=f"The same with {smallest:g} of the training images:" if smallest < 1 else "",
-        smallest_gaps=_gaps(results.validations[smallest]) if smallest < 1 else "",
-        game=_game(validations),
+        smallest_gaps=course.gaps(results.validations[smallest], ARMS) if smallest < 1 else "",
+        game=course.game(validations, ARMS),
         shown=SHOWN,
         grid=_grid(choices),
         machine=how["machine"],
@@ -182,40 +182,6 @@ def _fresh(results: Results) -> str:
             f"Against *control*: {verdict(control)}",
         ]
     return markdown.join(*texts)
-
-
-def _gaps(validations: list[Row]) -> str:
-    """How far training and validation images are apart."""
-    lines = []
-    for arm, updates, part in table1.by_update(validations):
-        cells = []
-        for m in ("class_accuracy", "mean_iou"):
-            train, validation = (table1.mean_of(part, f"{x}_{m}") for x in ("train", "validation"))
-            gap = None if train is None or validation is None else train - validation
-            cells.append(" / ".join(map(percent, (train, validation, gap))))
-        mce = (table1.mean_of(part, f"{x}_mce") for x in ("train", "validation"))
-        cells.append(" / ".join("-" if x is None else f"{x:.3f}" for x in mce))
-        lines.append([arm, updates, f"{part[0]['epoch']:.1f}", len(part), *cells])
-    head = ["arm", "updates", "epoch", "seeds"]
-    head += [f"{m}: train / validation / gap" for m in ("class accuracy", "mean IoU")]
-    return markdown.table([*head, "cross-entropy: train / validation"], lines)
-
-
-def _game(validations: list[Row]) -> str:
-    """How often the adversary is right, and how hard it pushes."""
-    columns = {
-        "right on real": ("accuracy_real", ".2f"),
-        "right on synthetic": ("accuracy_synthetic", ".2f"),
-        "gradient of mce": ("grad_norm_mce", ".4f"),
-        "gradient of the adversarial term": ("grad_norm_adversarial", ".4f"),
-        "certainty": ("validation_certainty", ".2f"),
-    }
-    lines = []
-    for arm, updates, part in table1.by_update(validations):
-        means = ((table1.mean_of(part, name), form) for name, form in columns.values())
-        cells = ("-" if mean is None else format(mean, form) for mean, form in means)
-        lines.append([arm, updates, *cells])
-    return markdown.table(["arm", "updates", *columns], lines)
 
 
 def _grid(choices: Mapping[str, Any]) -> str:

@@ -215,6 +215,7 @@ STUDY = Study(
             pairs=(*_against("features", SECTION_4), ("label_map_rgb", "label_map")),
             choices="natural",
             shares="natural",
+            histories=True,
         ),
         "fold_1": _fold(1),
         "fold_2": _fold(2),

@@ -40,6 +40,7 @@ def _block(about, grid, choices="", lambdas=_LAMBDA, **fields):
         choices=choices,
         prior=tuple(arms),
         checkpoints=("latest", "class_accuracy"),
+        histories=True,
     )
 
 
