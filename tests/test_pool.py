@@ -38,8 +38,9 @@ def starts(run):
 def updates(run):
     """The segmenter's updates at the validations so far."""
     path = Path(run.folder) / "history.csv"
-    lines = path.read_text().splitlines()[1:] if path.exists() else []
-    return [int(line.split(",")[1]) for line in lines if line.count(",") == 5]
+    lines = path.read_text().splitlines() if path.exists() else []
+    # The last one may not be written to its end yet.
+    return [int(line.split(",")[1]) for line in lines[1:] if line.count(",") == lines[0].count(",")]
 
 
 def start_pool(*everything):
