@@ -5,6 +5,8 @@ VENV ?= .venv
 EXTRAS ?= dev
 # Test processes; 0 runs all in one.
 WORKERS ?= 2
+# COVERAGE=yes: the tests also measure what they cover, which takes them a third longer.
+COVERAGE ?=
 CONFIG ?= configs/synthetic.py
 WORKDIR ?= runs/synthetic
 
@@ -20,7 +22,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 help:
 	@echo "make train   train the standard and the adversarial arm on made-up images, compare them"
 	@echo "             (CONFIG=$(CONFIG) WORKDIR=$(WORKDIR))"
-	@echo "make test    run the tests and measure what they cover (WORKERS=$(WORKERS))"
+	@echo "make test    run the tests (WORKERS=$(WORKERS); COVERAGE=yes measures what they cover)"
 	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make clean   remove the environment and the tools' caches; runs/ stays"
 	@echo "The first call installs everything in $(VENV) with PYTHON=$(PYTHON), EXTRAS=$(EXTRAS)."
@@ -29,7 +31,7 @@ train: $(installed)
 	$(bin)/segadv_jax compare --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(installed)
-	$(bin)/python -m pytest -n $(WORKERS) --cov=segadv_jax
+	$(bin)/python -m pytest -n $(WORKERS) $(if $(COVERAGE),--cov=segadv_jax)
 
 lint: $(installed)
 	$(bin)/ruff check .
