@@ -11,14 +11,19 @@ from segadv_jax.report import markdown
 from segadv_jax.report.pages import Row
 from segadv_jax.workdir import GAME
 
-# Of a history: the curves of Figure 4, and the game.
-CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
+# Of a history: the curves of Figure 4, and the game; a run keeps more since.
+_CURVES = ("mce", "pixel_accuracy", "class_accuracy", "mean_iou", "certainty")
 COLUMNS = (
     *("step", "segmenter_updates", "epoch"),
-    *(f"{split}_{curve}" for split in ("train", "validation") for curve in CURVES),
+    *(f"{split}_{curve}" for split in ("train", "validation") for curve in _CURVES),
     *GAME,
 )
-SPLITS = ("train", "validation")
+_SPLITS = ("train", "validation")
+ABOUT_GAME = (
+    "How often the adversary is right (0.5: fooled, 1: it has won), and the norms at the label map "
+    "of the two gradients that the segmenter adds up, lambda included, at the step of each "
+    "validation. *Certainty* is the mean highest class probability on the validation images."
+)
 _GAME: Mapping[str, tuple[str, str]] = {
     "right on real": ("accuracy_real", ".2f"),
     "right on synthetic": ("accuracy_synthetic", ".2f"),
@@ -53,10 +58,10 @@ def gaps(rows: Sequence[Row], arms: Iterable[str]) -> str:
     for arm, updates, part in by_update(rows, arms):
         cells = []
         for m in ("class_accuracy", "mean_iou"):
-            train, validation = (_mean(part, f"{split}_{m}") for split in SPLITS)
+            train, validation = (_mean(part, f"{split}_{m}") for split in _SPLITS)
             gap = None if train is None or validation is None else train - validation
             cells.append(" / ".join(map(percent, (train, validation, gap))))
-        mce = (_mean(part, f"{split}_mce") for split in SPLITS)
+        mce = (_mean(part, f"{split}_mce") for split in _SPLITS)
         cells.append(" / ".join("-" if x is None else f"{x:.3f}" for x in mce))
         lines.append([arm, updates, f"{part[0]['epoch']:.1f}", len(part), *cells])
     head = ["arm", "updates", "epoch", "seeds"]

@@ -227,9 +227,7 @@ def _course(curves: Path, name: str, block: Block, validations: Sequence[Row]) -
         "Training images are measured as the validation images are, without augmentation.",
         f"![Training and validation]({curves.parent.resolve().name}/{curves.name})",
         course.gaps(mine, block.arms),
-        "How often the adversary is right (0.5: fooled, 1: it has won), and the norms at the label "
-        "map of the two gradients that the segmenter adds up, lambda included, at the step of each "
-        "validation. *Certainty* is the mean highest class probability on the validation images.",
+        course.ABOUT_GAME,
         course.game(mine, block.arms),
     )
 

@@ -42,6 +42,7 @@ def render(folder: Path) -> str:
         gaps=course.gaps(validations, ARMS),
         smallest=f"The same with {smallest:g} of the training images:" if smallest < 1 else "",
         smallest_gaps=course.gaps(results.validations[smallest], ARMS) if smallest < 1 else "",
+        about_game=course.ABOUT_GAME,
         game=course.game(validations, ARMS),
         shown=SHOWN,
         grid=_grid(choices),
