@@ -1,104 +1,22 @@
 """The stages of a study, with a stand-in for the training: what they run, refuse and record."""
 
-import csv
-import dataclasses
-import itertools
 import json
 import shutil
 import sys
-import types
 
-import numpy as np
 import pytest
 import small_study
-from PIL import Image
-from small_runs import ROOT, git
+import study_stages
+from small_runs import git
+from study_stages import arguments_of, choices_of, study
 
-from segadv_jax import cli, evaluate
+from segadv_jax import cli
 from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
-from segadv_jax.report import pictures, study_definition, study_page
-from segadv_jax.workdir import Workdir
+from segadv_jax.report import study_definition
 
-STAND_IN = f"--program={ROOT / 'tests' / 'stand_in_study.py'}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    """The small study is known by the name "small", and its processes are looked at often."""
-    module = types.ModuleType("small")
-    module.STUDY = small_study.make(turns=small_study.TURNS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "segadv_jax.report.studies.small", module)
-        patch.setattr(pool, "POLL", 0.02)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prior():
-    """In place of the network's passes: alpha 0.5, which gains 0.05; for seed 1 alpha 0."""
-    asked = []
-
-    def choose(config, folder, split, alphas):
-        asked.append((folder, split))
-        assert (min(alphas), max(alphas), len(alphas)) == (-1, 1, 9)
-        return (0.0 if folder.endswith("seed_1") else 0.5), []
-
-    def measure(config, folder, split):
-        if config.evaluate.checkpoint == "latest":
-            result = Workdir(folder).evaluation(split)
-            changed = {"mean_iou": result["mean_iou"] - 0.25}
-            return Workdir(folder).write_evaluation(f"{split}_latest", result | changed)
-        assert config.evaluate.prior_shift == 0.5
-        result = Workdir(folder).evaluation(split)
-        return result | {"mean_iou": result["mean_iou"] + 0.05}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "choose_prior_shift", choose, raising=False)
-        patch.setattr(evaluate, "evaluate", measure)
-        yield asked
-
-
-def study(folder, stage, *more, runs="runs", name="small"):
-    """The exit status of a command line."""
-    arguments = [name, stage, f"--workdir={folder / runs}", f"--results={folder / 'results'}"]
-    arguments += [STAND_IN, "--processes=2", *more]
-    return cli.run("tools.study", "python -m tools.study", arguments)
-
-
-def choices_of(folder):
-    return json.loads((folder / "results" / "small_choices.json").read_text())
-
-
-def arguments_of(folder, run):
-    return json.loads((folder / "runs" / run / "arguments.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """A folder with the stage tune behind it, which was called for a part first."""
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "results").mkdir()
-    git(folder, "init", "-q")
-    assert study(folder, "tune", "--blocks=natural", "--arms=standard,both") == 1
-    assert choices_of(folder)["blocks"].keys() == {"natural"}
-    assert choices_of(folder)["blocks"]["natural"].keys() == {"standard"}
-    assert study(folder, "tune") == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tuned):
-    """The same folder with the choices committed and the stage train done."""
-    with pytest.raises(InputError, match="small_choices.json is not committed"):
-        study(tuned, "train")
-    assert not (tuned / "runs" / "natural").exists()
-    git(tuned, "add", ".")
-    git(tuned, "commit", "-q", "-m", "choices")
-    assert study(tuned, "train", "--seeds=0", "--blocks=natural") == 0
-    assert {path.name for path in (tuned / "runs").glob("natural/*/*")} == {"seed_0"}
-    assert study(tuned, "train") == 0
-    return tuned
+small, prior = study_stages.small, study_stages.prior
+tuned, trained = study_stages.tuned, study_stages.trained
 
 
 def test_tuning_reads_validation_images_only(tuned):
@@ -181,107 +99,16 @@ def test_changed_choices_and_grids_are_refused(trained, monkeypatch):
         study(trained, "train")
 
 
-@pytest.fixture(scope="module")
-def reported(trained):
-    assert study(trained, "report") == 0
-    return trained
-
-
-def rows_of(folder):
-    with open(folder / "results" / "small.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_report_has_a_row_for_every_run(reported):
-    rows = rows_of(reported)
-    assert len(rows) == 9 + 4 + 2 + 1 + 4 + 4
-    first = rows[0]
-    assert (first["block"], first["arm"], first["seed"]) == ("natural", "standard", "0")
-    assert (first["fraction"], first["balance"], first["fold"]) == ("1.0", "0.0", "0")
-    assert (first["mean_iou"], first["mean_bf_3_pixels"]) == ("0.6", "0.30000000000000004")
-    assert (first["iou_sky"], first["iou_tree"], first["share_tree"]) == ("0.6", "", "0.25")
-    assert (first["accuracy_real"], first["prior_alpha"], first["segmenter_updates"]) == (
-        *("", ""),
-        "2",
-    )
-    shifted = {row["seed"]: row for row in rows if row["arm"] == "standard_prior"}
-    plain = {row["seed"]: row for row in rows if row["arm"] == "standard"}
-    assert {n: row["prior_alpha"] for n, row in shifted.items()} == {"0": "0.5", "1": "0.0"}
-    assert float(shifted["0"]["mean_iou"]) == pytest.approx(0.65)
-    assert shifted["1"]["mean_iou"] == plain["1"]["mean_iou"] and shifted["1"]["balance"] == "1.0"
-    assert [row["fold"] for row in rows if row["block"] == "fold_1"] == ["1"]
-    turns = [row for row in rows if row["block"] == "turns" and row["seed"] == "0"]
-    assert [row["arm"] for row in turns] == ["standard", "fast", "standard_latest", "fast_latest"]
-    values = [float(row["mean_iou"]) for row in turns]
-    assert values[2] == values[0] - 0.25 and values[3] == values[1] - 0.25
-
-
-def test_the_report_shows_how_training_went_where_it_is_told_to(reported):
-    results, page = reported / "results", (reported / "small_study.md").read_text()
-    with open(results / "small_histories.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    place = [(row["block"], row["arm"], row["seed"], row["segmenter_updates"]) for row in rows]
-    names = itertools.product(["turns"], ["standard", "fast"], "01", ["1.0", "2.0"])
-    assert place == list(names)
-    assert {row["validation_mce"] for row in rows} == {"1.5"}
-    assert (results / "small_turns.png").stat().st_size > 10_000
-    assert "![Training and validation](results/small_turns.png)" in page
-    assert "| fast | 2 | 2.0 | 2 | 60.0 / 50.0 / 10.0 | - / 20.0 / - | - / 1.500 |" in page
-
-
-def test_the_page_needs_the_files_only(reported):
-    page = (reported / "small_study.md").read_text()
-    study_small = study_definition.load("small")
-    assert page == study_page.render(reported / "results", "small", study_small)
-    assert "All runs of the study are done." in page
-    without = ["small", "report", f"--results={reported / 'results'}"]
-    (reported / "small_study.md").unlink()
-    assert cli.run("tools.study", "python -m tools.study", without) == 0
-    assert (reported / "small_study.md").read_text() == page
-
-
-def test_a_report_needs_not_the_folders_of_the_data(reported, tmp_path):
-    """A copy of the runs, elsewhere, is as good."""
-    shutil.copytree(reported / "runs", tmp_path / "runs")
-    shutil.copytree(reported / "results", tmp_path / "results")
-    assert study(tmp_path, "report", "--archives=elsewhere") == 0
-    assert rows_of(tmp_path) == rows_of(reported)
-    path = tmp_path / "runs" / "natural" / "both" / "seed_0" / "arguments.json"
-    path.write_text(path.read_text().replace("loss.lam=0.1", "loss.lam=0.2"))
-    with pytest.raises(InputError, match="made with other arguments: --config.loss.lam=0.2"):
-        study(tmp_path, "report")
-    shutil.rmtree(tmp_path / "runs" / "natural")
-    shutil.rmtree(tmp_path / "runs" / "balanced" / "standard" / "seed_1")
-    assert study(tmp_path, "report") == 0
-    page = (tmp_path / "small_study.md").read_text()
-    assert "**This study is not complete:**" in page and "natural/both lacks seeds 0, 1, 2" in page
-    assert "balanced/standard_prior lacks seeds 1" in page
-    assert "**No run of this block is done.**" in page
-    assert "| standard | 1 of 2 |" in page and "| features - standard | 1 of 2 |" in page
-
-
-def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
-    with pytest.raises(InputError, match="holds the runs that were recorded"):
-        study(reported, "repeat")
-    assert study(reported, "repeat", "--seeds=1", runs="again") == 0
-    assert {p.name for p in (reported / "again").glob("*")} >= {"natural"}
-    assert not (reported / "again" / "balanced").exists()
-    said = capsys.readouterr().out
-    assert said.count(", seed 1: largest difference 0.0000 %") == len(small_study.ARMS)
-    assert "agrees within 0.05 %" in said
-    with pytest.raises(InputError, match="--seeds: no block has the seed 7; known: .0, 1, 2."):
-        study(reported, "repeat", "--seeds=7", runs="again")
-    table = reported / "results" / "small.csv"
-    before = table.read_text()
-    lines = before.splitlines(keepends=True)
-    table.write_text("".join(x for x in lines if not x.startswith("natural,both,1")))
-    with pytest.raises(InputError, match="small.csv has no run of natural/both/seed_1; choose"):
-        study(reported, "repeat", "--seeds=1", runs="again")
-    table.write_text(before.replace("0.601", "0.611"))
-    assert table.read_text() != before
-    assert study(reported, "repeat", "--seeds=1", runs="again") == 1
-    assert "DOES NOT AGREE" in capsys.readouterr().out
-    table.write_text(before)
+def test_another_machine_tunes_the_arms_that_are_left(tuned, tmp_path):
+    shutil.copytree(tuned / "results", tmp_path / "results")
+    git(tmp_path, "init", "-q")
+    path, before = tmp_path / "results" / "small_choices.json", choices_of(tmp_path)
+    lacking = {name: dict(arms) for name, arms in before["blocks"].items()}
+    del lacking["natural"]["both"]
+    path.write_text(json.dumps(before | {"blocks": lacking}))
+    assert study(tmp_path, "tune", "--blocks=natural", "--arms=both") == 0
+    assert choices_of(tmp_path)["blocks"] == before["blocks"]
+    assert {p.name for p in (tmp_path / "runs" / "tuning" / "natural").glob("*")} == {"both"}
 
 
 def test_a_failed_run_leaves_the_rest(tmp_path, monkeypatch, capsys):
@@ -332,31 +159,6 @@ def test_a_field_that_there_is_not_is_found_before_anything_runs(tmp_path, monke
     with pytest.raises(InputError, match="--config.loss.lamb: the configuration has no such field"):
         study(tmp_path, "tune")
     assert not list((tmp_path / "runs").iterdir())
-
-
-def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch):
-    asked = []
-    batch = {"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), np.uint8)}
-    batch |= {"size": np.array([[8, 8]])}
-
-    def predict(runs, rows):
-        asked.append(({arm: folder for arm, (_, folder) in runs.items()}, rows))
-        return None, batch, {arm: np.ones((1, 8, 8, 2)) / 2 for arm in runs}
-
-    monkeypatch.setattr(pictures, "predict", predict)
-    study_of = sys.modules["segadv_jax.report.studies.small"].STUDY
-    pictured = dataclasses.replace(study_of, pictured=("standard", "features"))
-    monkeypatch.setattr(sys.modules["segadv_jax.report.studies.small"], "STUDY", pictured)
-    assert study(reported, "report") == 0
-    folders = {arm: str(reported / f"runs/natural/{arm}/seed_0") for arm in pictured.pictured}
-    assert asked == [(folders, (0, 28, 56, 84, 112))]
-    # Image and truth make the picture wider, and are not published.
-    public, private = (reported / where / "small.png" for where in ("results", "runs"))
-    with Image.open(public) as predictions, Image.open(private) as all_of_it:
-        assert predictions.width < all_of_it.width
-    page = (reported / "small_study.md").read_text()
-    assert "(results/small.png)" in page
-    assert "as *standard*, *features* see them (block *natural*, seed 0)" in page
 
 
 def test_choices_of_other_arms_are_kept_and_those_of_changed_ones_are_not(tuned, tmp_path):

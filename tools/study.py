@@ -18,8 +18,10 @@ and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, a
 
 `report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
 the files there alone, `docs/<study>_study.md` and the first page of `docs/results.md`; without
---workdir it writes the pages only. `repeat` trains one seed of each arm of a block again (the
-first block and seed 0 unless it is told others) and compares it with what is recorded.
+--workdir it writes the pages only. Several machines may share a study: `tune` takes the choices of
+other arms, and `report` the rows of other runs, from the files that are there. To begin anew,
+delete these. `repeat` trains one seed of each arm of a block again (the first block and seed 0
+unless it is told others) and compares it with what is recorded.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from typing import Any
 
 import jax
 
-from segadv_jax import cli, configuration, files
+from segadv_jax import cli, configuration
 from segadv_jax.campaign import arms, command_line, pool, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
@@ -137,11 +139,13 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     before = study_files.read_choices(path, study, of_other_grids=True) if path.exists() else {}
     study_runs.check_configs(study, tuned, place)
     check_data(options, study, wanted)
+    elsewhere = {key: choice for key, choice in before.items() if key not in wanted}
     left, failures = tuned, []
     choices: dict[Key, dict[str, Any]] = {}
     while left:
         # In turn those whose choices all others wait for, then those that wait for these alone.
-        found = {key: study_runs.tuning(study, key, choices, place) for key in left}
+        known = study_files.keep_choices(study, elsewhere, choices)
+        found = {key: study_runs.tuning(study, key, known, place) for key in left}
         ready = {key: planned for key, planned in found.items() if planned}
         todo = [
             run
@@ -150,7 +154,7 @@ def tune(options: argparse.Namespace, study: Study) -> int:
             if key in wanted
         ]
         failures += command_line.train(options, todo)
-        made = {key: study_runs.choose(study, key, ready[key], choices) for key in ready}
+        made = {key: study_runs.choose(study, key, ready[key], known) for key in ready}
         choices |= {key: choice for key, choice in made.items() if choice}
         left = [key for key in left if key not in ready]
         if not any(made.values()):
@@ -222,13 +226,19 @@ def report(options: argparse.Namespace, study: Study) -> int:
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
         planned = study_runs.training(study, keys, choices, seeds, place_of(options))
         every = list(itertools.chain(*planned.values()))
-        rows = list(study_runs.rows(study, every))
-        if not rows:
+        done = study_runs.done(every)
+        if not done:
             raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
-        study_files.write_rows(study_files.table_path(folder, name), study, rows)
-        write_histories(options, study, list(study_runs.histories(study, every)))
-        how = pages.read_json(Path(options.workdir, CAMPAIGN), ("commits", "commands", "machine"))
-        files.write_json(study_files.campaign_path(folder, name), how)
+        table = study_files.table_path(folder, name)
+        rows = study_files.read_rows(table, study) if table.exists() else []
+        rows = study_files.of_other_runs(rows, done)
+        study_files.write_rows(table, study, [*rows, *study_runs.rows(study, every)])
+        rows = study_files.read_histories(study_files.histories_path(folder, name), study)
+        rows = study_files.of_other_runs(rows, done)
+        write_histories(options, study, [*rows, *study_runs.histories(study, every)])
+        needed = ("commits", "commands", "machine")
+        how = pages.read_json(Path(options.workdir, CAMPAIGN), needed)
+        provenance.add(study_files.campaign_path(folder, name), how)
         picture = study_files.picture_path(folder, name)
         # The photographs and their labels are not ours to publish: they stay in the workdir.
         draw(study, planned, picture, Path(options.workdir, picture.name))

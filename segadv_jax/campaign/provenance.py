@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
         "processes": processes,
     }
     files.write_json(path, recorded)
+
+
+def add(path: Path, how: Mapping[str, Any]) -> None:
+    """Adds to a JSON file what `record` wrote elsewhere; raises an InputError if it is damaged."""
+    before = files.read_json(path, "restore it") if path.exists() else {}
+    for name in ("commits", "commands"):
+        how = {**how, name: list(dict.fromkeys([*before.get(name, []), *how[name]]))}
+    files.write_json(path, how)
 
 
 def commit() -> str:

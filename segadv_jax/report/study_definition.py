@@ -24,6 +24,7 @@ TUNING = "tuning"
 PRIOR = "_prior"
 # End those of an arm whose other checkpoints were measured: values of config.evaluate.checkpoint.
 CHECKPOINTS = ("latest", *SELECTING)
+_ENDS = (PRIOR, *(f"_{checkpoint}" for checkpoint in CHECKPOINTS))
 # In a text field stands for the folder of all runs.
 WORKDIR = "{workdir}"
 
@@ -119,6 +120,11 @@ class Study:
         return self.blocks[block].choices or block, self.blocks[block].arms[arm].like or arm
 
 
+def trained(shown: str) -> str:
+    """The arm whose runs are measured, of one that `Block.shown` names."""
+    return next((shown.removesuffix(end) for end in _ENDS if shown.endswith(end)), shown)
+
+
 def load(name: str) -> Study:
     """The study of that name, checked; raises an InputError if there is none, or it is faulty."""
     known = [found.name for found in pkgutil.iter_modules(studies.__path__)]
@@ -153,9 +159,8 @@ def check(name: str, study: Study) -> None:
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
-        ends = (PRIOR, *(f"_{checkpoint}" for checkpoint in CHECKPOINTS))
-        ending = [arm for arm in block.arms if arm.endswith(ends)]
-        require(not ending, where, f"no arm's name ends in {' or '.join(ends)}")
+        ending = [arm for arm in block.arms if arm.endswith(_ENDS)]
+        require(not ending, where, f"no arm's name ends in {' or '.join(_ENDS)}")
         known = set(block.checkpoints) <= set(CHECKPOINTS)
         require(known, where, f"checkpoints are of {', '.join(CHECKPOINTS)}")
         require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")

@@ -8,7 +8,7 @@ some predictions; `<study>_notes.md`, if it is there, is what people say about t
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.report import course, pages
 from segadv_jax.report.pages import Row
-from segadv_jax.report.study_definition import Fields, Key, Study
+from segadv_jax.report.study_definition import Fields, Key, Study, trained
 
 # Those by which p-values are corrected; their sum, on the validation images, chooses a point.
 PRIMARY = ("mean_iou", "mean_bf")
@@ -117,8 +117,13 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     lacking = [name for name in COLUMNS if rows and name not in rows[0]]
     wrong = f"it has no column {lacking[0]}" if lacking else _wrong_row(study, rows)
     if wrong:
-        raise files.damaged(path, wrong, "restore it, or run the stage report with --workdir")
+        raise files.damaged(path, wrong, "restore it, or delete it and run the stage report anew")
     return [row | {"split": row["block"], WITHOUT_RAREST: without_rarest(row)} for row in rows]
+
+
+def of_other_runs(rows: Iterable[Row], done: Container[tuple[str, str, int]]) -> list[Row]:
+    """The rows that no run (block, arm, seed) of `done` measured."""
+    return [row for row in rows if (row["block"], trained(row["arm"]), row["seed"]) not in done]
 
 
 def by_class(row: Row, begin: str) -> dict[str, float]:

@@ -182,6 +182,11 @@ def shifted(run: Run) -> dict[str, Any] | None:
     return found if found["result"]["step"] == result["step"] else None
 
 
+def done(planned: Iterable[tuple[Key, Run]]) -> set[tuple[str, str, int]]:
+    """(block, arm, seed) of the finished runs."""
+    return {(*key, run.seed) for key, run in planned if run.workdir.result() is not None}
+
+
 def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
     """The rows of `<study>.csv` for what is done.
 
