@@ -111,3 +111,13 @@ def test_the_readme_has_rows_of_the_first_page():
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert len(rows) > 4
     assert set(rows) <= set(results)
+
+
+def test_the_readme_follows_the_page():
+    """Row by row; its words, and tables that the page has not, stay as they are."""
+    table = "| all | IoU |\n| --- | ---: |\n| one | {} |\n| two | {} |\n"
+    page = f"{table.format(1, 2)}\n{table.replace('all', 'few').format(3, 4)}"
+    readme = f"# Title\n\nIn %:\n\n{table.replace('all', 'few').format(5, 6)}| three | 7 |\n\n"
+    others = table.replace("all", "other").format(8, 9)
+    text = front_page.follow(readme + others, page)
+    assert text == readme.replace("| one | 5 |", "| one | 3 |").replace("6", "4") + others

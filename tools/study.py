@@ -17,11 +17,11 @@ and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, a
 --arms=standard,features.
 
 `report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
-the files there alone, `docs/<study>_study.md` and the first page of `docs/results.md`; without
---workdir it writes the pages only. Several machines may share a study: `tune` takes the choices of
-other arms, and `report` the rows of other runs, from the files that are there. To begin anew,
-delete these. `repeat` trains one seed of each arm of a block again (the first block and seed 0
-unless it is told others) and compares it with what is recorded.
+the files there alone, `docs/<study>_study.md`, the first page of `docs/results.md` and the rows
+that the README has of it; without --workdir it writes the pages only. Several machines may share a
+study: `tune` takes the choices of other arms, and `report` the rows of other runs, from the files
+that are there. To begin anew, delete these. `repeat` trains one seed of each arm of a block again
+(the first block and seed 0 unless it is told others) and compares it with what is recorded.
 """
 
 import argparse
@@ -249,6 +249,10 @@ def report(options: argparse.Namespace, study: Study) -> int:
     print(f"written: {page} and {folder}")
     if results:
         pages.write(folder, results)
+        readme = folder.resolve().parents[1] / "README.md"
+        if readme.exists():
+            before = readme.read_text(encoding="utf-8")
+            readme.write_text(front_page.follow(before, results), encoding="utf-8")
     return 0
 
 

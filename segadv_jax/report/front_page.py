@@ -13,6 +13,7 @@ it has all of its pairs. What has no runs yet is "-".
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,3 +96,19 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
             all_done = len(one.seeds) == len(definition.seeds)
             return f"**{text}**" if all_done and (number, measure) in results.sure else text
     raise KeyError(arm)
+
+
+def follow(readme: str, page: str) -> str:
+    """A README whose rows are those of the page: a row is known by its first cell and its head."""
+    known = {key: row for key, row in _rows(page) if key}
+    lines = (known.get(key, line) if key else line for key, line in _rows(readme))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(text: str) -> Iterator[tuple[tuple[str, str] | None, str]]:
+    """Each line; with a row of a table the table's head and the row's first cell, else None."""
+    head = ""
+    for line in text.splitlines():
+        in_table = line.startswith("|")
+        head = (head or line) if in_table else ""
+        yield ((head, line.split(" | ")[0]) if in_table else None), line
