@@ -175,6 +175,15 @@ def test_what_people_were_warned_of_is_on_the_page(tmp_path):
     assert "At update 7 it was warned: The adversary has won." in page.text
 
 
+def test_steps_that_were_left_out_are_on_the_page(tmp_path):
+    folder = made(tmp_path / "run")
+    page, _ = report(tmp_path, folder)
+    assert "left out" not in page.text
+    Workdir(folder).write_skipped([3, 12])
+    page, _ = report(tmp_path, folder)
+    assert "Steps left out, since a loss was not finite or exploded: 3, 12." in page.text
+
+
 def test_without_data_the_page_says_so_and_goes_on(tmp_path):
     page, _ = report(tmp_path, made(tmp_path / "run"))
     assert "There are no example predictions" in page.text and "no checkpoint is there" in page.text

@@ -117,6 +117,10 @@ def _health(arms, split):
                 f"At update {each['segmenter_updates']} it was warned: {each['text']}"
                 for each in run.warnings
             ]
+            skipped = run.workdir.skipped()
+            if skipped:
+                steps = ", ".join(map(str, skipped))
+                said.append(f"Steps left out, since a loss was not finite or exploded: {steps}.")
             parts += [element("h3", label), listed(said)]
     return section("The health of the runs", *parts)
 
