@@ -39,6 +39,7 @@ TURNS = Block(
     (("fast", "standard"), ("fast_latest", "fast")),
     choices="natural",
     checkpoints=("latest",),
+    splits=("subset_0",),
     shares="natural",
     histories=True,
 )

@@ -42,6 +42,10 @@ def prior():
             result = Workdir(folder).evaluation(split)
             changed = {"mean_iou": result["mean_iou"] - 0.25}
             return Workdir(folder).write_evaluation(f"{split}_latest", result | changed)
+        if split == "subset_0":
+            result = Workdir(folder).evaluation(config.data.test)
+            changed = {"mean_iou": result["mean_iou"] + 0.125}
+            return Workdir(folder).write_evaluation(split, result | changed)
         assert config.evaluate.prior_shift == 0.5
         result = Workdir(folder).evaluation(split)
         return result | {"mean_iou": result["mean_iou"] + 0.05}

@@ -30,23 +30,38 @@ def test_every_point_can_be_built_and_is_another(name, key):
 
 
 def test_the_papers_network_is_trained_in_balance_and_differs_in_the_adversary_alone():
-    # With the first point: not all blocks have choices of their own.
-    for block in STUDIES["paper"].blocks:
-        first = {arm: next(configs_of("paper", (block, arm))) for arm in ("standard", "printed")}
-        assert first["printed"].loss.lam == 2 / 16
-        for config in first.values():
+    """With the first rate, and in the blocks that explain with the same one for all arms."""
+    study = STUDIES["paper"]
+    chosen = {"optimizer.segmenter.learning_rate": 0.02}
+    for name, block in study.blocks.items():
+        key = (name, "standard"), (name, "printed")
+        first, printed = (
+            arms.load_config(study_runs.arguments(study, each, chosen, PLACE)) for each in key
+        )
+        assert printed.loss.lam == 2 / 16
+        assert block.choices == "" or study.source(key[1]) == ("strong", "standard")
+        for config in (first, printed):
             assert config.loss.balance == 1 and config.segmenter.name == "multiscale"
             for group in ("data", "segmenter", "train", "evaluate"):
-                assert config[group] == first["standard"][group]
-            assert config.optimizer.segmenter == first["standard"].optimizer.segmenter
+                assert config[group] == first[group]
+            assert config.optimizer.segmenter == first.optimizer.segmenter
     means = next(configs_of("paper", ("strong", "printed_means")))
     printed = next(configs_of("paper", ("strong", "printed")))
     assert means.loss.lam == 2
     means.loss.lam = printed.loss.lam
     assert means == printed
-    weak = next(configs_of("paper", ("weak", "standard")))
-    rule = weak.optimizer.segmenter
-    assert (rule.learning_rate, rule.momentum, rule.clip, weak.train.ema) == (1e-3, 0, 0, 0)
+
+
+def test_over_fitting_is_held_back_by_what_is_named_alone():
+    study = STUDIES["paper"]
+    standard, regularised = (
+        arms.load_config(study_runs.arguments(study, ("overfitting", arm), {}, PLACE))
+        for arm in ("standard", "regularised")
+    )
+    assert (standard.train.flip, standard.train.ema, standard.train.patience) == (False, 0, 0)
+    assert (regularised.train.flip, regularised.train.ema) == (True, 0.99)
+    regularised.train.flip, regularised.train.ema = False, 0.0
+    assert regularised == standard
 
 
 def test_table_2_has_its_rows():

@@ -1,5 +1,7 @@
 """What is wrong with the definition of a study is named before anything runs."""
 
+import dataclasses
+
 import pytest
 import small_study
 
@@ -24,6 +26,10 @@ ARM = small_study.ARMS["standard"]
             "a inherits from an arm that comes later",
         ),
         ({"arms": {"a": ARM, "b": ARM, "a_prior": ARM}}, "no arm.s name ends in _prior"),
+        (
+            {"arms": {"a": ARM, "b": ARM, "a_x": ARM}, "splits": ("x",)},
+            "no arm.s name ends in .*_x",
+        ),
         ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
         ({"choices": "natural"}, "natural has no choices for all of its arms"),
     ],
@@ -54,3 +60,10 @@ def test_a_faulty_definition_is_named(tmp_path, monkeypatch, text, message):
         study_definition.load("faulty")
     with pytest.raises(InputError, match="other is no study; known: faulty"):
         study_definition.load("other")
+
+
+@pytest.mark.parametrize("primary", [(), ("mean_iou", "nll")])
+def test_a_study_has_primary_measures_that_choose(primary):
+    study = dataclasses.replace(small_study.STUDY, primary=primary)
+    with pytest.raises(InputError, match="study some, primary: give one or more of class_accuracy"):
+        study_definition.check("some", study)

@@ -1,6 +1,7 @@
 """The page of a study: what it says follows from the files, by the standard library alone."""
 
 import csv
+import dataclasses
 import math
 import statistics
 
@@ -87,6 +88,15 @@ def test_p_values_are_corrected_for_all_comparisons(folder):
     values = [ours[seed] - theirs[seed] for seed in range(3)]
     t = statistics.mean(values) / (statistics.stdev(values) / math.sqrt(3))
     assert plain[1] == pytest.approx(1 - abs(t) / math.sqrt(t * t + 2), rel=0.06)
+
+
+def test_a_study_may_have_one_primary_measure(folder):
+    one = dataclasses.replace(STUDY, primary=("pixel_accuracy",))
+    page = study_page.render(folder, "small", one)
+    rows = table_of(page, "## All comparisons at once")
+    assert len(rows) == 4 and {row["measure"] for row in rows} == {"pixel accuracy"}
+    assert "after correction for 4" in page and "by pixel accuracy, with seeds" in page
+    assert min(float(row["p, Holm"]) / float(row["p"]) for row in rows) >= 0.95
 
 
 def test_the_page_says_how_many_are_sure(folder):

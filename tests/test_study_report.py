@@ -35,7 +35,7 @@ def rows_of(folder):
 
 def test_the_report_has_a_row_for_every_run(reported):
     rows = rows_of(reported)
-    assert len(rows) == 9 + 4 + 2 + 1 + 4 + 4
+    assert len(rows) == 9 + 4 + 2 + 1 + 4 + 4 + 4
     first = rows[0]
     assert (first["block"], first["arm"], first["seed"]) == ("natural", "standard", "0")
     assert (first["fraction"], first["balance"], first["fold"]) == ("1.0", "0.0", "0")
@@ -52,9 +52,11 @@ def test_the_report_has_a_row_for_every_run(reported):
     assert shifted["1"]["mean_iou"] == plain["1"]["mean_iou"] and shifted["1"]["balance"] == "1.0"
     assert [row["fold"] for row in rows if row["block"] == "fold_1"] == ["1"]
     turns = [row for row in rows if row["block"] == "turns" and row["seed"] == "0"]
-    assert [row["arm"] for row in turns] == ["standard", "fast", "standard_latest", "fast_latest"]
+    beside = ["standard_latest", "fast_latest", "standard_subset_0", "fast_subset_0"]
+    assert [row["arm"] for row in turns] == ["standard", "fast", *beside]
     values = [float(row["mean_iou"]) for row in turns]
-    assert values[2] == values[0] - 0.25 and values[3] == values[1] - 0.25
+    assert values[2:4] == [value - 0.25 for value in values[:2]]
+    assert values[4:] == [value + 0.125 for value in values[:2]]
 
 
 def test_the_report_shows_how_training_went_where_it_is_told_to(reported):

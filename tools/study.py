@@ -12,8 +12,8 @@ The same command resumes a stage that was stopped. `tune` trains every point of 
 and measures it on the validation images; the test images are not read. An arm is tuned when those
 that it inherits from have their choices. The choices must be committed before `train` reads them,
 which trains all arms of all blocks, seed by seed, and then measures what a block names beside
-them: predictions shifted by the classes' prior, and other checkpoints. What is not done is named,
-and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
+them: predictions shifted by the classes' prior, other checkpoints, other images. What is not done
+is named, and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
 --arms=standard,features.
 
 `report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
@@ -211,9 +211,9 @@ def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key,
         if run.workdir.result() is None:
             continue
         if arm in study.blocks[block].prior:
-            study_runs.shift(run)
-        for checkpoint in study.blocks[block].checkpoints:
-            study_runs.measure_checkpoint(run, checkpoint)
+            study_runs.shift(run, study.alphas)
+        for what in study.blocks[block].beside:
+            study_runs.measure_beside(run, what)
     jax.config.update("jax_compilation_cache_dir", before)
 
 
@@ -231,10 +231,10 @@ def report(options: argparse.Namespace, study: Study) -> int:
             raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
         table = study_files.table_path(folder, name)
         rows = study_files.read_rows(table, study) if table.exists() else []
-        rows = study_files.of_other_runs(rows, done)
+        rows = study_files.of_other_runs(study, rows, done)
         study_files.write_rows(table, study, [*rows, *study_runs.rows(study, every)])
         rows = study_files.read_histories(study_files.histories_path(folder, name), study)
-        rows = study_files.of_other_runs(rows, done)
+        rows = study_files.of_other_runs(study, rows, done)
         write_histories(options, study, [*rows, *study_runs.histories(study, every)])
         needed = ("commits", "commands", "machine")
         how = pages.read_json(Path(options.workdir, CAMPAIGN), needed)

@@ -72,7 +72,7 @@ def _read(folder: Path, name: str) -> _Results:
     path = study_files.table_path(folder, name)
     rows = study_files.read_rows(path, study) if path.exists() else []
     found = study_page.compare_all(study, rows)
-    corrected = study_page.corrected(found)
+    corrected = study_page.corrected(study, found)
     return _Results(study, rows, found, {k for k, p in corrected.items() if p and p < 0.05})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segadv_jax.errors import InputError
-from segadv_jax.metrics.names import SELECTING
+from segadv_jax.metrics.names import PAPER_MEASURES, SELECTING
 from segadv_jax.report import studies
 
 Fields = Mapping[str, Any]  # {"loss.lam": 0.1}: fields of a configuration.
@@ -24,7 +24,6 @@ TUNING = "tuning"
 PRIOR = "_prior"
 # End those of an arm whose other checkpoints were measured: values of config.evaluate.checkpoint.
 CHECKPOINTS = ("latest", *SELECTING)
-_ENDS = (PRIOR, *(f"_{checkpoint}" for checkpoint in CHECKPOINTS))
 # In a text field stands for the folder of all runs.
 WORKDIR = "{workdir}"
 
@@ -65,6 +64,7 @@ class Block:
         prior: arms that are also measured with shifted predictions.
         checkpoints: of `CHECKPOINTS`, which checkpoints of all arms are measured beside the
             selected one.
+        splits: further splits on which the selected checkpoint of all arms is measured.
         shares: the block in whose folder its runs lie, so that what is an arm of both is trained
             once; its own if empty.
         fold: which division of the images it is.
@@ -80,15 +80,24 @@ class Block:
     choices: str = ""
     prior: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
     shares: str = ""
     fold: int = 0
     histories: bool = False
 
     @property
-    def shown(self) -> list[str]:
-        """The arms of its tables: those that are trained, and what else is measured of them."""
-        shifted = [arm + PRIOR for arm in self.prior]
-        return [*self.arms, *shifted, *(f"{a}_{c}" for c in self.checkpoints for a in self.arms)]
+    def beside(self) -> tuple[str, ...]:
+        """The checkpoints and splits that are measured beside the selected one and the test's."""
+        return *self.checkpoints, *self.splits
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The arms of its tables, those that are trained and what else is measured of these.
+
+        Each with the name of the trained one.
+        """
+        shown = {arm: arm for arm in self.arms} | {arm + PRIOR: arm for arm in self.prior}
+        return shown | {f"{arm}_{what}": arm for what in self.beside for arm in self.arms}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +109,9 @@ class Study:
         config, fields: of all arms, as in `Arm`.
         blocks: by name.
         pictured: arms of the first block whose predictions, with its first seed, are drawn.
+        primary: the measures by whose sum, on the validation images, points are chosen, and whose
+            p-values are corrected.
+        alphas: what is tried of the shift by the classes' prior.
     """
 
     about: str
@@ -107,6 +119,8 @@ class Study:
     blocks: Mapping[str, Block]
     fields: Fields = dataclasses.field(default_factory=dict)
     pictured: tuple[str, ...] = ()
+    primary: tuple[str, ...] = ("mean_iou", "mean_bf")
+    alphas: tuple[float, ...] = tuple(quarter / 4 for quarter in range(-4, 5))
 
     def tuned(self) -> Iterator[tuple[Key, Arm]]:
         """The arms that are tuned, those that others inherit from before them."""
@@ -118,11 +132,6 @@ class Study:
         """Where the choices of a block's arm come from."""
         block, arm = key
         return self.blocks[block].choices or block, self.blocks[block].arms[arm].like or arm
-
-
-def trained(shown: str) -> str:
-    """The arm whose runs are measured, of one that `Block.shown` names."""
-    return next((shown.removesuffix(end) for end in _ENDS if shown.endswith(end)), shown)
 
 
 def load(name: str) -> Study:
@@ -149,6 +158,8 @@ def check(name: str, study: Study) -> None:
 
     sizes = {len(arm.grid) for _, arm in study.tuned()}
     require(len(sizes) == 1, "arms", "give every arm as many points as the others")
+    known = bool(study.primary) and set(study.primary) <= {*PAPER_MEASURES, "mean_bf"}
+    require(known, "primary", f"give one or more of {', '.join(PAPER_MEASURES)}, mean_bf")
     first = next(iter(study.blocks.values()))
     require(
         set(study.pictured) <= set(first.arms), "pictured", "it names no arm of the first block"
@@ -159,8 +170,9 @@ def check(name: str, study: Study) -> None:
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
-        ending = [arm for arm in block.arms if arm.endswith(_ENDS)]
-        require(not ending, where, f"no arm's name ends in {' or '.join(_ENDS)}")
+        ends = (PRIOR, *(f"_{what}" for what in (*CHECKPOINTS, *block.splits)))
+        ending = [arm for arm in block.arms if arm.endswith(ends)]
+        require(not ending, where, f"no arm's name ends in {' or '.join(ends)}")
         known = set(block.checkpoints) <= set(CHECKPOINTS)
         require(known, where, f"checkpoints are of {', '.join(CHECKPOINTS)}")
         require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")

@@ -18,10 +18,8 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.report import course, pages
 from segadv_jax.report.pages import Row
-from segadv_jax.report.study_definition import Fields, Key, Study, trained
+from segadv_jax.report.study_definition import Fields, Key, Study
 
-# Those by which p-values are corrected; their sum, on the validation images, chooses a point.
-PRIMARY = ("mean_iou", "mean_bf")
 MEASURES: tuple[str, ...] = (
     "mean_iou",
     "pixel_accuracy",
@@ -121,9 +119,15 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     return [row | {"split": row["block"], WITHOUT_RAREST: without_rarest(row)} for row in rows]
 
 
-def of_other_runs(rows: Iterable[Row], done: Container[tuple[str, str, int]]) -> list[Row]:
-    """The rows that no run (block, arm, seed) of `done` measured."""
-    return [row for row in rows if (row["block"], trained(row["arm"]), row["seed"]) not in done]
+def of_other_runs(
+    study: Study, rows: Iterable[Row], done: Container[tuple[str, str, int]]
+) -> list[Row]:
+    """The rows that measure no run (block, arm, seed) of `done`."""
+
+    def run(row: Row) -> tuple[str, str, int]:
+        return row["block"], study.blocks[row["block"]].shown[row["arm"]], row["seed"]
+
+    return [row for row in rows if run(row) not in done]
 
 
 def by_class(row: Row, begin: str) -> dict[str, float]:
@@ -156,22 +160,22 @@ def _wrong_row(study: Study, rows: Sequence[Row]) -> str:
         if key in seen:
             return f"the row of {name} comes twice"
         seen.add(key)
-        for measure in (*PAPER_MEASURES, *PRIMARY):
+        for measure in (*PAPER_MEASURES, *study.primary):
             value = row[measure]
             if value is None or not 0 <= value <= 1:
                 return f"{measure} of {name} is no fraction of one"
     return ""
 
 
-def score(result: Mapping[str, Any]) -> float:
+def score(result: Mapping[str, Any], primary: Sequence[str]) -> float:
     """By which a point is chosen.
 
     Raises:
-        InputError: BF was not measured, or either measure is not defined.
+        InputError: a primary measure was not measured, or is not defined.
     """
-    values = [value for measure in PRIMARY if (value := result.get(measure)) is not None]
-    if len(values) < len(PRIMARY):
-        raise InputError(f"an evaluation lacks one of {', '.join(PRIMARY)}: set evaluate.bf")
+    values = [value for measure in primary if (value := result.get(measure)) is not None]
+    if len(values) < len(primary):
+        raise InputError(f"an evaluation lacks one of {', '.join(primary)}: set evaluate.bf")
     return sum(values)
 
 
@@ -211,10 +215,11 @@ def write_choices(
     blocks: dict[str, dict[str, Any]] = {}
     for (block, arm), choice in choices.items():
         blocks.setdefault(block, {})[arm] = choice
+    measure = " + ".join(study.primary)
     provenance.record(
         path,
         **how,
-        criterion=f"{' + '.join(PRIMARY)} on the validation images, a mean over the tuning seeds",
+        criterion=f"{measure} on the validation images, a mean over the tuning seeds",
         tuning_seeds={b: study.blocks[b].tuning_seeds for b in blocks},
         settings_tried=sum(len(choice["points"]) for choice in choices.values()),
         blocks=blocks,

@@ -13,7 +13,6 @@ from segadv_jax.metrics.names import title
 from segadv_jax.report import course, markdown, pages, study_classes, study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Block, Study
-from segadv_jax.report.study_files import PRIMARY
 
 # Of the differences, in their order on the page.
 COMPARED: tuple[str, ...] = (
@@ -77,7 +76,7 @@ def render(folder: Path, name: str, study: Study) -> str:
         name=name,
         folder=folder.resolve().name,
         about=study.about,
-        answers=_answers(rows, found),
+        answers=_answers(study, rows, found),
         incomplete=_incomplete(study, rows),
         picture=picture(folder, name, study),
         blocks=markdown.join(
@@ -90,7 +89,9 @@ def render(folder: Path, name: str, study: Study) -> str:
                 )
             )
         ),
-        family=len(PRIMARY) * len(found),
+        family=len(study.primary) * len(found),
+        primary=_primary(study),
+        criterion=f"the sum of {_primary(study)}" if len(study.primary) > 1 else _primary(study),
         tests=_tests(study, found),
         every_seed=_every_seed(rows),
         points=len(next(iter(study.tuned()))[1].grid),
@@ -113,9 +114,9 @@ def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
     return result
 
 
-def corrected(found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
+def corrected(study: Study, found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
     """{(number of a comparison, primary measure): p-value by Holm over all of them}."""
-    keys = [(number, measure) for number in range(len(found)) for measure in PRIMARY]
+    keys = [(number, measure) for number in range(len(found)) for measure in study.primary]
     p_values = comparison.holm([found[number].tests[measure]["p"] for number, measure in keys])
     return dict(zip(keys, p_values, strict=True))
 
@@ -143,15 +144,19 @@ def _title(measure: str) -> str:
     return TITLES.get(measure, title(measure))
 
 
-def _answers(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
-    holm = corrected(found)
-    plain = [p for one in found for m in PRIMARY if (p := one.tests[m]["p"]) is not None]
+def _primary(study: Study) -> str:
+    return " and ".join(_title(measure) for measure in study.primary)
+
+
+def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
+    holm = corrected(study, found)
+    plain = [p for one in found for m in study.primary if (p := one.tests[m]["p"]) is not None]
     below = sum(p < 0.05 for p in plain)
     sure = [key for key, p in holm.items() if p is not None and p < 0.05]
     text = (
-        f"{len(rows)} results on test images, and {len(found)} comparisons in two primary "
-        f"measures. Of the {len(plain)} p-values that there are so far {below} are below 0.05 as "
-        f"they are, and {len(sure)} after correction for {len(holm)}"
+        f"{len(rows)} results on test images, and {len(found)} comparisons in {_primary(study)}. "
+        f"Of the {len(plain)} p-values that there are so far {below} are below 0.05 as they are, "
+        f"and {len(sure)} after correction for {len(holm)}"
     )
     lines = []
     for number, measure in sure:
@@ -244,9 +249,9 @@ def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
 
 
 def _tests(study: Study, found: Sequence[Comparison]) -> str:
-    holm, lines = corrected(found), []
+    holm, lines = corrected(study, found), []
     for number, one in enumerate(found):
-        for measure in PRIMARY:
+        for measure in study.primary:
             what = verdict(one.differences[measure], one.tests[measure], measure)
             p_values = (one.tests[measure]["p"], holm[number, measure])
             cells = ["-" if p is None else f"{p:.2g}" for p in p_values]

@@ -12,10 +12,16 @@ from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.report import study_files
 from segadv_jax.report.pages import Row
-from segadv_jax.report.study_definition import PRIOR, TUNING, WORKDIR, Fields, Key, Study
+from segadv_jax.report.study_definition import (
+    CHECKPOINTS,
+    PRIOR,
+    TUNING,
+    WORKDIR,
+    Fields,
+    Key,
+    Study,
+)
 
-# What is tried of the shift by the classes' prior.
-ALPHAS = tuple(quarter / 4 for quarter in range(-4, 5))
 # In a run's folder: the alpha that its validation images chose, and the test images with it.
 SHIFTED = "prior.json"
 
@@ -119,7 +125,7 @@ def choose(
         spread = comparison.spread(results, study_files.POINT_MEASURES)
         means = {name: spread[name]["mean"] for name in study_files.POINT_MEASURES}
         fields = dict(definition.grid[point])
-        points[point] = {"fields": fields, "score": study_files.score(means)} | means
+        points[point] = {"fields": fields, "score": study_files.score(means, study.primary)} | means
     best = max(points, key=lambda point: points[point]["score"])
     inherited = study_files.merged(choices, [(key[0], other) for other in definition.after])
     return {"points": points, "chosen": best, "fields": {**inherited, **points[best]["fields"]}}
@@ -145,27 +151,30 @@ def training(
     return result
 
 
-def measure_checkpoint(run: Run, checkpoint: str) -> None:
-    """Measures the test images with another checkpoint of a finished run."""
-    if other_checkpoint(run, checkpoint) is None:
+def measure_beside(run: Run, what: str) -> None:
+    """Measures a finished run once more, as `Block.beside` names it."""
+    if beside(run, what) is None:
         config = configuration.recorded(run.workdir)
-        config.evaluate.checkpoint = checkpoint
-        evaluate.evaluate(config, run.folder, config.data.test)
+        split = what
+        if what in CHECKPOINTS:
+            split, config.evaluate.checkpoint = config.data.test, what
+        evaluate.evaluate(config, run.folder, split)
 
 
-def other_checkpoint(run: Run, checkpoint: str) -> dict[str, Any] | None:
-    """What `measure_checkpoint` found; None if it is not done."""
-    split = configuration.recorded(run.workdir).data.test
-    return run.workdir.evaluation(f"{split}_{checkpoint}")
+def beside(run: Run, what: str) -> dict[str, Any] | None:
+    """What `measure_beside` found; None if it is not done."""
+    if what in CHECKPOINTS:
+        what = f"{configuration.recorded(run.workdir).data.test}_{what}"
+    return run.workdir.evaluation(what)
 
 
-def shift(run: Run) -> None:
+def shift(run: Run, alphas: Sequence[float]) -> None:
     """Chooses alpha on a finished run's validation images and measures its test images with it."""
     if shifted(run) is not None:
         return
     config = configuration.recorded(run.workdir)
     split = config.data.validation
-    alpha, _ = evaluate.choose_prior_shift(config, run.folder, split, ALPHAS)
+    alpha, _ = evaluate.choose_prior_shift(config, run.folder, split, alphas)
     result = run.workdir.result()
     if alpha:
         config.evaluate.prior_shift = alpha
@@ -207,11 +216,11 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         if found is not None:
             measures = _measures(found["result"])
             yield row | {"arm": arm + PRIOR, "prior_alpha": found["alpha"]} | measures
-        for checkpoint in study.blocks[block].checkpoints:
-            other = other_checkpoint(run, checkpoint)
+        for what in study.blocks[block].beside:
+            other = beside(run, what)
             if other is not None:
                 row["segmenter_updates"] = _updates_at(run, other["step"])
-                yield row | {"arm": f"{arm}_{checkpoint}"} | _measures(other)
+                yield row | {"arm": f"{arm}_{what}"} | _measures(other)
 
 
 def histories(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
