@@ -73,3 +73,13 @@ def test_table_2_has_its_rows():
     assert rows.pop("boundary") is None
     pairs = [(a, e) for a in hyperparameters.ADVERSARIES for e in hyperparameters.ENCODINGS]
     assert sorted(map(str, rows.values())) == sorted(map(str, ["baseline", *pairs]))
+
+
+def test_the_adversaries_of_table_2_are_tested_together():
+    pools = STUDIES["voc"].blocks["table_2"].pools
+    assert {name: len(arms) for name, arms in pools.items()} == {
+        **{"adversarial": 12, "basic": 4, "product": 4, "scaling": 4},
+        **{"largefov": 6, "smallfov": 6, "light": 6, "full": 6},
+    }
+    assert not set(pools["largefov"]) & set(pools["smallfov"])
+    assert not set(pools["full"]) & set(pools["light"])

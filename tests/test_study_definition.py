@@ -19,6 +19,8 @@ ARM = small_study.ARMS["standard"]
         ({"pairs": (("a", "c"),)}, "the pair .* names no two arms"),
         ({"pairs": (("a", "a"),)}, "the pair .* names no two arms"),
         ({"pairs": (("a", "b"),) * 2}, "a pair comes twice"),
+        ({"pools": {"p": ("a", "c")}}, "the pool p has no arms, or names one that is not there"),
+        ({"pools": {"b": ("a",)}}, "the pool b has the name of an arm"),
         ({"prior": ("c",)}, "prior names an arm that is not there"),
         ({"arms": {"a": study_definition.Arm({"x": {}, "y": {}, "z": {}})}}, "as many points"),
         (

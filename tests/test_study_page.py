@@ -90,6 +90,29 @@ def test_p_values_are_corrected_for_all_comparisons(folder):
     assert plain[1] == pytest.approx(1 - abs(t) / math.sqrt(t * t + 2), rel=0.06)
 
 
+def test_arms_are_pooled_seed_by_seed(folder):
+    natural = dataclasses.replace(
+        STUDY.blocks["natural"], pools={"all": ("features", "both")}, pairs=(("all", "standard"),)
+    )
+    pooled = dataclasses.replace(STUDY, blocks={**STUDY.blocks, "natural": natural})
+    page = study_page.render(folder, "small", pooled)
+    assert "Means of several arms, seed by seed: *all*: features, both." in page
+    names = ("standard", "features", "both")
+    standard, features, both = (values_of(folder, "natural", arm, "mean_iou") for arm in names)
+    means = [(features[seed] + both[seed]) / 2 for seed in range(3)]
+    arm = next(row for row in table_of(page, "## Block *natural*") if row["arm"] == "all")
+    spread = f"{100 * statistics.mean(means):.2f} ± {100 * statistics.stdev(means):.2f}"
+    assert (arm["mean IoU"], arm["seeds"]) == (spread, "3")
+    (row,) = table_of(page, "## Block *natural*", 1)
+    difference = statistics.mean(mean - standard[seed] for seed, mean in enumerate(means))
+    assert row["mean IoU"].startswith(f"{100 * difference:+.2f} (")
+    # A seed that one of them lacks is no pair.
+    rows = small_study.made_rows([("natural", "both", 1)])
+    part = small_study.write(folder.parent / "part", rows)
+    (row,) = table_of(study_page.render(part, "small", pooled), "## Block *natural*", 1)
+    assert row["pairs"] == "2 of 3"
+
+
 def test_a_study_may_have_one_primary_measure(folder):
     one = dataclasses.replace(STUDY, primary=("pixel_accuracy",))
     page = study_page.render(folder, "small", one)

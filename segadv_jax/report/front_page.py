@@ -79,9 +79,9 @@ def _read(folder: Path, name: str) -> _Results:
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
     definition = results.study.blocks[block]
     if "-" not in arm:
-        if arm not in definition.shown:
+        if arm not in definition.compared:
             raise KeyError(arm)
-        mine = [row for row in results.rows if row["block"] == block]
+        mine = study_files.of_block(block, definition, results.rows)
         if measure == "seeds":
             return study_page.count(pages.of_arm(mine, arm)["seeds"], definition)
         if measure not in study_page.SHOWN:

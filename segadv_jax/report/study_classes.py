@@ -19,7 +19,7 @@ def render(block: Block, rows: Sequence[Row]) -> str:
     gains = [[f"{arm} - {other}", *_gains(rows, arm, other, kinds)] for arm, other in block.pairs]
     gains = [line for line in gains if line[1:]]
     shares = [["*ground truth*", *_shares(rows[:1], _TRUE, kinds)]]
-    for arm in block.shown:
+    for arm in block.compared:
         mine = [row for row in rows if row["arm"] == arm]
         if mine:
             shares.append([arm, *_shares(mine, _PREDICTED, kinds)])

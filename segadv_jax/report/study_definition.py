@@ -57,7 +57,7 @@ class Block:
         about: a sentence for the page.
         arms: by name.
         seeds: with each of which every arm is trained.
-        pairs: (arm, other) whose difference is of interest; "ARM_prior" if ARM is in `prior`.
+        pairs: (arm, other) whose difference is of interest, each one of `compared`.
         fields: of all arms.
         tuning_seeds: with each of which every point is trained.
         choices: the block whose choices are taken; its own grids are tuned if empty.
@@ -68,6 +68,7 @@ class Block:
         shares: the block in whose folder its runs lie, so that what is an arm of both is trained
             once; its own if empty.
         fold: which division of the images it is.
+        pools: {name: arms}, whose mean, seed by seed, is compared like an arm.
         histories: whether the validations of its runs are shown, as in the paper's Figure 4.
     """
 
@@ -83,6 +84,7 @@ class Block:
     splits: tuple[str, ...] = ()
     shares: str = ""
     fold: int = 0
+    pools: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     histories: bool = False
 
     @property
@@ -98,6 +100,11 @@ class Block:
         """
         shown = {arm: arm for arm in self.arms} | {arm + PRIOR: arm for arm in self.prior}
         return shown | {f"{arm}_{what}": arm for what in self.beside for arm in self.arms}
+
+    @property
+    def compared(self) -> list[str]:
+        """What can be compared: the arms of its tables, and pools of them."""
+        return [*self.shown, *self.pools]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +184,12 @@ def check(name: str, study: Study) -> None:
         require(known, where, f"checkpoints are of {', '.join(CHECKPOINTS)}")
         require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")
         for pair in block.pairs:
-            known = set(pair) <= set(block.shown) and pair[0] != pair[1]
+            known = set(pair) <= set(block.compared) and pair[0] != pair[1]
             require(known, where, f"the pair {pair} names no two arms")
+        for pool, members in block.pools.items():
+            known = bool(members) and set(members) <= block.shown.keys()
+            require(known, where, f"the pool {pool} has no arms, or names one that is not there")
+            require(pool not in block.shown, where, f"the pool {pool} has the name of an arm")
         require(len(set(block.pairs)) == len(block.pairs), where, "a pair comes twice")
         if block.choices:
             source = study.blocks.get(block.choices)

@@ -18,7 +18,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES
 from segadv_jax.report import course, pages
 from segadv_jax.report.pages import Row
-from segadv_jax.report.study_definition import Fields, Key, Study
+from segadv_jax.report.study_definition import Block, Fields, Key, Study
 
 MEASURES: tuple[str, ...] = (
     "mean_iou",
@@ -128,6 +128,26 @@ def of_other_runs(
         return row["block"], study.blocks[row["block"]].shown[row["arm"]], row["seed"]
 
     return [row for row in rows if run(row) not in done]
+
+
+def of_block(name: str, block: Block, rows: Iterable[Row]) -> list[Row]:
+    """The rows of a block, and one for each seed with which all arms of a pool are done.
+
+    Its measures are means over the arms; None where one of these has none.
+    """
+    rows, pooled = [row for row in rows if row["block"] == name], []
+    for pool, members in block.pools.items():
+        for seed in dict.fromkeys(row["seed"] for row in rows):
+            mine = [row for row in rows if row["seed"] == seed and row["arm"] in members]
+            if len(mine) == len(members):
+                pooled.append(mine[0] | _means(mine) | {"arm": pool})
+    return [*rows, *pooled]
+
+
+def _means(rows: Sequence[Row]) -> Row:
+    names = [name for name, value in rows[0].items() if not isinstance(value, str)]
+    values = {name: [row[name] for row in rows] for name in names}
+    return {name: None if None in of else statistics.mean(of) for name, of in values.items()}
 
 
 def by_class(row: Row, begin: str) -> dict[str, float]:

@@ -106,7 +106,7 @@ def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
     """All pairs of the study, whether there are runs of them or not."""
     result = []
     for name, block in study.blocks.items():
-        mine = [row for row in rows if row["block"] == name]
+        mine = study_files.of_block(name, block, rows)
         for arm, other in block.pairs:
             seeds, differences = comparison.paired(mine, arm, other, COMPARED)
             tests = {m: comparison.t_test(list(d.values())) for m, d in differences.items()}
@@ -195,15 +195,17 @@ def _incomplete(study: Study, rows: Sequence[Row]) -> str:
 
 
 def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
-    mine = [row for row in rows if row["block"] == name]
+    mine = study_files.of_block(name, block, rows)
     fields = ", ".join(f"`{field}={value}`" for field, value in block.fields.items())
     settings = f"Choices of *{block.choices}*." if block.choices else ""
     about = " ".join(filter(None, (block.about, fields and f"Fields: {fields}.", settings)))
-    head = [f"## Block *{name}*", about]
+    pooled = "; ".join(f"*{pool}*: {', '.join(of)}" for pool, of in block.pools.items())
+    pools = f"Means of several arms, seed by seed: {pooled}." if pooled else ""
+    head = [f"## Block *{name}*", markdown.join(about, pools)]
     if not mine:
         return markdown.join(*head, "**No run of this block is done.**")
     means = []
-    for arm in block.shown:
+    for arm in block.compared:
         spread = pages.of_arm(mine, arm, SHOWN)
         cells = [mean_std(spread[measure], measure) for measure in SHOWN]
         means.append([arm, count(spread["seeds"], block), *cells])
