@@ -167,6 +167,9 @@ def get_config():
     # Alpha: alpha * log f is added to the logits, f the classes' shares of the training images'
     # label cells. Undoes a loss.balance of alpha; from -2 to 2; not while training.
     config.evaluate.prior_shift = 0.0
+    # Then the logits are divided by this: above 1 all probabilities become more alike; from 0.01 to
+    # 100, 1: as they are; not while training.
+    config.evaluate.temperature = 1.0
     return config
 
 

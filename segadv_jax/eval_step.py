@@ -1,6 +1,6 @@
 """Evaluation of one batch of whole images, without augmentation: sums and counts, divided late."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +54,7 @@ def eval_step(
         segmenter: module.
         boundaries: to measure BF, Boundary IoU and regions as well.
         views: over which predictions are averaged; cross-entropy and certainty are those of the
-            image as it is. Its shift is added to the logits of all of them.
+            image as it is. The logits of all of them are corrected.
         axis_name: of the mapped axis; None on a single device.
     """
     return logits_step(
@@ -78,46 +78,45 @@ def logits_step(
     views: Views = Views(),
     axis_name: str | None = None,
 ) -> tuple[Totals, CellMaps]:
-    """`eval_step`, and the segmenter's logits of the images as they are, without a shift.
+    """`eval_step`, and the segmenter's logits of the images as they are, not corrected.
 
     The network need not run again for a picture of them or for the adversary's verdicts.
     """
-    shifts = {"": views.shift}
-    parts, logits = _measure(params, batch, segmenter, boundaries, views, shifts)
+    parts, logits = _measure(params, batch, segmenter, boundaries, {"": views})
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts[""])), logits
 
 
-def shifts_step(
+def corrections_step(
     params: Any,
     totals: Mapping[Any, Totals],
     batch: Batch,
     *,
     segmenter: Segmenter,
-    shifts: Mapping[Any, Sequence[float]],
-    views: Views = Views(),
+    views: Mapping[Any, Views],
     axis_name: str | None = None,
 ) -> Mapping[Any, Totals]:
-    """`eval_step` for several shifts of the logits, with one pass of the network for all of them.
+    """`eval_step` for several corrections of the logits, with one pass of the network for all.
 
-    The totals are {name of a shift: those of `zero_totals`}.
+    The views differ in nothing else; the totals are {name of views: those of `zero_totals`}.
     """
-    parts, _ = _measure(params, batch, segmenter, None, views, shifts)
+    parts, _ = _measure(params, batch, segmenter, None, views)
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts))
 
 
-def _measure(params, batch, segmenter, boundaries, views, shifts):
-    """({name of a shift: what one batch adds to the totals}, the logits)."""
+def _measure(params, batch, segmenter, boundaries, views):
+    """({name of views: what one batch adds to the totals}, the logits)."""
     label, cell_label = _labels(batch, segmenter)
     image, size = batch["image"], batch["size"]
     logits = prediction.segment(params, image, size, segmenter)
     seen = [Seen(logits, size)]
-    if not views.one:
-        seen = prediction.look(params, image, size, segmenter, views)
+    looked = next(iter(views.values()))
+    if not looked.one:
+        seen = prediction.look(params, image, size, segmenter, looked)
     cells = _without_filling(logits, cell_label)
     parts = {}
-    for name, shift in shifts.items():
-        probabilities = prediction.average(seen, image.shape[1:3], size, segmenter, shift)
-        parts[name] = _of_cells(prediction.shifted(cells, shift), cell_label)
+    for name, each in views.items():
+        probabilities = prediction.average(seen, image.shape[1:3], size, segmenter, each)
+        parts[name] = _of_cells(prediction.corrected(cells, each), cell_label)
         parts[name] |= _of_pixels(probabilities, label, size, boundaries)
     return parts, logits
 

@@ -18,8 +18,8 @@ from segadv_jax.errors import InputError
 from segadv_jax.eval_step import (
     Boundaries,
     adversary_step,
+    corrections_step,
     logits_step,
-    shifts_step,
     zero_totals,
 )
 from segadv_jax.metrics import boundary, boundary_iou, calibration, confusion, names, regions
@@ -37,7 +37,13 @@ def plain(config: ConfigDict) -> ConfigDict:
     """The same run's configuration that is evaluated to `eval/<split>.json`."""
     copied = config.copy_and_resolve_references()
     copied.evaluate.update(
-        {"checkpoint": "selected", "flip": False, "scales": (1.0,), "prior_shift": 0.0}
+        {
+            "checkpoint": "selected",
+            "flip": False,
+            "scales": (1.0,),
+            "prior_shift": 0.0,
+            "temperature": 1.0,
+        }
     )
     return copied
 
@@ -47,9 +53,10 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
 
     Another checkpoint goes to a file of its own, as `eval/<split>_latest.json`, and so do averages
     over flips and scales, as `eval/<split>_flip.json`; their cross-entropy and certainty are those
-    of the image as it is. So does an evaluation with
-    `config.evaluate.prior_shift`, as `eval/<split>_prior_0.5.json`. Its logits are shifted wherever
-    the segmenter is measured; the adversary judges the maps that it was trained to judge.
+    of the image as it is. So does an evaluation with `config.evaluate.prior_shift` or
+    `config.evaluate.temperature`, as `eval/<split>_prior_0.5_temperature_1.2.json`. Its logits are
+    corrected wherever the segmenter is measured; the adversary judges the maps that it was trained
+    to judge.
 
     Args:
         config: of a run that was trained in `workdir`.
@@ -64,8 +71,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         Cross-entropy (mce) and certainty, the highest class probability, are means over label
         cells; the negative log-likelihood (nll) and the expected calibration error (ece) are of
         labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
-        theta as a part of the image's diagonal. With a prior shift also "prior_shift". If the run
-        has an adversary, also "accuracy_real" and "accuracy_synthetic", how often it is right.
+        theta as a part of the image's diagonal. With a prior shift also "prior_shift", with a
+        temperature "temperature". If the run has an adversary, also "accuracy_real" and
+        "accuracy_synthetic", how often it is right.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture.
@@ -77,14 +85,16 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     logging.info("evaluating %s, %d images", split, len(examples.ids))
     result = _measure(config, workdir, trained, examples, split)
     result |= {"step": trained.step, "images": len(examples.ids)}
-    alpha = config.evaluate.prior_shift
+    alpha, temperature = config.evaluate.prior_shift, config.evaluate.temperature
     result |= {"prior_shift": alpha} if alpha else {}
+    result |= {"temperature": temperature} if temperature != 1 else {}
     if jax.process_index() == 0:
-        # Other views of the images are another measurement, and so are shifted logits.
-        shift = [f"prior_{alpha:g}"] if alpha else []
+        # Other views of the images are another measurement, and so are corrected logits.
+        corrections = [f"prior_{alpha:g}"] if alpha else []
+        corrections += [f"temperature_{temperature:g}"] if temperature != 1 else []
         chosen = config.evaluate.checkpoint
         which = [] if chosen == "selected" else [chosen]
-        name = "_".join([split, *which, *trained.views.names, *shift])
+        name = "_".join([split, *which, *trained.views.names, *corrections])
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("written to %s: %s %%", path, names.describe(result))
     return result
@@ -178,26 +188,43 @@ def choose_prior_shift(
         InputError: as `evaluate`.
     """
     trained = predictor.load(config, workdir)
-    log_shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
-    shifts = {alpha: class_balance.prior_shift(log_shares, alpha) for alpha in alphas}
-    step = functools.partial(
-        shifts_step, segmenter=trained.segmenter, views=trained.views, shifts=shifts
-    )
+    shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
+    views = [trained.views._replace(shift=class_balance.prior_shift(shares, a)) for a in alphas]
+    results = _correct(config, trained, split, "prior_shift", dict(zip(alphas, views, strict=True)))
+    return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
+
+
+def choose_temperature(
+    config: ConfigDict, workdir: str, split: str, temperatures: Sequence[float]
+) -> tuple[float, list[dict[str, Any]]]:
+    """`choose_prior_shift` for `config.evaluate.temperature`: that with the least "nll".
+
+    Which Guo et al. (2017, Section 4.2) choose by, too.
+    """
+    trained = predictor.load(config, workdir)
+    views = {value: trained.views._replace(temperature=value) for value in temperatures}
+    results = _correct(config, trained, split, "temperature", views)
+    return min(results, key=lambda result: result["nll"])["temperature"], results
+
+
+def _correct(config, trained, split, field, views):
+    """The measures with each of {value of the field: views}."""
+    step = functools.partial(corrections_step, segmenter=trained.segmenter, views=views)
     examples, class_names = trained.data_set.read(split), trained.class_names
     totals = accumulate(
         devices.map_eval_step(step),
         devices.replicate(trained.params),
         examples,
-        {alpha: zero_totals(len(class_names)) for alpha in shifts},
+        {value: zero_totals(len(class_names)) for value in views},
         config.evaluate.batch_size,
         what=f"evaluating {split}",
     )
     results = []
-    for alpha in alphas:
-        _check_labelled(totals[alpha], split)
-        of_run = {"prior_shift": alpha, "step": trained.step, "images": len(examples.ids)}
-        results.append(summarize(totals[alpha], class_names) | of_run)
-    return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
+    for value in views:
+        _check_labelled(totals[value], split)
+        of_run = {field: value, "step": trained.step, "images": len(examples.ids)}
+        results.append(summarize(totals[value], class_names) | of_run)
+    return results
 
 
 def accumulate(

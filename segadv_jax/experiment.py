@@ -48,6 +48,7 @@ NUMBERS = {
     "evaluate.pictures": limits.COUNT,
     "evaluate.tile": limits.SIZE_OR_NONE,
     "evaluate.prior_shift": limits.Range(-2, 2),
+    "evaluate.temperature": limits.Range(0.01, 100),
     "loss.start": limits.COUNT_OR_NONE,
     "loss.balance": limits.Range(0, 1),
     "loss.largest_weight": limits.Range(1),
@@ -120,14 +121,15 @@ def in_tiles(segmenter: Segmenter, tile: int) -> Segmenter:
 
 
 def views_of(config: ConfigDict) -> Views:
-    """The views over which an evaluation averages.
+    """The views over which an evaluation averages, without the shift of their logits.
 
     Raises:
         InputError: a scale is out of range.
     """
     scales, allowed = config.evaluate.scales, limits.Range(0, 8, above=True)
     _within_limits(limits.check_each, "evaluate.scales", scales, allowed, 1, 32)
-    return Views(bool(config.evaluate.flip), tuple(scales))
+    temperature = float(config.evaluate.temperature)
+    return Views(bool(config.evaluate.flip), tuple(scales), temperature=temperature)
 
 
 def check_numbers(config: ConfigDict) -> None:

@@ -14,16 +14,17 @@ from segadv_jax.shapes import CellMaps, Pictures, Probabilities, Sizes
 
 
 class Views(NamedTuple):
-    """Over which views of an image its prediction is averaged, and what is added to the logits."""
+    """Over which views of an image its prediction is averaged, and how its logits are corrected."""
 
     flip: bool = False  # The mirrored image, too.
     scales: tuple[float, ...] = (1.0,)  # How many times as large the image is shown.
-    shift: tuple[float, ...] = ()  # Added to each class's logits, as `shifted` does.
+    shift: tuple[float, ...] = ()  # Added to each class's logits,
+    temperature: float = 1.0  # which are then divided by this, as `corrected` does.
 
     @property
     def one(self) -> bool:
         """Whether there is nothing but the image as it is."""
-        return self._replace(shift=()) == Views()
+        return self._replace(shift=(), temperature=1.0) == Views()
 
     @property
     def names(self) -> list[str]:
@@ -88,9 +89,15 @@ def at_pixels(
     return upsample(probabilities, size, shape, segmenter.stride, segmenter.offset, scale)
 
 
-def shifted(logits: CellMaps, shift: Sequence[float]) -> CellMaps:
-    """The logits with a number added to each class's; () adds nothing."""
-    return logits + jnp.asarray(shift, logits.dtype)[None, None, None] if shift else logits
+def corrected(logits: CellMaps, views: Views) -> CellMaps:
+    """The logits with the shift added, if there is one, divided by the temperature.
+
+    A temperature above 1 makes all probabilities more alike, and leaves which class is the most
+    likely one as it is (Guo et al., On calibration of modern neural networks, ICML 2017, Eq. 9).
+    """
+    if views.shift:
+        logits = logits + jnp.asarray(views.shift, logits.dtype)[None, None, None]
+    return logits if views.temperature == 1 else logits / views.temperature
 
 
 def look(
@@ -112,12 +119,12 @@ def average(
     shape: Sequence[int],
     size: Sizes,
     segmenter: Segmenter,
-    shift: Sequence[float] = (),
+    views: Views,
 ) -> Probabilities:
     """Class probabilities at the pixels of a canvas of `shape`: the mean of those of the views."""
     total: Any = 0.0
     for view in seen:
-        logits = shifted(view.logits, shift)
+        logits = corrected(view.logits, views)
         probabilities = at_pixels(logits, shape, view.size, segmenter, view.scale)
         total += mirror(probabilities, size) if view.mirrored else probabilities
     return total / len(seen)
@@ -132,4 +139,4 @@ def predict(
 ) -> Probabilities:
     """Class probabilities at every pixel, averaged over views of the image."""
     seen = look(params, image, size, segmenter, views)
-    return average(seen, image.shape[1:3], size, segmenter, views.shift)
+    return average(seen, image.shape[1:3], size, segmenter, views)

@@ -73,8 +73,8 @@ def load(config: ConfigDict, folder: files.PathLike, views: bool = True) -> Data
     Without any checkpoint it is the one whose weights `config.init` is the path of, a file's or
     another run's: published weights are evaluated without training.
 
-    With `views` it predicts on the tiles, flips and scales of `config.evaluate` and shifts the
-    logits by its `prior_shift`, otherwise on whole images as they are.
+    With `views` it predicts on the tiles, flips and scales of `config.evaluate` and corrects the
+    logits by its `prior_shift` and `temperature`, otherwise on whole images as they are.
 
     Raises:
         InputError: the workdir `folder` has no checkpoint, or one of another architecture.

@@ -164,7 +164,7 @@ class Workdir:
         return self.folder / "predictions" / f"{updates:07d}.png"
 
     def evaluation_path(self, name: str) -> AnyPath:
-        """Where the evaluation `name` lies: a split, with its views and its shift of the prior."""
+        """Where the evaluation `name` lies: a split, with its views and corrections."""
         return self.folder / "eval" / f"{name}.json"
 
     def write_evaluation(self, name: str, result: Mapping[str, Any]) -> AnyPath:

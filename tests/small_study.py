@@ -57,6 +57,7 @@ def make(**blocks):
             {"loss.balance": 1.0},
             (100, 101),
             prior=("standard",),
+            calibrated=("features",),
         ),
         "fold_1": Block(
             "Elsewhere.",
@@ -74,6 +75,7 @@ def make(**blocks):
 
 STUDY = make()
 GAIN = {"standard": 0.0, "features": 0.02, "both": 0.021, "standard_prior": 0.03}
+GAIN["features_calibrated"] = GAIN["features"]
 
 
 def made_rows(lacking=()):

@@ -28,14 +28,20 @@ def small():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prior():
-    """In place of the network's passes: alpha 0.5, which gains 0.05; for seed 1 alpha 0."""
+def corrections():
+    """In place of the network's passes: alpha 0.5, which gains 0.05, and the temperature 1.5, which
+    halves the error; for seed 1 neither."""
     asked = []
 
     def choose(config, folder, split, alphas):
         asked.append((folder, split))
         assert (min(alphas), max(alphas), len(alphas)) == (-1, 1, 9)
         return (0.0 if folder.endswith("seed_1") else 0.5), []
+
+    def choose_temperature(config, folder, split, temperatures):
+        asked.append((folder, split))
+        assert (min(temperatures), max(temperatures), len(temperatures)) == (0.5, 2.5, 21)
+        return (1.0 if folder.endswith("seed_1") else 1.5), []
 
     def measure(config, folder, split):
         if config.evaluate.checkpoint == "latest":
@@ -46,12 +52,16 @@ def prior():
             result = Workdir(folder).evaluation(config.data.test)
             changed = {"mean_iou": result["mean_iou"] + 0.125}
             return Workdir(folder).write_evaluation(split, result | changed)
-        assert config.evaluate.prior_shift == 0.5
-        result = Workdir(folder).evaluation(split)
+        result, one = Workdir(folder).evaluation(split), config.evaluate
+        if one.temperature == 1.5:
+            assert one.prior_shift == 0
+            return result | {"ece": result["ece"] / 2}
+        assert (one.prior_shift, one.temperature) == (0.5, 1)
         return result | {"mean_iou": result["mean_iou"] + 0.05}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "choose_prior_shift", choose, raising=False)
+        patch.setattr(evaluate, "choose_prior_shift", choose)
+        patch.setattr(evaluate, "choose_temperature", choose_temperature)
         patch.setattr(evaluate, "evaluate", measure)
         yield asked
 

@@ -79,11 +79,12 @@ def test_without_a_command_it_trains_and_then_reads_the_test_split(called):
 
 def test_what_is_evaluated_otherwise_comes_on_top_of_the_plain_evaluation(called):
     """Without `eval/test.json` a run is not done."""
-    for field in ("prior_shift=0.5", "checkpoint=latest", "flip"):
+    for field in ("prior_shift=0.5", "temperature=2.0", "checkpoint=latest", "flip"):
         called.clear()
         assert not status_of("train", *ARGUMENTS, f"--config.evaluate.{field}")
         (_, _, _), (_, plain, *_), (_, other, *_) = called
-        default = {"prior_shift": 0, "checkpoint": "selected", "flip": False, "scales": (1.0,)}
+        default = {"prior_shift": 0, "temperature": 1, "checkpoint": "selected", "flip": False}
+        default["scales"] = (1.0,)
         assert {name: plain["evaluate"][name] for name in default} == default
         assert plain != other and plain | {"evaluate": 0} == other | {"evaluate": 0}
 

@@ -12,9 +12,9 @@ from segadv_jax import VOID, encodings, losses, prediction
 from segadv_jax.eval_step import (
     Boundaries,
     adversary_step,
+    corrections_step,
     eval_step,
     logits_step,
-    shifts_step,
     zero_totals,
 )
 from segadv_jax.metrics import boundary_iou, calibration, regions
@@ -123,15 +123,19 @@ def test_batches_add_up(params, totals):
 
 
 @pytest.mark.parametrize("views", [Views(), Views(flip=True)], ids=["one view", "flip"])
-def test_shifts_of_the_logits_in_one_pass(params, views):
-    """What an evaluation with a shift alone finds; of pixels and of cells."""
+def test_corrections_of_the_logits_in_one_pass(params, views):
+    """What an evaluation with one of them alone finds; of pixels and of cells."""
     batch, zeros = padded_batch(), zero_totals(small.CLASSES)
-    step = functools.partial(shifts_step, segmenter=SEGMENTER, shifts=SHIFTS, views=views)
-    got = jax.jit(step)(params, dict.fromkeys(SHIFTS, zeros), batch)
-    alone = views._replace(shift=SHIFTS["half"])
-    one = functools.partial(eval_step, segmenter=SEGMENTER, views=alone)
-    for total, value in jax.jit(one)(params, zeros, batch).items():
-        np.testing.assert_allclose(got["half"][total], value, rtol=1e-4, atol=1e-3)
+    several = {name: views._replace(shift=shift) for name, shift in SHIFTS.items()}
+    several["warm"] = views._replace(temperature=2.0)
+    step = functools.partial(corrections_step, segmenter=SEGMENTER, views=several)
+    got = jax.jit(step)(params, dict.fromkeys(several, zeros), batch)
+    for name in ("half", "warm"):
+        one = functools.partial(eval_step, segmenter=SEGMENTER, views=several[name])
+        for total, value in jax.jit(one)(params, zeros, batch).items():
+            np.testing.assert_allclose(got[name][total], value, rtol=1e-4, atol=1e-3)
+    # Of cells the most likely class stays, and its probability falls.
+    assert got["warm"]["certainty"] < got["none"]["certainty"]
     # The first class gains, and is taken more often.
     chosen = [int(np.sum(got[name]["confusion"], 0)[0]) for name in SHIFTS]
     assert chosen == sorted(chosen) and len(set(chosen)) == 3
@@ -144,13 +148,14 @@ def test_shifts_of_the_logits_in_one_pass(params, views):
     np.testing.assert_allclose(got["whole"]["mce"], mce, rtol=1e-4)
 
 
-def test_the_network_runs_once_for_all_shifts(params):
-    def convolutions(shifts):
-        step = functools.partial(shifts_step, segmenter=SEGMENTER, shifts=shifts)
-        totals = dict.fromkeys(shifts, zero_totals(small.CLASSES))
+def test_the_network_runs_once_for_all_corrections(params):
+    def convolutions(several):
+        step = functools.partial(corrections_step, segmenter=SEGMENTER, views=several)
+        totals = dict.fromkeys(several, zero_totals(small.CLASSES))
         return str(jax.make_jaxpr(step)(params, totals, padded_batch())).count("conv_general")
 
-    assert convolutions(SHIFTS) == convolutions({"none": ()}) > 0
+    several = {name: Views(shift=shift) for name, shift in SHIFTS.items()}
+    assert convolutions(several) == convolutions({"none": Views()}) > 0
 
 
 def test_the_adversarys_verdicts_on_both_maps_are_counted(params):

@@ -74,6 +74,7 @@ CLASSES = 8
         ("optimizer.segmenter.backbone_factor", -1.0, "optimizer.segmenter: backbone_factor is -1"),
         ("optimizer.segmenter.backbone_factor", 0.1, "but this segmenter has no pretrained part"),
         ("evaluate.prior_shift", 2.5, "config.evaluate.prior_shift is 2.5: set it from -2 to 2"),
+        ("evaluate.temperature", 0.0, "config.evaluate.temperature is 0.0: set it from 0.01 to"),
         ("evaluate.prior_shift", float("nan"), "config.evaluate.prior_shift is nan: set it from"),
         ("evaluate.scales", (), r"config.evaluate.scales is \(\): set 1 to 32 numbers, each ab"),
     ],

@@ -115,18 +115,18 @@ def test_views_are_averaged():
     assert np.max(np.abs(both - plain)) > 1e-3
 
 
-def test_a_shift_of_the_logits_is_a_factor_on_the_probabilities_of_each_view():
-    """At the cells, before anything is interpolated or averaged."""
+def test_logits_are_shifted_and_then_divided_by_the_temperature_in_each_view():
+    """At the cells, before anything is interpolated or averaged: a factor, and then a power."""
     module = small.segmenter(levels=1)
     params = small.segmenter_parameters(module)
     made = small.batch(small.SIZES[:2])
     image, size, factor = jnp.asarray(made["image"]), made["size"], np.float32([3, 1, 0.5])
-    views = Views(flip=True, shift=tuple(np.log(factor).tolist()))
+    views = Views(flip=True, shift=tuple(np.log(factor).tolist()), temperature=2.0)
     got = np.asarray(predict(params, image, size, module, views))
     total = 0
     for mirrored in (False, True):
         view = mirror(image, size) if mirrored else image
-        odds = np.exp(segment(params, view, size, module)) * factor
+        odds = np.sqrt(np.exp(segment(params, view, size, module)) * factor)
         cells = jnp.log(odds / odds.sum(-1, keepdims=True))
         pixels = at_pixels(cells, image.shape[1:3], size, module)
         total += np.asarray(mirror(pixels, size) if mirrored else pixels)
@@ -147,7 +147,7 @@ def test_margin_comes_in_whole_cells_or_tiles():
 def test_views_know_what_they_are():
     """One view is the image as it is; others go into the name of an evaluation."""
     assert Views().one and Views().names == []
-    assert Views(scales=(1.0,)).one and Views(shift=(1.0, 2.0)).one
+    assert Views(scales=(1.0,)).one and Views(shift=(1.0, 2.0), temperature=2.0).one
     for views, words in (
         (Views(flip=True), ["flip"]),
         (Views(scales=(0.75, 1.0)), ["scale_0.75", "scale_1"]),

@@ -15,7 +15,7 @@ from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
 from segadv_jax.report import study_definition
 
-small, prior = study_stages.small, study_stages.prior
+small, corrections = study_stages.small, study_stages.corrections
 tuned, trained = study_stages.tuned, study_stages.trained
 
 
@@ -74,12 +74,12 @@ def test_every_arm_runs_with_its_settings_in_every_block(trained):
     assert f"--config.init={trained / 'runs' / 'start'}" in balanced
 
 
-def test_what_is_done_is_not_done_again(trained, prior):
+def test_what_is_done_is_not_done_again(trained, corrections):
     before = {path: path.stat().st_mtime_ns for path in (trained / "runs").glob("**/starts")}
-    asked = list(prior)
+    asked = list(corrections)
     assert study(trained, "train") == 0
     assert {p: p.stat().st_mtime_ns for p in (trained / "runs").glob("**/starts")} == before
-    assert prior == asked and len(asked) == 2
+    assert corrections == asked and len(asked) == 4
 
 
 def test_changed_choices_and_grids_are_refused(trained, monkeypatch):

@@ -39,7 +39,8 @@ def test_the_mean_is_given_without_the_rarest_class_as_well(folder):
 def test_predicted_pixels_stand_beside_the_true_ones(folder):
     truth, *arms = table_of(render(folder), "## Block *balanced*", 2)
     assert truth == {"arm": "*ground truth*", "sky": "62.5", "*sea*": "37.5"}
-    assert [row["arm"] for row in arms] == ["standard", "features", "standard_prior"]
+    shown = ["standard", "features", "standard_prior", "features_calibrated"]
+    assert [row["arm"] for row in arms] == shown
     assert {(row["sky"], row["*sea*"]) for row in arms} == {("25.0", "75.0")}
 
 

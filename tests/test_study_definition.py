@@ -22,6 +22,7 @@ ARM = small_study.ARMS["standard"]
         ({"pools": {"p": ("a", "c")}}, "the pool p has no arms, or names one that is not there"),
         ({"pools": {"b": ("a",)}}, "the pool b has the name of an arm"),
         ({"prior": ("c",)}, "prior names an arm that is not there"),
+        ({"calibrated": ("c",)}, "calibrated names an arm that is not there"),
         ({"arms": {"a": study_definition.Arm({"x": {}, "y": {}, "z": {}})}}, "as many points"),
         (
             {"arms": {"a": study_definition.Arm(ARM.grid, ("b",)), "b": ARM}},

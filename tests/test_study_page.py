@@ -149,7 +149,7 @@ def test_what_is_incomplete_is_said_and_counts_among_the_comparisons(tmp_path):
 
 def test_every_seed_and_setting_is_on_the_page(folder):
     page = render(folder)
-    assert len(table_of(page, "## Every seed")) == 9 + 4 + 2 + 1
+    assert len(table_of(page, "## Every seed")) == 9 + 4 + 2 + 2 + 1
     grid = table_of(page, "## What was tuned")
     assert len(grid) == 10 and [row["chosen"] for row in grid].count("yes") == 5
     assert grid[4]["settings"] == "`loss.start=10`"

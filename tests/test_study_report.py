@@ -18,7 +18,7 @@ from segadv_jax import cli
 from segadv_jax.errors import InputError
 from segadv_jax.report import pictures, study_definition, study_page
 
-small, prior = study_stages.small, study_stages.prior
+small, corrections = study_stages.small, study_stages.corrections
 tuned, trained = study_stages.tuned, study_stages.trained
 
 
@@ -35,7 +35,7 @@ def rows_of(folder):
 
 def test_the_report_has_a_row_for_every_run(reported):
     rows = rows_of(reported)
-    assert len(rows) == 9 + 4 + 2 + 1 + 4 + 4 + 4
+    assert len(rows) == 9 + 4 + 2 + 2 + 1 + 4 + 4 + 4
     first = rows[0]
     assert (first["block"], first["arm"], first["seed"]) == ("natural", "standard", "0")
     assert (first["fraction"], first["balance"], first["fold"]) == ("1.0", "0.0", "0")
@@ -50,6 +50,11 @@ def test_the_report_has_a_row_for_every_run(reported):
     assert {n: row["prior_alpha"] for n, row in shifted.items()} == {"0": "0.5", "1": "0.0"}
     assert float(shifted["0"]["mean_iou"]) == pytest.approx(0.65)
     assert shifted["1"]["mean_iou"] == plain["1"]["mean_iou"] and shifted["1"]["balance"] == "1.0"
+    calibrated = {row["seed"]: row for row in rows if row["arm"] == "features_calibrated"}
+    plain = {row["seed"]: row for row in rows if row["arm"] == "features"}
+    assert {n: row["temperature"] for n, row in calibrated.items()} == {"0": "1.5", "1": "1.0"}
+    assert float(calibrated["0"]["ece"]) == pytest.approx(float(plain["0"]["ece"]) / 2)
+    assert calibrated["1"]["ece"] == plain["1"]["ece"]
     assert [row["fold"] for row in rows if row["block"] == "fold_1"] == ["1"]
     turns = [row for row in rows if row["block"] == "turns" and row["seed"] == "0"]
     beside = ["standard_latest", "fast_latest", "standard_subset_0", "fast_subset_0"]

@@ -12,7 +12,7 @@ The same command resumes a stage that was stopped. `tune` trains every point of 
 and measures it on the validation images; the test images are not read. An arm is tuned when those
 that it inherits from have their choices. The choices must be committed before `train` reads them,
 which trains all arms of all blocks, seed by seed, and then measures what a block names beside
-them: predictions shifted by the classes' prior, other checkpoints, other images. What is not done
+them: predictions that are corrected at test time, other checkpoints, other images. What is not done
 is named, and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
 --arms=standard,features.
 
@@ -179,7 +179,7 @@ def report_lacking(what: str, keys: Iterable[Key]) -> None:
 
 
 def train(options: argparse.Namespace, study: Study) -> int:
-    """Trains what is chosen, seed by seed, and shifts the predictions of those to be shifted."""
+    """Trains what is chosen, seed by seed, and measures what is to be measured beside."""
     path, place = study_files.choices_path(options.results, options.study), place_of(options)
     choices = study_files.read_choices(path, study)
     provenance.check_committed(path)
@@ -210,8 +210,9 @@ def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key,
     for (block, arm), run in some:
         if run.workdir.result() is None:
             continue
-        if arm in study.blocks[block].prior:
-            study_runs.shift(run, study.alphas)
+        for end, corrected in study.blocks[block].corrected.items():
+            if arm in corrected:
+                study_runs.correct(run, end, study)
         for what in study.blocks[block].beside:
             study_runs.measure_beside(run, what)
     jax.config.update("jax_compilation_cache_dir", before)

@@ -19,7 +19,7 @@ from segadv_jax.report import paper
 _COMPARED = """
     segmenter data.train data.validation data.fraction data.unlabelled adversary encoding
     alternation loss train optimizer evaluate.select evaluate.tile evaluate.bf_background
-    evaluate.flip evaluate.scales evaluate.prior_shift
+    evaluate.flip evaluate.scales evaluate.prior_shift evaluate.temperature
 """.split()
 # Of them, what changes nothing but the time and the memory that a run takes, and what it tells;
 _NO_MATTER = """

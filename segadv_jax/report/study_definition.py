@@ -20,8 +20,9 @@ Key = tuple[str, str]  # (name of a block, name of an arm).
 
 # The folder of a workdir's tuning runs: no block's name.
 TUNING = "tuning"
-# Ends the name of an arm whose predictions were shifted by the classes' prior at test time.
-PRIOR = "_prior"
+# End the name of an arm whose predictions were corrected at test time: shifted by the classes'
+# prior, or made less or more certain by a temperature.
+PRIOR, CALIBRATED = "_prior", "_calibrated"
 # End those of an arm whose other checkpoints were measured: values of config.evaluate.checkpoint.
 CHECKPOINTS = ("latest", *SELECTING)
 # In a text field stands for the folder of all runs.
@@ -62,6 +63,7 @@ class Block:
         tuning_seeds: with each of which every point is trained.
         choices: the block whose choices are taken; its own grids are tuned if empty.
         prior: arms that are also measured with shifted predictions.
+        calibrated: arms that are also measured at a temperature.
         checkpoints: of `CHECKPOINTS`, which checkpoints of all arms are measured beside the
             selected one.
         splits: further splits on which the selected checkpoint of all arms is measured.
@@ -80,6 +82,7 @@ class Block:
     tuning_seeds: tuple[int, ...] = ()
     choices: str = ""
     prior: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     shares: str = ""
@@ -93,12 +96,18 @@ class Block:
         return *self.checkpoints, *self.splits
 
     @property
+    def corrected(self) -> dict[str, tuple[str, ...]]:
+        """The arms that are measured with each correction, by what ends their names then."""
+        return {PRIOR: self.prior, CALIBRATED: self.calibrated}
+
+    @property
     def shown(self) -> dict[str, str]:
         """The arms of its tables, those that are trained and what else is measured of these.
 
         Each with the name of the trained one.
         """
-        shown = {arm: arm for arm in self.arms} | {arm + PRIOR: arm for arm in self.prior}
+        shown = {arm: arm for arm in self.arms}
+        shown |= {arm + end: arm for end, arms in self.corrected.items() for arm in arms}
         return shown | {f"{arm}_{what}": arm for what in self.beside for arm in self.arms}
 
     @property
@@ -119,6 +128,7 @@ class Study:
         primary: the measures by whose sum, on the validation images, points are chosen, and whose
             p-values are corrected.
         alphas: what is tried of the shift by the classes' prior.
+        temperatures: what is tried of temperatures.
     """
 
     about: str
@@ -128,6 +138,7 @@ class Study:
     pictured: tuple[str, ...] = ()
     primary: tuple[str, ...] = ("mean_iou", "mean_bf")
     alphas: tuple[float, ...] = tuple(quarter / 4 for quarter in range(-4, 5))
+    temperatures: tuple[float, ...] = tuple(tenth / 10 for tenth in range(5, 26))
 
     def tuned(self) -> Iterator[tuple[Key, Arm]]:
         """The arms that are tuned, those that others inherit from before them."""
@@ -177,12 +188,14 @@ def check(name: str, study: Study) -> None:
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
-        ends = (PRIOR, *(f"_{what}" for what in (*CHECKPOINTS, *block.splits)))
+        ends = (PRIOR, CALIBRATED, *(f"_{what}" for what in (*CHECKPOINTS, *block.splits)))
         ending = [arm for arm in block.arms if arm.endswith(ends)]
         require(not ending, where, f"no arm's name ends in {' or '.join(ends)}")
         known = set(block.checkpoints) <= set(CHECKPOINTS)
         require(known, where, f"checkpoints are of {', '.join(CHECKPOINTS)}")
-        require(set(block.prior) <= set(block.arms), where, "prior names an arm that is not there")
+        for end, arms in block.corrected.items():
+            known = set(arms) <= set(block.arms)
+            require(known, where, f"{end[1:]} names an arm that is not there")
         for pair in block.pairs:
             known = set(pair) <= set(block.compared) and pair[0] != pair[1]
             require(known, where, f"the pair {pair} names no two arms")

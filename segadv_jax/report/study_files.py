@@ -38,6 +38,7 @@ COLUMNS: tuple[str, ...] = (
     "fold",
     *MEASURES,
     "prior_alpha",
+    "temperature",
 )
 COLUMNS += ("segmenter_updates",)
 # By class: {beginning of a column: name in an evaluation}.

@@ -13,6 +13,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.report import study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import (
+    CALIBRATED,
     CHECKPOINTS,
     PRIOR,
     TUNING,
@@ -22,8 +23,21 @@ from segadv_jax.report.study_definition import (
     Study,
 )
 
-# In a run's folder: the alpha that its validation images chose, and the test images with it.
-SHIFTED = "prior.json"
+
+class Correction(NamedTuple):
+    """Chosen after training by a run's validation images; its test images are measured with it."""
+
+    field: str  # Of `config.evaluate`.
+    plain: float  # Its value without a correction.
+    file: str  # In the run's folder.
+    chosen: str  # What the file calls the value,
+    column: str  # and `<study>.csv`.
+
+
+CORRECTIONS = {
+    PRIOR: Correction("prior_shift", 0.0, "prior.json", "alpha", "prior_alpha"),
+    CALIBRATED: Correction("temperature", 1.0, "temperature.json", "temperature", "temperature"),
+}
 
 # Columns: (name, field of the configuration, its value where a study does not set it).
 _CONDITIONS = (("fraction", "data.fraction", 1.0), ("balance", "loss.balance", 0.0))
@@ -168,26 +182,31 @@ def beside(run: Run, what: str) -> dict[str, Any] | None:
     return run.workdir.evaluation(what)
 
 
-def shift(run: Run, alphas: Sequence[float]) -> None:
-    """Chooses alpha on a finished run's validation images and measures its test images with it."""
-    if shifted(run) is not None:
+def correct(run: Run, end: str, study: Study) -> None:
+    """Makes a correction, of `CORRECTIONS`, of a finished run: chooses and measures."""
+    if corrected(run, end) is not None:
         return
-    config = configuration.recorded(run.workdir)
-    split = config.data.validation
-    alpha, _ = evaluate.choose_prior_shift(config, run.folder, split, alphas)
+    correction, config = CORRECTIONS[end], configuration.recorded(run.workdir)
+    where = config, run.folder, config.data.validation
+    if end == PRIOR:
+        chosen, _ = evaluate.choose_prior_shift(*where, study.alphas)
+    else:
+        chosen, _ = evaluate.choose_temperature(*where, study.temperatures)
     result = run.workdir.result()
-    if alpha:
-        config.evaluate.prior_shift = alpha
+    if chosen != correction.plain:
+        config.evaluate[correction.field] = chosen
         result = evaluate.evaluate(config, run.folder, config.data.test)
-    files.write_json(Path(run.folder, SHIFTED), {"alpha": alpha, "result": result})
+    found = {correction.chosen: chosen, "result": result}
+    files.write_json(Path(run.folder, correction.file), found)
 
 
-def shifted(run: Run) -> dict[str, Any] | None:
-    """What `shift` found, {"alpha", "result"}; None if it is not done for this checkpoint."""
-    path, result = Path(run.folder, SHIFTED), run.workdir.result()
+def corrected(run: Run, end: str) -> dict[str, Any] | None:
+    """{name of the value: value, "result"} of `correct`; None if not done for this checkpoint."""
+    correction, result = CORRECTIONS[end], run.workdir.result()
+    path = Path(run.folder, correction.file)
     if result is None or not path.exists():
         return None
-    found = files.read_json(path, "delete it and train again", ("alpha", "result"))
+    found = files.read_json(path, "delete it and train again", (correction.chosen, "result"))
     return found if found["result"]["step"] == result["step"] else None
 
 
@@ -212,10 +231,12 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         row |= {name: fields.get(field, default) for name, field, default in _CONDITIONS}
         row["segmenter_updates"] = result["segmenter_updates"]
         yield row | {"arm": arm} | _measures(result)
-        found = shifted(run) if arm in study.blocks[block].prior else None
-        if found is not None:
-            measures = _measures(found["result"])
-            yield row | {"arm": arm + PRIOR, "prior_alpha": found["alpha"]} | measures
+        for end, correction in CORRECTIONS.items():
+            mine = arm in study.blocks[block].corrected[end]
+            found = corrected(run, end) if mine else None
+            if found is not None:
+                own = {"arm": arm + end, correction.column: found[correction.chosen]}
+                yield row | own | _measures(found["result"])
         for what in study.blocks[block].beside:
             other = beside(run, what)
             if other is not None:

@@ -134,6 +134,7 @@ def _fold(number):
         ),
         fields=splits,
         choices="natural",
+        calibrated=_FOLDED,
         fold=number,
     )
 

@@ -1,4 +1,4 @@
-"""Evaluations with shifted logits, for another prior of the classes than that of the training."""
+"""Evaluations with corrected logits: for another prior of the classes, or at a temperature."""
 
 import json
 
@@ -13,6 +13,7 @@ from segadv_jax.initialize import initialize
 from segadv_jax.workdir import Workdir
 
 CLASSES, SPLIT, ALPHAS = 8, "test[:7]", (-1.0, 0.0, 0.5)
+TEMPERATURES = (0.5, 1.0, 2.0)
 FIELDS = {"data.fraction": 0.4, "seed": 3}
 
 
@@ -92,3 +93,48 @@ def test_the_best_of_several_shifts(run, evaluated):
         for measure in ("mean_iou", "mce", "nll", "ece", "step", "images"):
             assert result[measure] == pytest.approx(evaluated[alpha][measure], rel=1e-3)
     assert best == max(ALPHAS, key=lambda alpha: evaluated[alpha]["mean_iou"])
+
+
+@pytest.fixture(scope="module")
+def tempered(run):
+    """{temperature: what an evaluation at it returns}."""
+    config, workdir = run
+    results = {}
+    for temperature in TEMPERATURES:
+        config.evaluate.temperature = temperature
+        results[temperature] = evaluate.evaluate(config, str(workdir), SPLIT)
+    config.evaluate.temperature = 1.0
+    return results
+
+
+def test_a_temperature_changes_how_certain_predictions_are(run, tempered):
+    """Not what the adversary judges, nor what is the most likely class of a label cell."""
+    _, workdir = run
+    for temperature, name in ((0.5, f"{SPLIT}_temperature_0.5"), (1.0, SPLIT)):
+        written = json.loads(workdir.evaluation_path(name).read_text())
+        assert written == tempered[temperature]
+        assert written.get("temperature", 1.0) == temperature
+    results = list(tempered.values())
+    certainty = [result["certainty"] for result in results]
+    assert certainty == sorted(certainty, reverse=True) and len(set(certainty)) == 3
+    assert len({result["accuracy_synthetic"] for result in results}) == 1
+    accuracy = [result["pixel_accuracy"] for result in results]
+    assert max(accuracy) - min(accuracy) < 0.02  # Between cells probabilities are interpolated.
+
+
+def test_the_best_of_several_temperatures(run, tempered):
+    """By the likelihood of the labels, and on top of a shift."""
+    config, workdir = run
+    best, results = evaluate.choose_temperature(config, str(workdir), SPLIT, TEMPERATURES)
+    assert best == min(TEMPERATURES, key=lambda value: tempered[value]["nll"])
+    for temperature, result in zip(TEMPERATURES, results, strict=True):
+        assert result["temperature"] == temperature
+        for measure in ("mean_iou", "mce", "nll", "ece", "step", "images"):
+            assert result[measure] == pytest.approx(tempered[temperature][measure], rel=1e-3)
+    config.evaluate.update({"prior_shift": 0.5, "temperature": 2.0})
+    both = evaluate.evaluate(config, str(workdir), SPLIT)
+    assert workdir.evaluation_path(f"{SPLIT}_prior_0.5_temperature_2").exists()
+    config.evaluate.update({"prior_shift": 0.5, "temperature": 1.0})
+    _, (_, shifted) = evaluate.choose_temperature(config, str(workdir), SPLIT, (1.0, 2.0))
+    config.evaluate.prior_shift = 0.0
+    assert shifted["nll"] == pytest.approx(both["nll"], rel=1e-3)
