@@ -88,7 +88,7 @@ def set_whole_images(config):
 
 
 def set_boundaries(config):
-    """Weighs the label cells at class boundaries, in place."""
+    """Weights the label cells at class boundaries, in place."""
     config.loss.boundary = 8.0
 
 

@@ -1,7 +1,7 @@
 """Simple terms that might do an adversary's work, for the segmenter's loss beside it.
 
 What an adversary is said to bring can often be had for less: certain predictions by minimising
-their entropy, sharp boundaries by weighing the cells there, images without labels by believing
+their entropy, sharp boundaries by weighting the cells there, images without labels by believing
 predictions that are certain. A gain of an adversary is one over these. Each is a sum beside its
 count or a weight of label cells, as in `losses`.
 """
