@@ -59,6 +59,7 @@ STUDY = Study(
             ),
             tuning_seeds=(100,),
             prior=("standard", "printed", "printed_means"),
+            calibrated=("standard", "printed"),
             checkpoints=("latest", "class_accuracy"),
             histories=True,
         ),
