@@ -53,16 +53,21 @@ def test_predictions_are_shifted_by_the_shares_of_the_training_images(run, share
     assert predictor.load(config, str(workdir)).views.shift == ()
 
 
+def evaluations(run, field, values):
+    """{value of a field of config.evaluate: what an evaluation with it returns}."""
+    config, workdir = run
+    before, results = config.evaluate[field], {}
+    for value in values:
+        config.evaluate[field] = value
+        results[value] = evaluate.evaluate(config, str(workdir), SPLIT)
+    config.evaluate[field] = before
+    return results
+
+
 @pytest.fixture(scope="module")
 def evaluated(run):
-    """{alpha: what an evaluation with this shift returns}."""
-    config, workdir = run
-    results = {}
-    for alpha in ALPHAS:
-        config.evaluate.prior_shift = alpha
-        results[alpha] = evaluate.evaluate(config, str(workdir), SPLIT)
-    config.evaluate.prior_shift = 0.0
-    return results
+    """By alpha."""
+    return evaluations(run, "prior_shift", ALPHAS)
 
 
 def test_a_shifted_evaluation_is_a_file_of_its_own(run, evaluated):
@@ -97,14 +102,8 @@ def test_the_best_of_several_shifts(run, evaluated):
 
 @pytest.fixture(scope="module")
 def tempered(run):
-    """{temperature: what an evaluation at it returns}."""
-    config, workdir = run
-    results = {}
-    for temperature in TEMPERATURES:
-        config.evaluate.temperature = temperature
-        results[temperature] = evaluate.evaluate(config, str(workdir), SPLIT)
-    config.evaluate.temperature = 1.0
-    return results
+    """By temperature."""
+    return evaluations(run, "temperature", TEMPERATURES)
 
 
 def test_a_temperature_changes_how_certain_predictions_are(run, tempered):

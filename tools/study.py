@@ -73,8 +73,6 @@ def main(options: argparse.Namespace) -> int:
     if options.overrides:
         raise InputError(f"{options.overrides[0]}: the fields are those of the study")
     study = study_definition.load(options.study)
-    if options.stage != "report":
-        pages.make_workdir(options)
     return STAGES[options.stage](options, study)
 
 
@@ -131,6 +129,7 @@ def record(options: argparse.Namespace) -> None:
 
 def tune(options: argparse.Namespace, study: Study) -> int:
     """Trains the grids, measures them on the validation images, and writes the choices."""
+    pages.make_workdir(options)
     tuned, place = [key for key, _ in study.tuned()], place_of(options)
     wanted = set(select(options, study)) & set(tuned)
     if not wanted:
@@ -187,6 +186,7 @@ def train(options: argparse.Namespace, study: Study) -> int:
     seeds = seeds_of(options, study, keys)
     lacking = [key for key in keys if study.source(key) not in choices]
     planned = study_runs.training(study, keys, choices, seeds, place)
+    pages.make_workdir(options)  # Not before: what is refused leaves no folder.
     check_data(options, study, keys)
     record(options)
     failures: pool.Failures = []
@@ -304,6 +304,7 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
         if seed in study.blocks[block].seeds and (block, arm, seed) not in known:
             name = f"{block}/{arm}/seed_{seed}"
             raise InputError(f"{options.study}.csv has no run of {name}; choose others to repeat")
+    pages.make_workdir(options)  # As in `train`.
     failures = command_line.train(options, different(run for _, run in todo))
     status = command_line.report_failures(failures)
     if status:
