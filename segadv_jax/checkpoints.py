@@ -40,6 +40,9 @@ class Checkpoints:
             for measure in SELECTING
         ]
         policy = AnyPreservationPolicy([LatestN(1), *bests])
+        # Of the checkpoints saved here: the manager reads them from the folder, and finds nothing
+        # while one is still being written.
+        self._scores: dict[int, dict[str, float]] = {}
         self._manager = ocp.CheckpointManager(
             files.absolute(workdir.checkpoints_path),
             item_names=(SEGMENTER, TRAINING),
@@ -77,7 +80,7 @@ class Checkpoints:
         """
         found = {}
         for step in self.steps():
-            metrics = self._manager.metrics(step)
+            metrics = self._metrics(step)
             if metrics and (not measure or measure in metrics):
                 found[step] = _score(metrics, measure)
         return max(found, key=lambda step: (found[step], step)) if found else None
@@ -85,7 +88,7 @@ class Checkpoints:
     def selected_by(self) -> str | None:
         """The measure that selects; None if no checkpoint was validated."""
         best = self.best_step()
-        return None if best is None else next(iter(self._manager.metrics(best)))
+        return None if best is None else next(iter(self._metrics(best)))
 
     def wait(self) -> None:
         """Waits until all is written."""
@@ -109,6 +112,8 @@ class Checkpoints:
             segmenter=ocp.args.StandardSave(segmenter), training=ocp.args.StandardSave(training)
         )
         metrics = None if scores is None else dict(scores)
+        if metrics:
+            self._scores[step] = metrics
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, state: TrainState, step: int) -> TrainState:
@@ -140,6 +145,9 @@ class Checkpoints:
     def contents(self, step: int) -> dict[str, Any]:
         """All that the checkpoint of `step` holds, of whatever shapes, by item."""
         return {item: self._contents(item, step) for item in (SEGMENTER, TRAINING)}
+
+    def _metrics(self, step):
+        return self._scores.get(step) or self._manager.metrics(step)
 
     def _contents(self, item, step):
         folder = self._manager.directory / str(step)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from segadv_jax import devices
@@ -81,6 +82,22 @@ def test_the_best_by_either_measure_is_kept_and_the_first_selects(tmp_path):
         assert checkpoints.best_step() == checkpoints.best_step("class_accuracy") == 1
         assert checkpoints.best_step("mean_iou") == 2
         assert checkpoints.selected_by() == "class_accuracy"
+
+
+def test_what_is_still_being_written_counts(tmp_path, monkeypatch):
+    """Patience would count from the best by the other measure: the one before is gone by then."""
+    read = ocp.CheckpointManager.metrics
+
+    def written(self, step):
+        return read(self, step) if step < 3 else None
+
+    monkeypatch.setattr(ocp.CheckpointManager, "metrics", written)
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        for step in (1, 2, 3):
+            scores = {"mean_iou": 0.1 * step, "class_accuracy": -0.1 * step}
+            checkpoints.save(make_state(step), step, scores)
+        assert checkpoints.best_step() == 3 and checkpoints.best_step("class_accuracy") == 1
+        assert checkpoints.selected_by() == "mean_iou"
 
 
 def test_a_run_of_one_measure_has_no_best_by_the_other(tmp_path):
