@@ -27,7 +27,8 @@ def _printed(lam, like=""):
 # Lambda = 2 between the sums of Eq. 1, of which the adversary's has 16 times fewer terms, or
 # between the means. The explanations are sought with the first, which is the one the paper prints.
 _SUMS, _MEANS = 2 / 16, 2.0
-# With the rate of *standard*: another rate would hold back over-fitting, too.
+# With the rate of *standard*: another rate would hold back over-fitting, too. In *longer* it is
+# that which was chosen for *printed* as well.
 _ARMS = {"standard": Arm(), "printed": _printed(_SUMS, like="standard")}
 _REGULAR: Fields = {"train.flip": True, "train.ema": 0.99}
 
@@ -61,6 +62,20 @@ STUDY = Study(
             prior=("standard", "printed", "printed_means"),
             calibrated=("standard", "printed"),
             checkpoints=("latest", "class_accuracy"),
+            histories=True,
+        ),
+        "longer": Block(
+            "As *strong*, 6,000 updates at most.",
+            _ARMS,
+            seeds=tuple(range(5)),
+            pairs=(
+                ("printed", "standard"),
+                ("standard_prior", "standard"),
+                ("printed", "standard_prior"),
+            ),
+            fields={"train.updates": 6000},
+            choices="strong",
+            prior=tuple(_ARMS),
             histories=True,
         ),
         "short": Block(
