@@ -124,6 +124,7 @@ STUDY = Study(
         "evaluate.bf": True,
     },
     primary=("mean_iou",),
-    # Predictions that are more certain need a stronger shift.
+    # Predictions that are more certain need a stronger shift, and a higher temperature.
     alphas=tuple(quarter / 4 for quarter in range(-4, 9)),
+    temperatures=tuple(quarter / 4 for quarter in range(2, 25)),
 )
