@@ -40,8 +40,8 @@ class Checkpoints:
             for measure in SELECTING
         ]
         policy = AnyPreservationPolicy([LatestN(1), *bests])
-        # Of the checkpoints saved here: the manager reads them from the folder, and finds nothing
-        # while one is still being written.
+        # The manager reads them from the folder each time, and finds nothing while a checkpoint is
+        # still being written.
         self._scores: dict[int, dict[str, float]] = {}
         self._manager = ocp.CheckpointManager(
             files.absolute(workdir.checkpoints_path),
@@ -147,7 +147,9 @@ class Checkpoints:
         return {item: self._contents(item, step) for item in (SEGMENTER, TRAINING)}
 
     def _metrics(self, step):
-        return self._scores.get(step) or self._manager.metrics(step)
+        if step not in self._scores and (metrics := self._manager.metrics(step)):
+            self._scores[step] = metrics
+        return self._scores.get(step)
 
     def _contents(self, item, step):
         folder = self._manager.directory / str(step)

@@ -189,8 +189,9 @@ def choose_prior_shift(
     """
     trained = predictor.load(config, workdir)
     shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
-    views = [trained.views._replace(shift=class_balance.prior_shift(shares, a)) for a in alphas]
-    results = _correct(config, trained, split, "prior_shift", dict(zip(alphas, views, strict=True)))
+    shifts = {alpha: class_balance.prior_shift(shares, alpha) for alpha in alphas}
+    views = {alpha: trained.views._replace(shift=shift) for alpha, shift in shifts.items()}
+    results = _correct(config, trained, split, "prior_shift", views)
     return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
 
 

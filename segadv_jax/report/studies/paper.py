@@ -30,6 +30,11 @@ _SUMS, _MEANS = 2 / 16, 2.0
 # With the rate of *standard*: another rate would hold back over-fitting, too. In *longer* it is
 # that which was chosen for *printed* as well.
 _ARMS = {"standard": Arm(), "printed": _printed(_SUMS, like="standard")}
+_WITH_SHIFT = (
+    ("printed", "standard"),
+    ("standard_prior", "standard"),
+    ("printed", "standard_prior"),
+)
 _REGULAR: Fields = {"train.flip": True, "train.ema": 0.99}
 
 STUDY = Study(
@@ -68,11 +73,7 @@ STUDY = Study(
             "As *strong*, 6,000 updates at most.",
             _ARMS,
             seeds=tuple(range(5)),
-            pairs=(
-                ("printed", "standard"),
-                ("standard_prior", "standard"),
-                ("printed", "standard_prior"),
-            ),
+            pairs=_WITH_SHIFT,
             fields={"train.updates": 6000},
             choices="strong",
             prior=tuple(_ARMS),
@@ -82,11 +83,7 @@ STUDY = Study(
             "As *strong*, but ended after 500 updates, while the validation still rises.",
             _ARMS,
             seeds=tuple(range(5)),
-            pairs=(
-                ("printed", "standard"),
-                ("standard_prior", "standard"),
-                ("printed", "standard_prior"),
-            ),
+            pairs=_WITH_SHIFT,
             fields={"train.updates": 500, "train.patience": 0, "evaluate.every": 100},
             choices="strong",
             prior=tuple(_ARMS),
