@@ -35,6 +35,8 @@ with seed 100). All were still rising when the 500 updates were over.
 
 from segadv_jax.configs import common
 
+ARMS = tuple(arm + half for arm in ("standard", "printed", "adversarial") for half in ("", "_half"))
+
 
 def get_config(arm="adversarial"):
     """The configuration of one arm.
@@ -44,6 +46,7 @@ def get_config(arm="adversarial"):
             setting that did best on the validation subset; each with "_half" for images at half
             size and the budget of a CPU.
     """
+    common.check_arm(arm, ARMS)
     config = common.get_config()
     config.data.name = "stanford_background"
     config.data.train = "+".join(f"subset_{i}" for i in range(7))
@@ -55,10 +58,7 @@ def get_config(arm="adversarial"):
     config.optimizer.segmenter.learning_rate = 0.02
     config.optimizer.segmenter.decay = "poly"
 
-    name, half, rest = arm.partition("_half")
-    if name not in ("standard", "printed", "adversarial") or rest:
-        known = "'standard', 'printed' or 'adversarial', or one of them with '_half'"
-        raise ValueError(f"the arm is {known}")
+    name, half, _ = arm.partition("_half")
     if name != "standard":
         config.alternation.schedule = "simultaneous"
         # The paper: lambda 2 and adversary rate 1e-3, schedule not stated. We read lambda as a

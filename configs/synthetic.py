@@ -13,9 +13,12 @@ and one of them alone:
 
 from segadv_jax.configs import common
 
+ARMS = ("standard", "adversarial")
+
 
 def get_config(arm="adversarial"):
-    """Args: arm: "standard" or "adversarial"."""
+    """The configuration of one of `ARMS`."""
+    common.check_arm(arm, ARMS)
     config = common.get_config()
     config.data.name = "synthetic"
     config.segmenter.widths = (8, 32, 64)
@@ -38,6 +41,4 @@ def get_config(arm="adversarial"):
         config.alternation.schedule = "simultaneous"
         config.loss.lam = 2 / 16  # See configs/stanford.py.
         config.optimizer.adversary.learning_rate = 1e-3
-    elif arm != "standard":
-        raise ValueError("the arm is 'standard' or 'adversarial'")
     return config

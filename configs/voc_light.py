@@ -32,8 +32,7 @@ def get_config(arm="adversarial"):
         arm: "standard"; "adversarial", the adversary of configs/stanford_light.py, which sees the
             segmenter's features; or "ADVERSARY_ENCODING", as "largefov_product".
     """
-    if arm not in ("standard", "adversarial", *PAIRS):
-        raise ValueError(f"the arm is 'standard', 'adversarial' or one of {', '.join(PAIRS)}")
+    common.check_arm(arm, ("standard", "adversarial", *PAIRS))
     config = common.get_config()
     config.data.name = "voc_sbd"
     config.data.train = "train_aug"

@@ -74,7 +74,7 @@ OTHER = f"--arm=b={CONFIG} --config.data.test=validation"
         (["--seeds=0", f"--arm=a={CONFIG} --workdir=w"], "--workdir=w of --arm=a: a run takes"),
         (["--seeds=0", ARM, "--", "updates=3"], "updates=3 after --: a run takes"),
         (["--seeds=0", "--arm=a=--config=no.py"], "--config=no.py: there is no file no.py"),
-        (["--seeds=0", f"--arm=a={CONFIG}:odd"], "odd: the arm is 'standard' or 'adversarial'"),
+        (["--seeds=0", f"--arm=a={CONFIG}:odd"], "odd: the arm is one of 'standard', "),
         (["--seeds=0", ARM, "--", "--config.train.updaets=3"], "updaets: .*; did you mean updates"),
         (["--seeds=0", ARM, "--", "--config.trian.updates=3"], "no such field; did you mean train"),
         (["--seeds=0", ARM, "--", "--config.train.updates=x"], "updates=x: the field takes"),
