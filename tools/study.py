@@ -57,8 +57,9 @@ PROGRAM = "tools.study"
 REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
 PICTURED = (0, 28, 56, 84, 112)  # Test images, by their places in the split.
 # Of a fraction of pixels, within which a repeated run must agree. The same code with as many cores
-# repeats a run exactly; other code or another JAX rounds otherwise, step by step.
-TOLERANCE = 5e-4
+# repeats a run exactly; other code or another JAX rounds otherwise, step by step, which moved runs
+# by up to 0.0007. Seeds of one arm differ by 0.003.
+TOLERANCE = 1e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
