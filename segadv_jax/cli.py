@@ -27,6 +27,7 @@ COMMANDS = {
     "check": "try a configuration: what is in the data, what training costs, what looks wrong",
     "train": "train a segmenter, against an adversary or not, and evaluate it",
     "evaluate": "evaluate a run on a split",
+    "correct": "choose how a trained network's probabilities are corrected, without training",
     "predict": "predict photographs with a trained network",
     "report": "one page about runs: results, curves, predictions, the health of the game",
     "export": "write a trained network as StableHLO, ONNX or safetensors, for other programs",

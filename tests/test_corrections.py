@@ -1,14 +1,16 @@
 """Evaluations with corrected logits: for another prior of the classes, or at a temperature."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from small_runs import small_config
 
-from segadv_jax import configuration, evaluate, experiment, predictor
+from segadv_jax import cli, configuration, evaluate, experiment, predictor
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import order
+from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
 from segadv_jax.workdir import Workdir
 
@@ -137,3 +139,69 @@ def test_the_best_of_several_temperatures(run, tempered):
     _, (_, shifted) = evaluate.choose_temperature(config, str(workdir), SPLIT, (1.0, 2.0))
     config.evaluate.prior_shift = 0.0
     assert shifted["nll"] == pytest.approx(both["nll"], rel=1e-3)
+
+
+def correct(workdir, *arguments):
+    where = f"--workdir={workdir}"
+    return cli.run("segadv_jax.commands.correct", "segadv_jax correct", [where, *arguments])
+
+
+def test_the_command_chooses_a_shift_and_with_it_a_temperature(run, capsys):
+    config, workdir = run
+    before = {path: path.read_bytes() for path in workdir.folder.rglob("*.json")}
+    assert correct(workdir, "--prior_shifts=0,-1,0.5", "--temperatures=1,0.5,2") is None
+    assert {path: path.read_bytes() for path in workdir.folder.rglob("*.json")} == before
+    said = capsys.readouterr().out
+    validation = config.data.validation
+    shift, results = evaluate.choose_prior_shift(config, str(workdir), validation, (0, -1, 0.5))
+    config.evaluate.prior_shift = shift
+    where = config, str(workdir), validation
+    temperature, tempered = evaluate.choose_temperature(*where, TEMPERATURES)
+    config.evaluate.prior_shift = 0.0
+    rows = [line.split() for line in said.splitlines() if re.match(r"-?[\d.]+ .* \d", line)]
+    lines = zip(rows, sorted(results, key=lambda one: one["prior_shift"]) + tempered, strict=True)
+    for (value, *_, miou, _, ece, nll), result in lines:
+        assert float(value) == result.get("prior_shift", result.get("temperature"))
+        shown = [float(miou) / 100, float(ece) / 100, float(nll)]
+        assert shown == pytest.approx([result[n] for n in ("mean_iou", "ece", "nll")], abs=1e-4)
+    assert [row[0] for row in rows if "chosen" in row] == [f"{shift:g}", f"{temperature:g}"]
+    found = {"prior_shift": (shift, 0, {-1, 0.5}), "temperature": (temperature, 1, {0.5, 2})}
+    fields = [f"--config.evaluate.{x}={v:g}" for x, (v, plain, _) in found.items() if v != plain]
+    (images,) = {result["images"] for result in results}
+    assert said.endswith(f"Best on the {images} images of {validation}: {' '.join(fields)}\n")
+    for field, (value, _, ends) in found.items():  # At the end of a list it says so.
+        assert (f"that was tried: try --{field}s=" in said) == (value in ends)
+
+
+def test_what_is_exported_is_corrected(run, tmp_path):
+    fields = ["--config.evaluate.temperature=2", "--config.evaluate.prior_shift=0.5"]
+    where = [f"--workdir={run[1]}", f"--out={tmp_path / 'out'}", "--height=32", "--width=32"]
+    argv = [*where, "--formats=safetensors", *fields]
+    assert cli.run("segadv_jax.commands.export", "segadv_jax export", argv) == 0
+    written = predictor.from_weights(tmp_path / "out" / "model.safetensors")
+    assert written.views == predictor.from_run(run[1].folder, overrides=fields).views
+    assert written.views.temperature == 2 and any(written.views.shift)
+
+
+def test_what_needs_no_correction(run, capsys):
+    """One value leaves a choice out."""
+    correct(run[1], "--prior_shifts=0", "--temperatures=1")
+    said = capsys.readouterr().out
+    assert said.endswith(": as it is, without a correction\n") and "that was tried" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--prior_shifts=-3"], "--prior_shifts=-3: give numbers from -2 on, as --prior_shifts=0,"),
+        (["--prior_shifts=3"], "config.evaluate.prior_shift is 3.0: set it from -2 to 2"),
+        (["--temperatures=1,x"], "--temperatures=1,x: give numbers from 0 on, as --temperatures=1"),
+        (["--temperatures=0"], "config.evaluate.temperature is 0.0: set it from 0.01 to 100"),
+        (["--config.evaluate.temperature=2"], "given as --prior_shifts and --temperatures; leave"),
+        (["--config.evaluate.split=test"], "the images are those of config.data.validation"),
+        (["--config.seed=1"], "config.seed says how the run was trained"),
+    ],
+)
+def test_what_cannot_be_chosen(run, arguments, reason):
+    with pytest.raises(InputError, match=reason):
+        correct(run[1], *arguments)

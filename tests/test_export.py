@@ -179,7 +179,7 @@ def test_a_wrong_difference_fails(weights, tmp_path, monkeypatch, capsys):
         ([], "photographs of any size: give --height and --width"),
         (["--height=0", "--width=24"], "--height=0: set it from 16 to 8192 pixels"),
         (["--height=24", "--width=x"], "argument --width: invalid int value"),
-        (["--checkpoint=latest"], "--checkpoint=latest is for --workdir; leave it out"),
+        (["--checkpoint=latest"], "--checkpoint=latest is of a run, but"),
     ],
 )
 def test_what_is_wrong_is_said(options, message, weights, tmp_path):
@@ -198,7 +198,7 @@ def test_what_is_not_there_is_said(weights, tmp_path, monkeypatch):
     out = f"--out={tmp_path / 'out'}"
     with pytest.raises(InputError, match="none.safetensors"):
         export(f"--weights={tmp_path / 'none.safetensors'}", out)
-    with pytest.raises(InputError, match="one of the arguments --workdir --weights is required"):
+    with pytest.raises(InputError, match="name the run, --workdir=W, or weights"):
         export(out)
     with pytest.raises(InputError, match="name a run"):
         export(f"--workdir={tmp_path}", out)

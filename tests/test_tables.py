@@ -320,6 +320,7 @@ def test_what_cannot_be_a_table_is_refused(tmp_path):
     one = run("one")
     refused("one: give NAME=WORKDIR", one)
     refused("a=none: give NAME=WORKDIR", "a=none")
+    refused("seed=1: the configurations are those of", f"a={one}", "--config.seed=1")
     refused("there are two of that name", f"a={one}", f"a={one}")
     refused("one and .*two fill the same cell; name one", f"a={one}", f"b={run('two', seed=1)}")
     refused("no run is done with its evaluation on val; let", "--split=val", f"a={one}")

@@ -10,7 +10,9 @@ import functools
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import compilation, configuration, hosts
+from segadv_jax import compilation, configuration, experiment, hosts, predictor
+from segadv_jax.errors import InputError
+from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
 
@@ -27,6 +29,40 @@ def add_run_arguments(
     )
     add = functools.partial(parser.add_argument, "--multihost", metavar="WHERE", help=multihost)
     add(nargs="?", const=hosts.YES, default=hosts.AUTO)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of a command that works on a trained network, a run's or a file's."""
+    parser.add_argument("--workdir", help="folder of the run")
+    parser.add_argument("--weights", metavar="FILE.safetensors", help="instead of --workdir")
+    checkpoints = ", ".join(experiment.CHECKPOINTS)
+    about = f"of the run: {checkpoints}; selected, by its validation, if not given"
+    parser.add_argument("--checkpoint", metavar="NAME", help=about)
+
+
+def check_network(options: argparse.Namespace) -> None:
+    """Raises an InputError if these arguments contradict each other; reads nothing."""
+    if (options.workdir is None) == (options.weights is None):
+        both = "not both" if options.workdir else "one of them"
+        raise InputError(f"name the run, --workdir=W, or weights, --weights=FILE, {both}")
+    checkpoint = options.checkpoint
+    of_run = [*([f"--checkpoint={checkpoint}"] if checkpoint else []), *options.overrides]
+    if options.weights is not None and of_run:
+        raise InputError(
+            f"{of_run[0]} is of a run, but --weights={options.weights} is a file: "
+            "leave it out, or name the run, --workdir=W"
+        )
+    if checkpoint and checkpoint not in experiment.CHECKPOINTS:
+        known = ", ".join(experiment.CHECKPOINTS)
+        raise InputError(f"--checkpoint={checkpoint}: it is one of {known}")
+
+
+def network(options: argparse.Namespace) -> Predictor:
+    """The trained network that these arguments name; raises an InputError as `predictor` does."""
+    if options.weights is not None:
+        return predictor.from_weights(options.weights)
+    checkpoint = options.checkpoint or ""
+    return predictor.from_run(options.workdir, checkpoint, overrides=options.overrides)
 
 
 def begin_run(options: argparse.Namespace) -> ConfigDict:

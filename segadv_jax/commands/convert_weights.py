@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     source, target = options.source, options.target
+    if options.overrides:
+        raise InputError(
+            f"{options.overrides[0]}: weights are written as they are; `segadv_jax export "
+            "--formats=safetensors` writes those of a run with such a field set"
+        )
     if not target.endswith(".safetensors"):
         raise InputError(f"{target}: the target's name must end in .safetensors")
     if os.path.isdir(target):

@@ -6,7 +6,8 @@
 
 The exported function takes photographs u8[n,H,W,3], RGB, any number n of one size H x W, and
 returns the probabilities of the classes at every pixel, f32[n,H,W,C]: those of `predict` and of
-evaluation, with the run's tiles, flips and scales. --out receives
+evaluation, with the run's tiles, flips, scales and corrections of the logits. Set others as in
+--config.evaluate.temperature=1.3. --out receives
 - model.json: the names and colours of the classes, the size, what goes in and what comes out;
 - model.stablehlo: for JAX, on CPUs, CUDA and TPUs;
 - model.onnx: for ONNX Runtime and others; needs jax2onnx here, see docs/export.md;
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segadv_jax import export, files, predictor
+from segadv_jax import commands, export, files, predictor
 from segadv_jax.errors import InputError
 from segadv_jax.export import onnx
 
@@ -30,9 +31,7 @@ LEAST, MOST = 16, 8192  # Pixels of a side.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", help="folder of the run")
-    source.add_argument("--weights", help="or a .safetensors file that carries its description")
+    commands.add_network_arguments(parser)
     parser.add_argument("--out", required=True, help="folder to write, new or empty")
     formats = f"of {', '.join(FORMATS)}; stablehlo,safetensors if not given"
     parser.add_argument("--formats", default="stablehlo,safetensors", help=formats)
@@ -40,16 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     width = "the same; with neither given the run's config.data.longest_side"
     parser.add_argument("--height", type=int, help=height)
     parser.add_argument("--width", type=int, help=width)
-    checkpoint = "of the run: selected (by the validation, if not given), latest, or a measure"
-    parser.add_argument("--checkpoint", help=checkpoint)
 
 
 def main(options: argparse.Namespace) -> int:
+    commands.check_network(options)
     formats = _formats(options)
     out = Path(options.out)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"--out={out} is not empty; name another folder")
-    trained = _trained(options)
+    trained = commands.network(options)
     shape = _shape(options, trained.longest_side)
     files.writable_folder(out, "--out")
     predict = export.predict_one(trained.params, trained.segmenter, trained.views, shape)
@@ -96,14 +94,6 @@ def _formats(options):
     if "onnx" in formats:
         onnx.check_installed()
     return formats
-
-
-def _trained(options):
-    if options.workdir is not None:
-        return predictor.from_run(options.workdir, options.checkpoint or "selected")
-    if options.checkpoint:
-        raise InputError(f"--checkpoint={options.checkpoint} is for --workdir; leave it out")
-    return predictor.from_weights(options.weights)
 
 
 def _shape(options, longest_side):

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segadv_jax import experiment, files, predicted, predictor, progress
+from segadv_jax import commands, files, predicted, progress
 from segadv_jax.data import photographs
 from segadv_jax.errors import InputError
 from segadv_jax.predicted import Photograph
@@ -45,12 +45,8 @@ Job = tuple[Path, Path]  # A photograph, and where its results go, without suffi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER", help="what to predict")
-    parser.add_argument("--workdir", help="folder of the run")
-    parser.add_argument("--weights", metavar="FILE.safetensors", help="instead of --workdir")
+    commands.add_network_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    checkpoints = ", ".join(experiment.CHECKPOINTS)
-    about = f"of the run: {checkpoints}; selected, by its validation, if not given"
-    parser.add_argument("--checkpoint", metavar="NAME", help=about)
     parser.add_argument("--probabilities", action="store_true", help="write them as well")
     about = "photographs at once, 4 if not given; fewer where they are large"
     parser.add_argument("--batch_size", type=int, default=4, metavar="N", help=about)
@@ -63,11 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     _check(options)
     jobs = _jobs(options.inputs, Path(options.out), options.probabilities)
-    if options.weights is None:
-        checkpoint, overrides = options.checkpoint or "", options.overrides
-        trained = predictor.from_run(options.workdir, checkpoint, overrides=overrides)
-    else:
-        trained = predictor.from_weights(options.weights)
+    trained = commands.network(options)
     files.writable_folder(options.out, "--out")
     longest_side = trained.longest_side if options.longest_side is None else options.longest_side
     shares, done = np.zeros(len(trained.class_names)), 0
@@ -95,22 +87,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _check(options):
-    """Raises an InputError for arguments that contradict each other."""
-    if (options.workdir is None) == (options.weights is None):
-        both = "not both" if options.workdir else "one of them"
-        raise InputError(f"name the run, --workdir=W, or weights, --weights=FILE, {both}")
-    for name in ("checkpoint", "overrides"):
-        given = getattr(options, name)
-        if options.weights is not None and given:
-            what = f"--checkpoint={given}" if name == "checkpoint" else given[0]
-            raise InputError(
-                f"{what} is of a run, but --weights={options.weights} is a file: "
-                "leave it out, or name the run, --workdir=W"
-            )
-    chosen = options.checkpoint
-    if chosen and chosen not in experiment.CHECKPOINTS:
-        known = ", ".join(experiment.CHECKPOINTS)
-        raise InputError(f"--checkpoint={chosen}: it is one of {known}")
+    """Raises an InputError for arguments that contradict each other or are out of range."""
+    commands.check_network(options)
     for name, least in (("batch_size", 1), ("longest_side", 0)):
         value = getattr(options, name)
         if value is not None and value < least:

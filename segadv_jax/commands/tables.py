@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
+    if options.overrides:
+        raise InputError(f"{options.overrides[0]}: the configurations are those of the runs")
     named: dict[str, str] = {}
     for text in options.named:
         name, equals, workdir = text.partition("=")
