@@ -215,7 +215,7 @@ def test_what_cannot_be_asked_for(tmp_path):
         ([target, str(link)], "link.safetensors is the source itself"),
         ([source, str(tmp_path / "folder.safetensors")], "folder.safetensors is a folder"),
         ([source, target, "--player=adversary"], "vgg.caffemodel is not the workdir of a run"),
-        ([source, target, "--config.seed=1"], "--config.seed=1: weights are written as they are"),
+        ([source, target, "--config.seed=1"], "--config.seed=1: only the segmenter of a run"),
         ([source, target, "--player=both"], "invalid choice: 'both'"),
         ([source], "required: target"),
         ([str(tmp_path), target], "holds no checkpoint; give the workdir"),

@@ -147,30 +147,68 @@ def correct(workdir, *arguments):
 
 
 def test_the_command_chooses_a_shift_and_with_it_a_temperature(run, capsys):
+    """To change nothing is tried, too; the last line has all fields of an evaluation like it."""
     config, workdir = run
     before = {path: path.read_bytes() for path in workdir.folder.rglob("*.json")}
-    assert correct(workdir, "--prior_shifts=0,-1,0.5", "--temperatures=1,0.5,2") is None
+    tried = ["--prior_shifts=-1,0.5", "--temperatures=0.5,2", "--config.evaluate.batch_size=3"]
+    assert correct(workdir, *tried) is None
     assert {path: path.read_bytes() for path in workdir.folder.rglob("*.json")} == before
     said = capsys.readouterr().out
-    validation = config.data.validation
-    shift, results = evaluate.choose_prior_shift(config, str(workdir), validation, (0, -1, 0.5))
+    where = config, str(workdir), config.data.validation
+    shift, results = evaluate.choose_prior_shift(*where, (0, -1, 0.5))
     config.evaluate.prior_shift = shift
-    where = config, str(workdir), validation
     temperature, tempered = evaluate.choose_temperature(*where, TEMPERATURES)
     config.evaluate.prior_shift = 0.0
     rows = [line.split() for line in said.splitlines() if re.match(r"-?[\d.]+ .* \d", line)]
+    rows = [row for row in rows if "may" not in row]
     lines = zip(rows, sorted(results, key=lambda one: one["prior_shift"]) + tempered, strict=True)
     for (value, *_, miou, _, ece, nll), result in lines:
         assert float(value) == result.get("prior_shift", result.get("temperature"))
         shown = [float(miou) / 100, float(ece) / 100, float(nll)]
         assert shown == pytest.approx([result[n] for n in ("mean_iou", "ece", "nll")], abs=1e-4)
     assert [row[0] for row in rows if "chosen" in row] == [f"{shift:g}", f"{temperature:g}"]
-    found = {"prior_shift": (shift, 0, {-1, 0.5}), "temperature": (temperature, 1, {0.5, 2})}
-    fields = [f"--config.evaluate.{x}={v:g}" for x, (v, plain, _) in found.items() if v != plain]
-    (images,) = {result["images"] for result in results}
-    assert said.endswith(f"Best on the {images} images of {validation}: {' '.join(fields)}\n")
-    for field, (value, _, ends) in found.items():  # At the end of a list it says so.
-        assert (f"that was tried: try --{field}s=" in said) == (value in ends)
+    found = {"prior_shift": (shift, 0), "temperature": (temperature, 1)}
+    fields = [f"--config.evaluate.{x}={v:g}" for x, (v, plain) in found.items() if v != plain]
+    fields = " ".join(["--config.evaluate.batch_size=3", *fields])
+    images = f"{results[0]['images']} images of {config.data.validation}"
+    assert said.endswith(f"\nBest on the {images}: {fields}\n")
+    for field, (value, plain) in found.items():  # At the end of a list it says so.
+        assert (f"of --{field}s; a " in said) == (value != plain)
+
+
+def test_what_the_run_corrects_by_itself_is_set_anew(run, monkeypatch, capsys):
+    """One value leaves a choice out. A field is named if the run has it otherwise."""
+    config, workdir = run
+    recorded = config.copy_and_resolve_references()
+    recorded.evaluate.update({"prior_shift": 0.5, "temperature": 3.0})
+    monkeypatch.setattr(configuration, "recorded", lambda _: recorded)
+    monkeypatch.setattr(configuration, "record", lambda *_: [])
+    correct(workdir, "--prior_shifts=0", "--temperatures=2,3")
+    said = capsys.readouterr().out
+    where = config, str(workdir), config.data.validation
+    best, _ = evaluate.choose_temperature(*where, (1.0, 2.0, 3.0))
+    fields = ["--config.evaluate.prior_shift=0"]
+    fields += [f"--config.evaluate.temperature={best:g}"] if best != 3 else []
+    assert said.endswith(f": {' '.join(fields)}\n") and "evaluate.prior_shift " not in said
+
+
+def convert(*arguments):
+    program = "segadv_jax.commands.convert_weights", "segadv_jax convert_weights"
+    return cli.run(*program, [*map(str, arguments)])
+
+
+def test_weights_are_written_with_their_corrections(run, tmp_path):
+    fields = ["--config.evaluate.temperature=2", "--config.evaluate.prior_shift=0.5"]
+    target = tmp_path / "mine.safetensors"
+    convert(run[1], target, *fields)
+    assert predictor.from_weights(target).views.temperature == 2
+    assert any(predictor.from_weights(target).views.shift)
+    for field, reason in (
+        ("checkpoint=latest", "the checkpoint that is written is the best one"),
+        ("temperature=0", "config.evaluate.temperature is 0.0: set it from 0.01"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            convert(run[1], target, f"--config.evaluate.{field}")
 
 
 def test_what_is_exported_is_corrected(run, tmp_path):
@@ -183,21 +221,14 @@ def test_what_is_exported_is_corrected(run, tmp_path):
     assert written.views.temperature == 2 and any(written.views.shift)
 
 
-def test_what_needs_no_correction(run, capsys):
-    """One value leaves a choice out."""
-    correct(run[1], "--prior_shifts=0", "--temperatures=1")
-    said = capsys.readouterr().out
-    assert said.endswith(": as it is, without a correction\n") and "that was tried" not in said
-
-
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--prior_shifts=-3"], "--prior_shifts=-3: give numbers from -2 on, as --prior_shifts=0,"),
-        (["--prior_shifts=3"], "config.evaluate.prior_shift is 3.0: set it from -2 to 2"),
-        (["--temperatures=1,x"], "--temperatures=1,x: give numbers from 0 on, as --temperatures=1"),
-        (["--temperatures=0"], "config.evaluate.temperature is 0.0: set it from 0.01 to 100"),
-        (["--config.evaluate.temperature=2"], "given as --prior_shifts and --temperatures; leave"),
+        (["--prior_shifts=-3,1"], "--prior_shifts=-3,1: give numbers, each from -2 to 2, as --pri"),
+        (["--temperatures=1,x"], "--temperatures=1,x: give numbers, each from 0.01 to 100, as --t"),
+        (["--temperatures="], "--temperatures=: give numbers, each from 0.01 to 100"),
+        (["--temperatures=1", "--prior_shifts=0"], "one value of each .*: give several of one of"),
+        (["--config.evaluate.temperature=2"], "give what is to be tried as --temperatures="),
         (["--config.evaluate.split=test"], "the images are those of config.data.validation"),
         (["--config.seed=1"], "config.seed says how the run was trained"),
     ],

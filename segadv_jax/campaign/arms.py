@@ -73,15 +73,15 @@ def parse_seeds(text: str, flag: str = "--seeds") -> list[int]:
 
 
 def parse_numbers(
-    text: str, flag: str, kind: Callable[[str], Number], example: str, least: float = 0
+    text: str, flag: str, kind: Callable[[str], Number], example: str
 ) -> list[Number]:
-    """The numbers that `flag` gives; an InputError if one is too low, not finite or comes twice."""
+    """The numbers that `flag` gives; an InputError if one is below 0, not finite or comes twice."""
     try:
         numbers = [kind(number) for number in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or not all(least <= number < math.inf for number in numbers):
-        raise InputError(f"{flag}={text}: give numbers from {least:g} on, as {flag}={example}")
+    if not numbers or not all(0 <= number < math.inf for number in numbers):
+        raise InputError(f"{flag}={text}: give numbers from 0 on, as {flag}={example}")
     for number in numbers:
         if numbers.count(number) > 1:
             raise InputError(f"{flag}={text}: {short(number)} comes twice")

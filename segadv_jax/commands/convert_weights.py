@@ -5,6 +5,7 @@
     segadv_jax convert_weights efficientnet-lite0-57934424.pth backbone.safetensors
     segadv_jax convert_weights runs/voc/adversarial segmenter.safetensors
     segadv_jax convert_weights runs/voc/adversarial adversary.safetensors --player=adversary
+    segadv_jax convert_weights runs/photos mine.safetensors --config.evaluate.temperature=1.3
 
 The source is
 - the released Dilated-8: the target is the complete network, for --config.init=TARGET;
@@ -14,7 +15,8 @@ The source is
   backbone, with its batch statistics folded in, for --config.init=efficientnet_lite0:TARGET;
 - the workdir of a run: the target is a player of the best checkpoint, or of the latest if none was
   validated; the segmenter is the one that is evaluated, averaged if the run averages, and the file
-  also has its classes and configuration: `segadv_jax predict --weights=TARGET` needs no more;
+  also has its classes and configuration, with the fields that are given here: `segadv_jax predict
+  --weights=TARGET` needs no more;
 - a .safetensors file of one of these: it is checked and written again.
 
 Kernels are f32[kh,kw,I,O]; the input is RGB in 0..255 as the segmenter prepares it.
@@ -24,11 +26,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from flax import traverse_util
 
-from segadv_jax import configuration, predictor, weights
+from segadv_jax import configuration, experiment, predictor, weights
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.weights import description, efficientnet, files, published
@@ -44,11 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     source, target = options.source, options.target
-    if options.overrides:
-        raise InputError(
-            f"{options.overrides[0]}: weights are written as they are; `segadv_jax export "
-            "--formats=safetensors` writes those of a run with such a field set"
-        )
+    if options.overrides and (not os.path.isdir(source) or options.player == "adversary"):
+        raise InputError(f"{options.overrides[0]}: only the segmenter of a run takes such fields")
     if not target.endswith(".safetensors"):
         raise InputError(f"{target}: the target's name must end in .safetensors")
     if os.path.isdir(target):
@@ -56,7 +56,8 @@ def main(options: argparse.Namespace) -> None:
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
         raise InputError(f"{target} is the source itself; choose another target")
     if os.path.isdir(source):
-        what, params, metadata = _read_run(Workdir(source), options.player or "segmenter")
+        player = options.player or "segmenter"
+        what, params, metadata = _read_run(Workdir(source), player, options.overrides)
     elif options.player:
         raise InputError(f"--player={options.player}: {source} is not the workdir of a run")
     else:
@@ -102,7 +103,9 @@ def _check(source, network, flat, shapes):
         )
 
 
-def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+def _read_run(
+    workdir: Workdir, player: str, overrides: Sequence[str]
+) -> tuple[str, dict[str, Any], dict[str, str]]:
     """The same of a player of a run's best checkpoint.
 
     What the player was trained as is stored beside it, as parameters of the same shapes may mean
@@ -120,19 +123,28 @@ def _read_run(workdir: Workdir, player: str) -> tuple[str, dict[str, Any], dict[
     if not params:
         raise InputError(f"{workdir} was trained without an adversary; leave --player out")
     config = workdir.recorded_config()
-    metadata = _describe(workdir, player, config) if config is not None else {}
+    metadata = {}
+    if config is not None or overrides:
+        metadata = _describe(workdir, player, config, overrides)
     metadata |= {"source": str(workdir), "player": player, "step": str(step)}
     chosen = "the latest, none was validated" if best is None else "the best"
     return f"{player} of step {step}, {chosen}", params, metadata
 
 
-def _describe(workdir, player, config):
-    """What a run's configuration says of its weights."""
+def _describe(workdir, player, config, overrides):
+    """What a run's configuration, with some fields set, says of its weights."""
     if player == "segmenter":
+        for override in overrides:
+            if override.startswith("--config.evaluate.checkpoint"):
+                raise InputError(f"{override}: the checkpoint that is written is the best one")
         try:
-            about = predictor.describe(workdir, configuration.recorded(workdir))
-            return description.metadata(about)
+            chosen = configuration.of_evaluation(workdir, overrides)
+            if overrides:
+                experiment.check_numbers(chosen)
+            return description.metadata(predictor.describe(workdir, chosen))
         except InputError as error:
+            if overrides:
+                raise
             print(
                 f"note: {error}. The weights are written without their classes: they will do for "
                 "--config.init, but not for `segadv_jax predict`",
