@@ -15,6 +15,7 @@ from segadv_jax.report.study_definition import Arm, Block, Fields, Study
 CONFIG = "configs/stanford.py"
 _RATE = "optimizer.segmenter.learning_rate"
 _RATES: dict[str, Fields] = {"rate_0.02": {_RATE: 0.02}, "rate_0.01": {_RATE: 0.01}}
+_WEIGHTS: dict[str, Fields] = {f"boundary_{w}": {"loss.boundary": w} for w in (3.0, 8.0)}
 
 
 def _printed(lam, like=""):
@@ -48,11 +49,13 @@ STUDY = Study(
         "strong": Block(
             "Trained well, until the validation's mean IoU has not risen for 1,000 updates, 3,000 "
             "at most: momentum, an average of the weights, flipped patches. *Printed* has lambda "
-            "between the sums of Eq. 1, *printed_means* between the means.",
+            "between the sums of Eq. 1, *printed_means* between the means. *Boundary* has no "
+            "adversary, but weighs label cells at class boundaries more.",
             {
                 "standard": Arm(_RATES),
                 "printed": _printed(_SUMS),
                 "printed_means": _printed(_MEANS),
+                "boundary": Arm(_WEIGHTS, ("standard",)),
             },
             seeds=tuple(range(5)),
             pairs=(
@@ -62,9 +65,13 @@ STUDY = Study(
                 ("printed", "standard_prior"),
                 ("printed_prior", "standard_prior"),
                 ("printed_class_accuracy", "standard_class_accuracy"),
+                ("boundary", "standard"),
+                ("printed", "boundary"),
+                ("boundary_prior", "standard_prior"),
+                ("printed_prior", "boundary_prior"),
             ),
             tuning_seeds=(100,),
-            prior=("standard", "printed", "printed_means"),
+            prior=("standard", "printed", "printed_means", "boundary"),
             calibrated=("standard", "printed"),
             checkpoints=("latest", "class_accuracy"),
             histories=True,
