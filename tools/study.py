@@ -319,7 +319,7 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
         agrees &= off <= TOLERANCE
         name = f"{row['block']}/{row['arm']}, seed {row['seed']}"
         print(f"{name}: largest difference {percent(off, '.4f')} %")
-    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE, '.2f')} %")
+    print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE)} %")
     return 0 if agrees else 1
 
 

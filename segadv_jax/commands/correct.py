@@ -73,7 +73,8 @@ def main(options: argparse.Namespace) -> None:
     tried = [_tried(one, getattr(options, f"{one.field}s")) for one in CORRECTIONS]
     if all(len(values) == 1 for values in tried):
         raise InputError("there is one value of each correction: give several of one of them")
-    fields = [field for field in options.overrides if field.startswith("--config.evaluate.")]
+    ours = ("--config.evaluate.", "--noconfig.evaluate.")
+    fields = [field for field in options.overrides if field.startswith(ours)]
     for field in fields:
         name = field.partition("=")[0].removeprefix("--config.evaluate.")
         if name in [one.field for one in CORRECTIONS]:
