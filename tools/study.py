@@ -34,7 +34,7 @@ from typing import Any
 import jax
 
 from segadv_jax import cli, configuration
-from segadv_jax.campaign import arms, command_line, pool, provenance
+from segadv_jax.campaign import arms, command_line, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe, percent
@@ -179,7 +179,7 @@ def report_lacking(what: str, keys: Iterable[Key]) -> None:
 
 
 def train(options: argparse.Namespace, study: Study) -> int:
-    """Trains what is chosen, seed by seed, and measures what is to be measured beside."""
+    """Trains what is chosen, seed by seed, then measures what is to be measured beside."""
     path, place = study_files.choices_path(options.results, options.study), place_of(options)
     choices = study_files.read_choices(path, study)
     provenance.check_committed(path)
@@ -190,10 +190,10 @@ def train(options: argparse.Namespace, study: Study) -> int:
     pages.make_workdir(options)  # Not before: what is refused leaves no folder.
     check_data(options, study, keys)
     record(options)
-    failures: pool.Failures = []
-    for some in planned.values():
-        failures += command_line.train(options, different(run for _, run in some))
-        measure(options, study, some)
+    todo = list(itertools.chain(*planned.values()))
+    # All at once: a run of the next seed begins when one of this seed is done.
+    failures = command_line.train(options, different(run for _, run in todo))
+    measure(options, study, todo)
     report_lacking("not tuned, so not trained", lacking)
     return max(command_line.report_failures(failures), int(bool(lacking)))
 
