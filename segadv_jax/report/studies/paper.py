@@ -97,7 +97,8 @@ STUDY = Study(
             histories=True,
         ),
         "overfitting": Block(
-            "No flips, no average of the weights, and all updates: a standard arm that over-fits. "
+            "A quarter of the images, no flips, no average of the weights, and all updates: a "
+            "standard arm that over-fits. "
             "*Regularised* has no adversary, but flips and the average.",
             {**_ARMS, "regularised": Arm(fields=_REGULAR, like="standard")},
             seeds=tuple(range(5)),
@@ -108,6 +109,7 @@ STUDY = Study(
                 ("printed_latest", "standard_latest"),
             ),
             fields={
+                "data.fraction": 0.25,
                 "train.flip": False,
                 "train.ema": 0.0,
                 "train.patience": 0,
