@@ -32,19 +32,15 @@ VERDICTS = ("real", "synthetic", "predictions")
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
+# Fields of config.evaluate that correct the logits, at the values that leave them as they are.
+UNCORRECTED = {"prior_shift": 0.0, "temperature": 1.0}
+
 
 def plain(config: ConfigDict) -> ConfigDict:
     """The same run's configuration that is evaluated to `eval/<split>.json`."""
     copied = config.copy_and_resolve_references()
-    copied.evaluate.update(
-        {
-            "checkpoint": "selected",
-            "flip": False,
-            "scales": (1.0,),
-            "prior_shift": 0.0,
-            "temperature": 1.0,
-        }
-    )
+    views = {"checkpoint": "selected", "flip": False, "scales": (1.0,)}
+    copied.evaluate.update(views | UNCORRECTED)
     return copied
 
 

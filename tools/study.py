@@ -186,11 +186,10 @@ def train(options: argparse.Namespace, study: Study) -> int:
     keys = select(options, study)
     seeds = seeds_of(options, study, keys)
     lacking = [key for key in keys if study.source(key) not in choices]
-    planned = study_runs.training(study, keys, choices, seeds, place)
+    todo = study_runs.training(study, keys, choices, seeds, place)
     pages.make_workdir(options)  # Not before: what is refused leaves no folder.
     check_data(options, study, keys)
     record(options)
-    todo = list(itertools.chain(*planned.values()))
     # All at once: a run of the next seed begins when one of this seed is done.
     failures = command_line.train(options, different(run for _, run in todo))
     measure(options, study, todo)
@@ -226,8 +225,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
         choices = study_files.read_choices(study_files.choices_path(folder, name), study)
         keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
-        planned = study_runs.training(study, keys, choices, seeds, place_of(options))
-        every = list(itertools.chain(*planned.values()))
+        every = study_runs.training(study, keys, choices, seeds, place_of(options))
         done = study_runs.done(every)
         if not done:
             raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
@@ -243,7 +241,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
         provenance.add(study_files.campaign_path(folder, name), how)
         picture = study_files.picture_path(folder, name)
         # The photographs and their labels are not ours to publish: they stay in the workdir.
-        draw(study, planned, picture, Path(options.workdir, picture.name))
+        draw(study, every, picture, Path(options.workdir, picture.name))
     page, text = study_files.page_path(folder, name), study_page.render(folder, name, study)
     # Its first page has figures of studies.
     results = table1_page.render(folder) if (folder / front_page.FRONT).exists() else ""
@@ -269,13 +267,12 @@ def write_histories(options: argparse.Namespace, study: Study, rows: list[pages.
         figures.draw_curves(study_files.curves_path(folder, name, block), curves)
 
 
-def draw(
-    study: Study, planned: dict[int, list[tuple[Key, Run]]], public: Path, private: Path
-) -> None:
+def draw(study: Study, every: Iterable[tuple[Key, Run]], public: Path, private: Path) -> None:
     """Draws the pictured arms' boundaries of some test images, once all of these arms are done."""
     block, definition = next(iter(study.blocks.items()))
     wanted = [(block, arm) for arm in study.pictured]
-    found = {key: run for key, run in planned[definition.seeds[0]] if key in wanted}
+    first = definition.seeds[0]
+    found = {key: run for key, run in every if run.seed == first and key in wanted}
     if not wanted or not all(key in found and found[key].workdir.result() for key in wanted):
         return
     shown = {key[1]: found[key] for key in wanted}
@@ -299,8 +296,7 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
     choices = study_files.read_choices(
         study_files.choices_path(options.results, options.study), study
     )
-    planned = study_runs.training(study, keys, choices, seeds, place_of(options))
-    todo = list(itertools.chain(*planned.values()))
+    todo = study_runs.training(study, keys, choices, seeds, place_of(options))
     for (block, arm), seed in itertools.product(keys, seeds):
         if seed in study.blocks[block].seeds and (block, arm, seed) not in known:
             name = f"{block}/{arm}/seed_{seed}"

@@ -46,7 +46,7 @@ def check_network(options: argparse.Namespace) -> None:
         both = "not both" if options.workdir else "one of them"
         raise InputError(f"name the run, --workdir=W, or weights, --weights=FILE, {both}")
     checkpoint = options.checkpoint
-    of_run = [*([f"--checkpoint={checkpoint}"] if checkpoint else []), *options.overrides]
+    of_run = [f"--checkpoint={checkpoint}"] if checkpoint else options.overrides
     if options.weights is not None and of_run:
         raise InputError(
             f"{of_run[0]} is of a run, but --weights={options.weights} is a file: "

@@ -30,12 +30,15 @@ HEAD = ("", "mean IoU %", "class accuracy %", "calibration error %", "negative l
 
 
 class Correction(NamedTuple):
-    """A field of config.evaluate that is chosen: what changes nothing, how, and what is tried."""
+    """A field of config.evaluate that is chosen: by what function, and what is tried."""
 
     field: str
-    plain: float
     choose: Callable
     tried: str
+
+    @property
+    def plain(self) -> float:
+        return evaluate.UNCORRECTED[self.field]
 
     @property
     def option(self) -> str:
@@ -49,13 +52,11 @@ class Correction(NamedTuple):
 CORRECTIONS = (
     Correction(
         "prior_shift",
-        0.0,
         evaluate.choose_prior_shift,
         "-0.5,-0.25,0.25,0.5,0.75,1,1.25,1.5",
     ),
     Correction(
         "temperature",
-        1.0,
         evaluate.choose_temperature,
         "0.6,0.7,0.8,0.9,1.1,1.2,1.3,1.4,1.5,1.6,1.8,2,2.5,3,4",
     ),
@@ -83,8 +84,7 @@ def main(options: argparse.Namespace) -> None:
             raise InputError(f"{field}: the images are those of config.data.validation")
     config = commands.begin_run(options)
     recorded = {one.field: config.evaluate[one.field] for one in CORRECTIONS}
-    for one in CORRECTIONS:
-        config.evaluate[one.field] = one.plain
+    config.evaluate.update(evaluate.UNCORRECTED)
     notes, images = [], 0
     with signals_raised():  # Of several processes too, whose signals JAX has caught until now.
         for one, values in zip(CORRECTIONS, tried, strict=True):

@@ -1,5 +1,6 @@
 """The runs of a study: its points, its arms, and what they measured."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,15 +29,14 @@ class Correction(NamedTuple):
     """Chosen after training by a run's validation images; its test images are measured with it."""
 
     field: str  # Of `config.evaluate`.
-    plain: float  # Its value without a correction.
     file: str  # In the run's folder.
     chosen: str  # What the file calls the value,
     column: str  # and `<study>.csv`.
 
 
 CORRECTIONS = {
-    PRIOR: Correction("prior_shift", 0.0, "prior.json", "alpha", "prior_alpha"),
-    CALIBRATED: Correction("temperature", 1.0, "temperature.json", "temperature", "temperature"),
+    PRIOR: Correction("prior_shift", "prior.json", "alpha", "prior_alpha"),
+    CALIBRATED: Correction("temperature", "temperature.json", "temperature", "temperature"),
 }
 
 # Columns: (name, field of the configuration, its value where a study does not set it).
@@ -147,8 +147,8 @@ def choose(
 
 def training(
     study: Study, keys: Iterable[Key], choices: Choices, seeds: Iterable[int], place: Place
-) -> dict[int, list[tuple[Key, Run]]]:
-    """{seed: the runs of all blocks and arms that have choices and this seed}.
+) -> list[tuple[Key, Run]]:
+    """The runs of all blocks and arms that have choices.
 
     Seed by seed, so that a campaign that is cut short has few seeds of all arms.
     """
@@ -162,7 +162,7 @@ def training(
         for seed in result:
             if seed in block.seeds:
                 result[seed] += [(key, run) for run in arms.plan(place.workdir, mine, [seed])]
-    return result
+    return list(itertools.chain(*result.values()))
 
 
 def measure_beside(run: Run, what: str) -> None:
@@ -193,7 +193,7 @@ def correct(run: Run, end: str, study: Study) -> None:
     else:
         chosen, _ = evaluate.choose_temperature(*where, study.temperatures)
     result = run.workdir.result()
-    if chosen != correction.plain:
+    if chosen != evaluate.UNCORRECTED[correction.field]:
         config.evaluate[correction.field] = chosen
         result = evaluate.evaluate(config, run.folder, config.data.test)
     found = {correction.chosen: chosen, "result": result}

@@ -98,8 +98,8 @@ STUDY = Study(
         ),
         "overfitting": Block(
             "A quarter of the images, no flips, no average of the weights, and all updates: a "
-            "standard arm that over-fits. "
-            "*Regularised* has no adversary, but flips and the average.",
+            "standard arm that over-fits. *Regularised* has no adversary, but flips and the "
+            "average.",
             {**_ARMS, "regularised": Arm(fields=_REGULAR, like="standard")},
             seeds=tuple(range(5)),
             pairs=(
