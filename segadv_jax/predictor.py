@@ -261,8 +261,9 @@ def _restore(config, workdir, segmenter, checkpoint):
     if not workdir.has_checkpoints():
         if not initialize.names_a_network(config.init):
             raise InputError(
-                f"--workdir={workdir} holds no checkpoint; train first, or set config.init to the "
-                "path of a whole network's weights or of another run's folder"
+                f"--workdir={workdir} holds no checkpoint; train first. Weights from elsewhere, a "
+                "file or another run's folder, are evaluated with `segadv_jax evaluate "
+                "--config=NAME --config.init=PATH`"
             )
         return initialize.pretrained(config.init, shapes, segmenter), 0
     with Checkpoints(workdir, to_read=True) as checkpoints:
