@@ -11,7 +11,8 @@ CONFIG ?= configs/synthetic.py
 WORKDIR ?= runs/synthetic
 
 bin := $(VENV)/bin
-installed := $(VENV)/.installed
+# One for each set of extras: other extras are added to an environment that is there.
+installed := $(VENV)/.installed-$(EXTRAS)
 
 # Large pages for the arrays of a training step: a tenth faster on a CPU (docs/benchmarks.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
