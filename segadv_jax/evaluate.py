@@ -44,6 +44,18 @@ def plain(config: ConfigDict) -> ConfigDict:
     return copied
 
 
+def evaluate_run(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Evaluates a trained run on its test split, plainly and as its configuration says.
+
+    A run without the plain measurement is not done, so other views, corrections and checkpoints
+    come on top. Theirs is the result, if there are any.
+    """
+    result = evaluate(plain(config), workdir, config.data.test)
+    if config != plain(config):
+        result = evaluate(config, workdir, config.data.test)
+    return result
+
+
 def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any]:
     """Evaluates a checkpoint, by default the selected one, and writes `eval/<split>.json`.
 

@@ -85,7 +85,9 @@ def is_result(path: Path) -> bool:
             with np.load(path) as stored:
                 return {"probabilities", "class_names", "size"} <= set(stored.files)
         with Image.open(path) as opened:
-            return _MARK in (opened.info.get("Software"), opened.info.get("comment", b"").decode())
+            # Comments are bytes in JPEGs and text in PNGs.
+            marks = opened.info.get("Software"), opened.info.get("comment")
+            return any(mark in (_MARK, _MARK.encode()) for mark in marks)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 

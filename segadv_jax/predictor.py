@@ -82,8 +82,7 @@ def load(config: ConfigDict, folder: files.PathLike, views: bool = True) -> Data
     experiment.check_numbers(config)
     data_set, workdir = experiment.load_data(config), Workdir(folder)
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
-    if workdir.has_checkpoints():
-        _check_record(config, workdir)
+    _check_record(config, workdir)
     params, step = _restore(config, workdir, segmenter, config.evaluate.checkpoint)
     if not workdir.has_checkpoints():
         workdir.make()
@@ -247,12 +246,17 @@ def _described(about: Description, params: Any, views: bool) -> Predictor:
 
 def _check_record(config, workdir):
     """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
-    changed = configuration.record(workdir, config)
-    if initialize.names_a_network(config.init) and "init" in changed:
-        raise InputError(
-            f"config.init is {config.init!r}, but --workdir={workdir} holds checkpoints of its "
-            "own, which would be evaluated: name another --workdir for these weights"
-        )
+    trained = workdir.has_checkpoints()
+    changed = (configuration.record if trained else configuration.compare)(workdir, config)
+    if "init" not in changed or (trained and not initialize.names_a_network(config.init)):
+        return
+    holds = "holds checkpoints of its own, which would be evaluated"
+    if not trained:
+        holds = f"was begun with {configuration.recorded(workdir).init!r}"
+    raise InputError(
+        f"config.init is {config.init!r}, but --workdir={workdir} {holds}: name another --workdir "
+        "for these weights"
+    )
 
 
 def _restore(config, workdir, segmenter, checkpoint):
@@ -267,7 +271,7 @@ def _restore(config, workdir, segmenter, checkpoint):
             )
         return initialize.pretrained(config.init, shapes, segmenter), 0
     with Checkpoints(workdir, to_read=True) as checkpoints:
-        step = _step_of(checkpoint, checkpoints)
+        step = step_of(checkpoint, checkpoints)
         if step is not None:
             params = checkpoints.restore_segmenter(shapes, step)
     # Raised within, it would leave the manager's thread behind.
@@ -285,7 +289,7 @@ def _restore(config, workdir, segmenter, checkpoint):
     return params, step
 
 
-def _step_of(name, checkpoints):
+def step_of(name, checkpoints):
     """The step of the checkpoint that `config.evaluate.checkpoint` names, or None."""
     if name == "latest":
         return checkpoints.latest_step()

@@ -11,6 +11,7 @@ from processes import end_of
 from small_runs import ROOT
 
 from segadv_jax import cli, configuration
+from segadv_jax import evaluate as evaluating
 from segadv_jax.commands import evaluate as evaluate_command
 from segadv_jax.commands import train as train_command
 from segadv_jax.errors import InputError
@@ -37,7 +38,7 @@ def called(monkeypatch):
     calls = []
     for command, name in (
         (train_command, "train"),
-        (train_command, "evaluate"),
+        (evaluating, "evaluate"),
         (evaluate_command, "evaluate"),
     ):
 

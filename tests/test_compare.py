@@ -23,6 +23,7 @@ def test_a_configuration_is_given_without_variant(tmp_path):
 
 def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
     settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
+    settings |= {"evaluate.flip": True, "compilation_cache": tmp_path / "compiled"}
     fields = [f"--config.{name}={value}" for name, value in settings.items()]
     config = f"--config={ROOT / 'tests' / 'small_synthetic.py'}"
     assert not compare(config, f"--workdir={tmp_path}", *fields)
@@ -30,7 +31,8 @@ def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
     for arm, schedule in (("standard", "standard"), ("adversarial", "simultaneous")):
         run = Workdir(tmp_path / arm)
         assert run.recorded_config()["alternation"]["schedule"] == schedule
-        result = run.result()
+        result = run.evaluation(f"{run.recorded_config()['data']['test']}_flip")
+        assert run.result()["images"] == result["images"]  # Without it the run is not done.
         assert [arm, *(percent(result[name]) for name in PAPER_MEASURES)] in lines
         assert run.history()[-1]["segmenter_updates"] == 1
     for name in ("comparison.png", "curves.png"):

@@ -112,11 +112,13 @@ def test_an_objective_without_controls_is_the_cross_entropy(maps):
 def test_each_control_sees_the_images_that_it_is_for(maps):
     """Of two images the first has labels."""
     logits, label, _ = maps
-    objective = Objective(entropy=0.5, pseudo_labels=2.0, pseudo_threshold=0.7, boundary=3.0)
+    certain = {"entropy": 0.5, "pseudo_labels": 2.0, "pseudo_threshold": 0.7}
+    objective = Objective(**certain, boundary=3.0, boundary_radius=2, label_smoothing=0.2)
     terms = objective.own_terms(logits, label, 1, 0)
-    weights = controls.boundary_weights(label[:1], 3.0, 1)
+    weights = controls.boundary_weights(label[:1], 3.0, 2)
+    assert np.any(weights != controls.boundary_weights(label[:1], 3.0, 1))
     expected = {
-        "mce": (1.0, mce(logits[:1], label[:1], cell_weights=weights)),
+        "mce": (1.0, mce(logits[:1], label[:1], smoothing=0.2, cell_weights=weights)),
         "entropy": (0.5, controls.entropy(logits, label)),
         "pseudo_mce": (2.0, controls.pseudo_mce(logits[1:], label[1:], 0.7)),
     }

@@ -122,6 +122,23 @@ def test_the_best_of_a_run(tmp_path, capsys):
         same(weights.load(target, best.params[player]), best.params[player])
 
 
+def test_the_checkpoint_is_that_of_the_run_or_of_its_fields(tmp_path, capsys):
+    best, latest = make_state(2.0), make_state(3.0)
+    save(tmp_path, {2: (best, 0.5), 3: (latest, 0.3)})
+    config = small_config("", **{"evaluate.checkpoint": "latest"})
+    Workdir(tmp_path).record_config(config.to_dict())
+    Workdir(tmp_path).write_classes(["sky"], [[1, 2, 3]])
+    target = tmp_path / "a.safetensors"
+    convert(tmp_path, target)
+    assert "segmenter of step 3, the latest:" in capsys.readouterr().out
+    same(stored(target), latest.params["segmenter"])
+    convert(tmp_path, target, "--config.evaluate.checkpoint=selected")
+    assert "segmenter of step 2, the best:" in capsys.readouterr().out
+    same(stored(target), best.params["segmenter"])
+    with pytest.raises(InputError, match="has no checkpoint 'class_accuracy'; set --config.eval"):
+        convert(tmp_path, target, "--config.evaluate.checkpoint=class_accuracy")
+
+
 def test_the_latest_of_a_run_that_was_never_validated(tmp_path, capsys):
     state = make_state(3.0, average=True)
     save(tmp_path, {1: (make_state(1.0, average=True), None), 3: (state, None)})

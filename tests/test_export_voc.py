@@ -46,6 +46,9 @@ def run(tmp_path_factory):
 
 def test_archive_holds_the_predictions_as_palette_images(run, tmp_path):
     config, workdir, params = run
+    other = tmp_path / FOLDER.format("test") / "of_another_call.png"
+    other.parent.mkdir(parents=True)
+    other.touch()
     export(workdir, tmp_path, "--split=val")
     split = experiment.load_data(config).read("val")
     segmenter = experiment.build_segmenter(config, CLASSES)

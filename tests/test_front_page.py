@@ -121,3 +121,10 @@ def test_the_readme_follows_the_page():
     others = table.replace("all", "other").format(8, 9)
     text = front_page.follow(readme + others, page)
     assert text == readme.replace("| one | 5 |", "| one | 3 |").replace("6", "4") + others
+
+
+def test_a_row_of_the_readme_that_could_be_any_of_several_is_refused():
+    page = "| fold | IoU |\n| --- | ---: |\n| one | 1 |\n| one | 2 |\n"
+    front_page.follow(page.replace("fold", "other"), page)
+    with pytest.raises(InputError, match="README.md: . one . 1 .: the results have 2 rows"):
+        front_page.follow(page, page)

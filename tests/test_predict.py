@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from small_runs import small_config
 
 from segadv_jax import cli, configuration, experiment, predicted, predictor, weights
@@ -259,7 +260,9 @@ def test_only_earlier_results_are_replaced(seen, tmp_path):
         with pytest.raises(InputError, match=f"{name} is there, and predict did not write it"):
             predict(*arguments)
         (out / name).write_bytes(before)
-    Image.new("L", (4, 4)).save(out / "a.png")  # A mask.
+    about = PngInfo()
+    about.add_text("comment", "made by a scanner")
+    Image.new("L", (4, 4)).save(out / "a.png", pnginfo=about)  # A mask.
     with pytest.raises(InputError, match="a.png is there, and predict did not write it"):
         predict(*arguments)
 
@@ -277,8 +280,12 @@ def test_heic_photographs_are_named(run, photographs, tmp_path, capsys):
 def test_results_are_never_written_among_photographs(seen, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     touch(one / "x.jpg", two / "x.jpg", two / "sub/y.jpg", tmp_path / "sub/z.png")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/w.jpg").symlink_to(one / "x.jpg")
     out = tmp_path / "out"
     for arguments, reason in (
+        ([tmp_path / "links/w.jpg", f"--out={tmp_path / 'links'}"], "w.jpg would lie among photo"),
+        ([tmp_path / "links/w.jpg", f"--out={one}"], "w.jpg would lie among photographs"),
         ([one, f"--out={one}"], "--out=.*one is the folder of the photographs; name another"),
         ([one / "x.jpg", f"--out={one}"], "x.jpg would lie among photographs, in .*one; name"),
         ([two, tmp_path / "sub/z.png", f"--out={tmp_path}"], "y.jpg would lie among photographs"),

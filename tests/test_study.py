@@ -111,6 +111,16 @@ def test_another_machine_tunes_the_arms_that_are_left(tuned, tmp_path):
     assert {p.name for p in (tmp_path / "runs" / "tuning" / "natural").glob("*")} == {"both"}
 
 
+def test_what_lies_between_arms_that_are_tuned_again_is_kept(tuned, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(tuned / "results", results, ignore=shutil.ignore_patterns(".git"))
+    before = choices_of(tmp_path)["blocks"]
+    assert study(tmp_path, "tune", "--blocks=natural", "--arms=standard,both") == 0
+    assert choices_of(tmp_path)["blocks"] == before
+    found = (tmp_path / "runs" / "tuning" / "natural").glob("*")
+    assert {path.name for path in found} == {"standard", "both"}
+
+
 def test_a_failed_run_leaves_the_rest(tmp_path, monkeypatch, capsys):
     """And what depends on it is named."""
     (tmp_path / "results").mkdir()
@@ -182,7 +192,7 @@ def test_choices_of_other_arms_are_kept_and_those_of_changed_ones_are_not(tuned,
     )
 
 
-def test_where_no_run_ends_the_choices_are_left_alone(tuned, tmp_path, monkeypatch):
+def test_where_no_run_ends_the_choices_are_left_alone(tuned, tmp_path, capsys):
     results = tmp_path / "results"
     shutil.copytree(tuned / "results", results, ignore=shutil.ignore_patterns(".git"))
     before = (results / "small_choices.json").read_text()
@@ -193,6 +203,7 @@ def test_where_no_run_ends_the_choices_are_left_alone(tuned, tmp_path, monkeypat
         patch.setattr(pool, "POLL", 0.02)
         assert cli.run("tools.study", "study", [*arguments, f"--program={failing}"]) == 1
     assert (results / "small_choices.json").read_text() == before
+    assert "not tuned yet" not in capsys.readouterr().err  # All were chosen before.
 
 
 def test_archives_that_are_not_there_are_noticed_once_before_any_run(tmp_path):

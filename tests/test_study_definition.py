@@ -34,6 +34,7 @@ ARM = small_study.ARMS["standard"]
             "no arm.s name ends in .*_x",
         ),
         ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
+        ({"arms": {"a": ARM, "b": ARM, "a-b": ARM}}, "the hyphen is for differences; rename a-b"),
         ({"choices": "natural"}, "natural has no choices for all of its arms"),
     ],
 )

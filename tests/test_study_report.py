@@ -159,6 +159,14 @@ def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
     assert study(reported, "repeat", "--seeds=1", runs="again") == 1
     assert "DOES NOT AGREE" in capsys.readouterr().out
     table.write_text(before)
+    path = reported / "results" / "small_choices.json"
+    chosen = path.read_text()
+    lacking = json.loads(chosen)
+    del lacking["blocks"]["natural"]["both"]
+    path.write_text(json.dumps(lacking))
+    with pytest.raises(InputError, match="natural/both is not tuned, so there is nothing to rep"):
+        study(reported, "repeat", "--arms=both", runs="refused")
+    path.write_text(chosen)
 
 
 def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch):

@@ -231,6 +231,7 @@ def test_what_differs_from_the_papers_setting_is_named(fields, expected):
 def test_what_does_not_make_a_run_another_one_is_not_named():
     config = voc_largefov.get_config("product")
     alike = {"seed": 7, "data.archives": "a", "train.log_every": 1, "segmenter.remat": True}
+    alike |= {"evaluate.flip": True, "evaluate.prior_shift": 0.5, "evaluate.checkpoint": "latest"}
     searched = {"loss.lam": 1.0, "optimizer.adversary.learning_rate": 0.3}
     assert differences_of(config, **alike, **searched, init="dilated8.safetensors") == []
     game = {"alternation.period": 9, "encoding": "scaling", "adversary.width": 0.1}

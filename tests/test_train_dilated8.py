@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import signal
 
 import jax
@@ -174,6 +175,12 @@ def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_
     with pytest.raises(InputError, match="holds checkpoints of its own, which would be evaluated"):
         evaluate.evaluate(config(data_dir, init=path), str(run))
     evaluate.evaluate(config(data_dir, init=""), str(run))  # As one who trained from scratch may.
+    empty, other = tmp_path / "empty", str(tmp_path / "other.safetensors")
+    shutil.copy(path, other)
+    predictor.load(config(data_dir, init=path), empty)
+    with pytest.raises(InputError, match=r"other.safetensors', but .* was begun with '.*/weights"):
+        predictor.load(config(data_dir, init=other), empty)
+    predictor.load(config(data_dir, init=path), empty)
     # Weights know how they were padded.
     padded = config(data_dir, init=path, **{"segmenter.padding": "reflect"})
     with pytest.MonkeyPatch.context() as patch:

@@ -139,12 +139,13 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     before = study_files.read_choices(path, study, of_other_grids=True) if path.exists() else {}
     study_runs.check_configs(study, tuned, place)
     check_data(options, study, wanted)
-    elsewhere = {key: choice for key, choice in before.items() if key not in wanted}
     left, failures = tuned, []
     choices: dict[Key, dict[str, Any]] = {}
     while left:
         # In turn those whose choices all others wait for, then those that wait for these alone.
-        known = study_files.keep_choices(study, elsewhere, choices)
+        # Choices of before that are to be made again are none yet.
+        kept = study_files.keep_choices(study, before, choices)
+        known = {key: kept[key] for key in kept if key in choices or key not in wanted}
         found = {key: study_runs.tuning(study, key, known, place) for key in left}
         ready = {key: planned for key, planned in found.items() if planned}
         todo = [
@@ -159,17 +160,16 @@ def tune(options: argparse.Namespace, study: Study) -> int:
         left = [key for key in left if key not in ready]
         if not any(made.values()):
             break
+    kept = study_files.keep_choices(study, before, choices)
     if choices:
-        choices = study_files.keep_choices(study, before, choices)
         how = {"program": PROGRAM, "processes": options.processes}
-        study_files.write_choices(path, study, choices, how)
-    for (block, arm), choice in choices.items():
+        study_files.write_choices(path, study, kept, how)
+    for (block, arm), choice in kept.items():
         best = choice["points"][choice["chosen"]]
         print(f"{block}/{arm}: {choice['chosen']}, on the validation images in %: {describe(best)}")
-    command_line.report_failures(failures)
-    lacking = [key for key in tuned if key not in choices]
+    lacking = [key for key in tuned if key not in kept]
     report_lacking("not tuned yet", lacking)
-    return int(not wanted.isdisjoint(lacking))
+    return max(command_line.report_failures(failures), int(not wanted.isdisjoint(lacking)))
 
 
 def report_lacking(what: str, keys: Iterable[Key]) -> None:
@@ -296,6 +296,11 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
     choices = study_files.read_choices(
         study_files.choices_path(options.results, options.study), study
     )
+    for block, arm in keys:
+        if study.source((block, arm)) not in choices:
+            raise InputError(
+                f"{block}/{arm} is not tuned, so there is nothing to repeat; tune first"
+            )
     todo = study_runs.training(study, keys, choices, seeds, place_of(options))
     for (block, arm), seed in itertools.product(keys, seeds):
         if seed in study.blocks[block].seeds and (block, arm, seed) not in known:
@@ -311,7 +316,8 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
         if (row["block"], row["arm"]) not in keys:  # What is measured beside an arm.
             continue
         before = known[row["block"], row["arm"], row["seed"]]
-        off = max(abs(row[measure] - before[measure]) for measure in REPEATED)
+        both = [measure for measure in REPEATED if None not in (row[measure], before[measure])]
+        off = max(abs(row[measure] - before[measure]) for measure in both)
         agrees &= off <= TOLERANCE
         name = f"{row['block']}/{row['arm']}, seed {row['seed']}"
         print(f"{name}: largest difference {percent(off, '.4f')} %")

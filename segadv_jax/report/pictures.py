@@ -25,8 +25,8 @@ def predict(
 ) -> tuple[DataSet, Batch, Maps]:
     """The images of these `rows`, as far as there are, and {name: class probabilities}.
 
-    They are those of the checkpoint that the validation selected. All `runs`, {name: (config,
-    workdir)}, have the same data; the `split` is by default the first one's test split.
+    They are those of the checkpoint that `config.evaluate.checkpoint` names. All `runs`, {name:
+    (config, workdir)}, have the same data; the `split` is by default the first one's test split.
     """
     loaded = {name: predictor.load(c, str(w), views=False) for name, (c, w) in runs.items()}
     data_set = next(iter(loaded.values())).data_set

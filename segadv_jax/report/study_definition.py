@@ -187,6 +187,8 @@ def check(name: str, study: Study) -> None:
         where = f"block {title}"
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
+        pairs = [arm for arm in block.arms if "-" in arm]
+        require(not pairs, where, f"the hyphen is for differences; rename {' and '.join(pairs)}")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
         ends = (PRIOR, CALIBRATED, *(f"_{what}" for what in (*CHECKPOINTS, *block.splits)))
         ending = [arm for arm in block.arms if arm.endswith(ends)]

@@ -94,9 +94,13 @@ def check_data(study: Study, keys: Iterable[Key], place: Place) -> None:
     for key in keys:
         config = arms.load_config(arguments(study, key, {}, place))
         options = {name: config.data[name] for name in config.data if name != "fraction"}
-        if options not in seen:
-            seen.append(options)
-            experiment.check_splits(config, experiment.load_data(config))
+        splits = study.blocks[key[0]].splits
+        if (options, splits) not in seen:
+            seen.append((options, splits))
+            data_set = experiment.load_data(config)
+            experiment.check_splits(config, data_set)
+            for split in splits:
+                data_set.check_labelled(split, f"data.test beside that of the block {key[0]}")
 
 
 def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, list[Run]] | None:
