@@ -109,7 +109,7 @@ def follow(readme: str, page: str) -> str:
     for key, row in _rows(page):
         if key:
             known.setdefault(key, set()).add(row)
-    lines = []
+    lines: list[str] = []
     for key, line in _rows(readme):
         rows = known.get(key, {line}) if key else {line}
         if len(rows) > 1:
