@@ -15,16 +15,18 @@ from segadv_jax.report.study_definition import Arm, Block, Study
 CONFIG = "configs/voc_light.py"
 _RATE = "optimizer.segmenter.learning_rate"
 
-ARMS = {"standard": Arm({f"rate_{rate}": {_RATE: rate} for rate in (2e-3, 4e-3)})}
+ARMS = {"standard": Arm({f"rate_{rate}": {_RATE: rate} for rate in (1e-3, 2e-3, 4e-3)})}
 ARMS |= {
     name: Arm(
-        {f"lam_{lam}": {"loss.lam": lam} for lam in (0.03, 0.1)}, ("standard",), f"{CONFIG}:{name}"
+        {f"lam_{lam}": {"loss.lam": lam} for lam in (0.01, 0.03, 0.1)},
+        ("standard",),
+        f"{CONFIG}:{name}",
     )
     for name in PAIRS
 }
 # Beside the paper's table: what does as much for boundaries on Stanford Background.
 ARMS["boundary"] = Arm(
-    {f"boundary_{weight}": {"loss.boundary": weight} for weight in (3.0, 8.0)}, ("standard",)
+    {f"boundary_{weight}": {"loss.boundary": weight} for weight in (2.0, 4.0, 8.0)}, ("standard",)
 )
 
 # Twelve differences from the same five runs without an adversary would rise and fall together, so
