@@ -140,7 +140,8 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     options.overrides = [*fields, *argv[end + 1 :]]
     from segadv_jax import compilation  # It imports JAX, which --help need not wait for.
 
-    compilation.keep()
+    given = [field for field in options.overrides if field.startswith(_CACHE)]
+    compilation.keep(given[-1].removeprefix(_CACHE) if given else "")
     try:
         return command.main(options)
     except InputError:
@@ -157,6 +158,7 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
         ) from error
 
 
+_CACHE = "--config.compilation_cache="
 _PLACES = ("workdir", "out")  # Options that say where a command writes.
 
 

@@ -103,7 +103,7 @@ def set_field(config: ConfigDict, override: str) -> None:
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, IndexError) as error:
         field = override.partition("=")[0].removeprefix("--").removeprefix("no")
         raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
     except (flags.Error, TypeError, ValueError) as error:
@@ -120,7 +120,8 @@ def set_field(config: ConfigDict, override: str) -> None:
 
 def _kind(config: ConfigDict, override: str) -> str:
     """What kind of number a field takes; "" if it is none."""
-    names = override.partition("=")[0].removeprefix("--config.").split(".")
+    field = override.partition("=")[0].removeprefix("--").removeprefix("no")
+    names = field.removeprefix("config.").split(".")
     value = functools.reduce(lambda inner, name: inner[name], names, config)
     kinds = {bool: "True or False", int: "a whole number, as 8", float: "a number, as 0.5"}
     return kinds.get(type(value), "")

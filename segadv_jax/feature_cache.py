@@ -152,7 +152,8 @@ def _compute(
     embed, part = jax.jit(_embed, static_argnums=0), kept.split.take(rows)
     paths = (kept.paths[row] for row in rows)
     frozen, done, total = jax.device_put(frozen), 0, len(rows)
-    for batch in part.eval_batches(batch_size=batch_size, canvas=part.canvas()):
+    # The canvas of all, so that what is computed does not depend on what is there already.
+    for batch in part.eval_batches(batch_size=batch_size, canvas=kept.split.canvas()):
         embedded = np.asarray(embed(segmenter, frozen, batch["image"], batch["size"]))
         # The paths come last: where a batch ends, none of them is passed over.
         for maps, size, path in zip(embedded, batch["size"], paths, strict=False):

@@ -57,7 +57,7 @@ def join(wanted: str = AUTO, task: str = "") -> None:
                 shutdown_timeout_seconds=HEARTBEAT,
             )
     except (ValueError, RuntimeError, OSError) as error:
-        if wanted == AUTO and not _under_slurm(os.environ):
+        if wanted == AUTO and _announced(os.environ) is None:
             # A TPU of one host, as a notebook's, may lie where nobody answers.
             logging.warning("no other hosts were found (%s); --multihost insists", error)
             return
@@ -113,14 +113,17 @@ def leave(error: BaseException) -> NoReturn:
 
 def are_several(environment: Mapping[str, str]) -> bool:
     """Whether the environment variables, or a TPU, say that there may be other processes."""
-    if _under_slurm(environment):
+    announced = _announced(environment)
+    return _has_tpu() if announced is None else announced  # A TPU's metadata server knows.
+
+
+def _announced(environment: Mapping[str, str]) -> bool | None:
+    """Whether the environment variables say that there are others; None if they say nothing."""
+    if _under_slurm(environment) or int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         return True
-    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        return True
+    # Kubernetes, or a notebook's TPU.
     workers = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
-    if workers is not None:  # Kubernetes, or a notebook's TPU.
-        return "," in workers
-    return _has_tpu()  # Its metadata server knows.
+    return None if workers is None else "," in workers
 
 
 def _under_slurm(environment: Mapping[str, str]) -> bool:

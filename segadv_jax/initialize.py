@@ -16,6 +16,7 @@ from segadv_jax.models import SEGMENTERS, Segmenter
 from segadv_jax.models.geometry import count_cells
 from segadv_jax.scene import Setup
 from segadv_jax.train_state import TrainState, split_frozen
+from segadv_jax.weights import description
 from segadv_jax.workdir import Workdir
 
 # Classifiers whose weights are a part of a segmenter's, by how `config.init` begins.
@@ -224,7 +225,13 @@ def _read_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     said = weights.metadata(path)
     if said.get("player", "segmenter") != "segmenter":
         raise InputError(f"config.init: {path} is an adversary; export the segmenter")
-    return weights.read_network(path), json.loads(said.get("segmenter", "{}"))
+    try:
+        fields = json.loads(said.get("segmenter", "{}"))
+        if not isinstance(fields, dict):
+            raise ValueError("its segmenter is no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise description.damaged(path, error) from error
+    return weights.read_network(path), fields
 
 
 def _read_run(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:

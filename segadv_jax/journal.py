@@ -151,7 +151,13 @@ class Journal:
         self._writer.write_images(updates, {"predictions": picture[None]})
         logging.info("%s", self._describe(measures[f"validation_{self._select}"], updates))
         self._bar.heard()
-        self._began = time.time()  # A validation takes nothing from the images per second.
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """The time that is spent within takes nothing from the images per second."""
+        begin = time.time()
+        yield
+        self._began += time.time() - begin
 
     def _describe(self, value: float | None, updates: int) -> str:
         """A validation in a line; `value` is that of the measure that selects."""
@@ -202,8 +208,18 @@ def open_journal(
         profile = periodic_actions.Profile(logdir=str(workdir), every_secs=None, **steps)
         where = f"{workdir}/plugins/profile"
         logging.info("%d steps from the tenth on are profiled: %s", train.profile, where)
-    with metric_writers.ensure_flushes(writer), contextlib.closing(bar):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(metric_writers.ensure_flushes(writer))
+        stack.enter_context(contextlib.closing(bar))
+        if profile:
+            stack.callback(_end_profile)
         yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
+
+
+def _end_profile():
+    """Writes a profile that had not come to its end."""
+    with contextlib.suppress(RuntimeError):  # It had, or had not begun.
+        jax.profiler.stop_trace()
 
 
 def tabulate(

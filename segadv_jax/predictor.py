@@ -97,6 +97,15 @@ def load(config: ConfigDict, folder: files.PathLike, views: bool = True) -> Data
     return DataPredictor(*own, segmenter, params, step, chosen, config, data_set)
 
 
+def check_alike(predictors: Sequence[Predictor]) -> None:
+    """Raises an InputError unless the label maps of all of them mean the same."""
+    first, *others = (one.class_names for one in predictors)
+    for other in others:
+        if other != first:
+            names = f"{', '.join(first)} and {', '.join(other)}"
+            raise InputError(f"these runs are of different classes, {names}: show them one by one")
+
+
 def from_run(
     folder: files.PathLike,
     checkpoint: str = "",

@@ -30,7 +30,8 @@ def reflect(index: Real[AnyArray, "*s"], length: Integer[AnyArray, ""]) -> Array
     """
     period = jnp.maximum(2 * (length - 1), 1)
     index = jnp.mod(index, period)
-    return jnp.minimum(index, period - index)
+    # Of a single pixel the period would leave fractions.
+    return jnp.minimum(jnp.minimum(index, period - index), length - 1)
 
 
 def reflect_border(

@@ -52,6 +52,8 @@ def train(config: ConfigDict, folder: str) -> None:
             return
         except UnsoundError as error:
             skipped = skip(config.train.skips, workdir, skipped, error)
+            if run.caught:
+                raise Stopped(128 + run.caught[0]) from error
 
 
 def skip(limit: int, workdir: Workdir, skipped: Sequence[int], error: UnsoundError) -> list[int]:

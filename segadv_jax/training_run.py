@@ -93,8 +93,12 @@ class TrainingRun:
         Raises:
             soundness.UnsoundError: the step was not sound; then nothing is saved.
         """
-        updates, params = self.updates(after), evaluated(state)
         self.journal.check()
+        with self.journal.pause():
+            self._validate(state, metrics, after)
+
+    def _validate(self, state, metrics, after):
+        updates, params = self.updates(after), evaluated(state)
         with self.journal.compiling(VALIDATION):
             measures, pictures = self.validator.measure(params)
         if jax.process_index() == 0:

@@ -31,7 +31,10 @@ class Watcher:
 
     def __init__(self, workdir: Workdir, game: str, begun: int, updates: int):
         self._workdir, self._of_game = workdir, (game, begun)
-        self._history = list(workdir.history())
+        self._watched = [each for each in workdir.watched() if each["segmenter_updates"] <= updates]
+        beside = {each["segmenter_updates"]: each for each in self._watched}
+        rows = workdir.history()
+        self._history = [beside.get(int(row["segmenter_updates"]), {}) | row for row in rows]
         self._warned = [each for each in workdir.warnings() if each["segmenter_updates"] <= updates]
 
     def look(self, row: Mapping[str, Any], recent: Mapping[str, float]) -> None:
@@ -43,9 +46,12 @@ class Watcher:
                 lacks them, as it does when the players take turns.
         """
         known = {name: recent[name] for name in RIGHT if name in recent} | adversary_loss(recent)
-        known |= {name: value for name, value in row.items() if value is not None}
-        self._history.append(known)
-        updates = int(known["segmenter_updates"])
+        measured = {name: value for name, value in row.items() if value is not None}
+        updates = int(measured["segmenter_updates"])
+        if beside := {name: known[name] for name in known.keys() - measured.keys()}:
+            self._watched.append({"segmenter_updates": updates} | beside)
+            self._workdir.write_watched(self._watched)
+        self._history.append(known | measured)
         for finding in health.watch(self._history, *self._of_game):
             if finding.kind in (each["kind"] for each in self._warned):
                 continue

@@ -12,6 +12,7 @@ eval/*.json          what an evaluation measured on a split
 checkpoints/         the latest and the best whole state (see `checkpoints.py`)
 ended.json           that training has ended, and why
 warnings.json        what the watcher warned of, and when (see `watcher.py`)
+watched.json         what it knew of the adversary where the history lacks it
 skipped.json         the steps that were left out, because they were not sound
 events.*             TensorBoard
 """
@@ -71,6 +72,7 @@ class Workdir:
         self.environment_path = self.folder / "environment.json"
         self._end_path = self.folder / "ended.json"
         self._warnings_path = self.folder / "warnings.json"
+        self._watched_path = self.folder / "watched.json"
         self._skipped_path = self.folder / "skipped.json"
 
     def __str__(self) -> str:
@@ -199,6 +201,15 @@ class Workdir:
     def write_warnings(self, warnings: Sequence[Mapping[str, Any]]) -> None:
         """Records what the watcher warned of."""
         files.write_json(self._warnings_path, {"warnings": [*warnings]})
+
+    def watched(self) -> list[dict[str, Any]]:
+        """What the watcher knew beside the history: {"segmenter_updates", ...} of a row each."""
+        content = self._read(self._watched_path, "delete it: nothing else needs it", ("rows",))
+        return content["rows"] if content else []
+
+    def write_watched(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Records what the watcher knows beside the history."""
+        files.write_json(self._watched_path, {"rows": [*rows]})
 
     def skipped(self) -> list[int]:
         """The steps, counted from 1, that are left out."""

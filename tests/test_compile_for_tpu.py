@@ -46,7 +46,7 @@ def test_a_step_takes_as_long_as_what_takes_longest_and_then_the_sum():
         (["--topology=4x4"], "--topology=4x4: name a kind of chip .*v5e.* such as v5e:4x4"),
         (["--topology=h100:8"], "--topology=h100:8: name a kind of chip"),
         (["--topology=v5e:4x4", "--turns=all"], "--turns=all: 'all' is none of standard, segm"),
-        (["--topology=v5e:4x4", "--canvas=500x500"], "--canvas=500x500: .*multiples of 16"),
+        (["--topology=v5e:4x4", "--canvas=500x500"], "--canvas: '500x500': .*multiples of 16"),
     ],
 )
 def test_wrong_arguments_are_named(argv, message):

@@ -108,6 +108,11 @@ def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
             r" batch_size\?",
         ),
         ("synthetic", ["--config.xyz=8"], "--config.xyz: the configuration has no such field"),
+        (
+            "synthetic",
+            ["--config.train.scale[7]=1.0"],
+            r"--config.train.scale\[7\]: the configuration",
+        ),
         ("synthetic", ["--noconfig.train.flop"], "--config.train.flop: the configuration has no"),
         (
             "synthetic",
@@ -302,6 +307,7 @@ def test_an_evaluation_may_set_nothing_else(tmp_path, field):
         ("--config.train.updates=1.5", "the field takes a whole number, as 8"),
         ("--config.loss.lam=much", "the field takes a number, as 0.5"),
         ("--config.train.flip=sometimes", "the field takes True or False"),
+        ("--noconfig.train.flip=true", "the field takes True or False"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(override, message):

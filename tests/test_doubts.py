@@ -99,7 +99,8 @@ def test_grey_levels_are_doubted():
         ({"loss.lam": 0.0}, "config.loss.lam is 0: the segmenter takes no notice"),
         ({"alternation.schedule": "slow"}, "the adversary is never trained"),
         ({"alternation.schedule": "slow", "alternation.pretrain": 3}, ""),
-        ({"loss.start": 5, "loss.ramp": 7}, "config.loss.start and ramp, 12 together"),
+        ({"loss.start": 5, "loss.ramp": 7}, ""),  # The last of 12 updates has all of it.
+        ({"loss.start": 5, "loss.ramp": 8}, "config.loss.start and ramp, 13 together"),
         ({"evaluate.every": 13}, "config.evaluate.every is 13: the only validation"),
         ({"train.updates": 5}, "only 20 of 22 training images will be seen"),
     ],

@@ -159,6 +159,20 @@ def test_what_cannot_be_converted_is_said(monkeypatch):
         onnx.to_onnx(lambda photograph: photograph[np.arange(9), np.arange(9)], SHAPE)
 
 
+def test_where_a_format_fails_the_folder_stays_empty(weights, tmp_path, monkeypatch):
+    def fail(*_):
+        raise InputError("cannot be written; leave onnx out of --formats")
+
+    monkeypatch.setattr(onnx, "check_installed", lambda: None)
+    module = importlib.import_module("segadv_jax.commands.export")
+    monkeypatch.setitem(module._CONVERTERS, "onnx", (fail, None))
+    monkeypatch.setitem(module._CONVERTERS, "stablehlo", (lambda *_: b"", None))
+    options = [f"--weights={weights[1]}", "--height=24", "--width=36", f"--out={tmp_path / 'out'}"]
+    with pytest.raises(InputError, match="leave onnx out"):
+        export(*options, "--formats=stablehlo,safetensors,onnx")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_wrong_difference_fails(weights, tmp_path, monkeypatch, capsys):
     def wrong(*_):
         return np.full((2, *SHAPE, 3), np.nan, np.float32)

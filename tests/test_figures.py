@@ -6,7 +6,7 @@ from finished_runs import make_run
 from PIL import Image
 from small_runs import small_config
 
-from segadv_jax import cli, drawing, experiment
+from segadv_jax import cli, configuration, drawing, experiment
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
@@ -151,6 +151,7 @@ def test_curves_and_confusion_are_drawn_of_folders_of_runs(arms, tmp_path, capsy
     [
         (["RUN"], "give NAME=RUN"),
         (["a=RUN", "a=RUN"], "two of that name"),
+        (["a b=RUN", "a_b=RUN"], "a_b=.*two of that name, or of its file"),
         (["a=nowhere"], "no run is in nowhere"),
         (["a=RUN", "--images=one"], "--images=one: give numbers"),
         (["a=RUN", "--images=99"], "there is no image 99, only 0 to 6"),
@@ -198,8 +199,15 @@ def test_an_adversary_is_shown_what_training_shows_it(run):
     products, _ = one.encoded["product"]
     assert products.shape == (*cells, 24)
     assert (products.reshape(*cells, 8, 3)[real == 0] == 0).all()
-    for verdict in one.verdicts:
+    config = configuration.recorded(Workdir(run))
+    setup = experiment.build(config, 8).setup
+    with Checkpoints(Workdir(run), to_read=True) as checkpoints:
+        theta = checkpoints.restore_player("adversary", 20)
+    image, size = np.float32(one.image[None]), np.array([one.label.shape])
+    for verdict, shown in zip(one.verdicts, (real, synthetic), strict=True):
         assert verdict.shape == one.label.shape
+        logits = setup.adversary.apply({"params": theta}, shown[None], image=image, size=size)
+        np.testing.assert_allclose(verdict[0, 0], 1 / (1 + np.exp(-logits[0, 0, 0, 0])), rtol=1e-4)
         block = verdict[:16, :16]
         assert (block == block[0, 0]).all() and 0 < block[0, 0] < 1
 

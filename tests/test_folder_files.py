@@ -79,6 +79,12 @@ def test_masks_may_lie_among_the_images(folder, tmp_path):
     for path in (folder / "labels").iterdir():
         path.rename(folder / "images" / f"{path.stem}_mask.png")
     one = {"images": "images", "labels": "images"}
+    # As macOS may write it: a letter and its dots.
+    for path in (folder / "images").glob("*_mask.png"):
+        path.rename(path.with_stem(path.stem.replace("_mask", "_u\u0308ber")))
+    assert names_in(load(folder, tmp_path, **one, label_suffix="_\u00fcber")) == NAMES[:4]
+    for path in (folder / "images").glob("*ber.png"):
+        path.rename(path.with_stem(path.stem.replace("_u\u0308ber", "_mask")))
     assert names_in(load(folder, tmp_path, **one, label_suffix="_mask")) == NAMES[:4]
     with pytest.raises(InputError, match="both 'images': name two folders, or set --config.data.l"):
         load(folder, tmp_path, **one)
@@ -168,7 +174,8 @@ def test_a_copy_depends_on_images_labels_and_lists_alone(folder, tmp_path):
     [second] = copies(tmp_path) - {first}
     place = tmp_path / "prepared/image_folder"
     assert f"prepared copy of the data; to remove it: rm -r {place / second}" in messages
-    assert f"older copies of this folder, no longer used: rm -r {place / first}" in messages
+    what = "other copies of this folder, of earlier contents or other fields"
+    assert f"{what}; to remove them: rm -r {place / first}" in messages
     for options in ({"void": "2"}, {"longest_side": 32}):
         before = copies(tmp_path)
         load(folder, tmp_path, **options)
@@ -181,7 +188,7 @@ def test_a_copy_that_was_not_finished_is_none(folder, tmp_path):
     write_lists(folder, train=NAMES[1:3], validation=NAMES[3:4])
     with told() as messages:
         load(folder, tmp_path)
-    assert messages and not any("older copies" in line for line in messages)
+    assert messages and not any("other copies" in line for line in messages)
 
 
 def test_too_small_a_side_is_refused(folder, tmp_path):

@@ -58,23 +58,23 @@ def test_without_an_adversary_no_game_is_read():
 
 
 @pytest.mark.parametrize(
-    ("real", "synthetic", "state", "alarm"),
+    ("real", "synthetic", "state", "alarm", "words"),
     [
-        (0.99, 0.99, "ahead", False),
-        (0.99, 0.01, "constant real", True),
-        (0.01, 0.99, "constant synthetic", True),
-        (0.52, 0.47, "even", False),
-        (0.99, 0.20, "leaning real", False),
-        (0.15, 0.95, "leaning synthetic", False),
-        (0.90, 0.80, "contested", False),
-        (0.99, 0.90, "contested", False),
+        (0.99, 0.99, "ahead", False, "ahead: "),
+        (0.99, 0.01, "constant real", True, "a constant answer, real"),
+        (0.01, 0.99, "constant synthetic", True, "a constant answer, synthetic"),
+        (0.52, 0.47, "even", False, "fooled about half of the time"),
+        (0.99, 0.20, "leaning real", False, "answers real most of the time"),
+        (0.15, 0.95, "leaning synthetic", False, "answers synthetic most of the time"),
+        (0.90, 0.80, "contested", False, "The game is alive"),
+        (0.99, 0.90, "contested", False, "The game is alive"),
     ],
 )
-def test_who_leads(real, synthetic, state, alarm):
+def test_who_leads(real, synthetic, state, alarm, words):
     assert health.state_of_game(real, synthetic, 0.2) == state
     rows = history(accuracy_real=real, accuracy_synthetic=synthetic)
     (found,) = (each for each in health.read(rows, CONFIG) if each.kind == state)
-    assert found.alarm == alarm
+    assert found.alarm == alarm and words in found.text
     assert f"{100 * real:.0f} %" in found.text and f"{100 * synthetic:.0f} %" in found.text
 
 

@@ -65,7 +65,23 @@ def test_under_slurm_the_others_must_be_there(calls, monkeypatch):
     with pytest.raises(InputError, match="--multihost=no to train on this host alone"):
         hosts.join()
     hosts.join(hosts.NO)
-    assert len(calls) == 1
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    with pytest.raises(InputError):
+        hosts.join()
+    assert [given["local_device_ids"] for given in calls] == [None, [0, 1]]
+
+
+@pytest.mark.parametrize(
+    "environment", [{"OMPI_COMM_WORLD_SIZE": "2"}, {"TPU_WORKER_HOSTNAMES": "a,b"}]
+)
+@pytest.mark.parametrize("has_tpu", [False, True])
+def test_where_others_are_announced_they_must_be_there(calls, monkeypatch, environment, has_tpu):
+    """Each alone, they would all train in one workdir."""
+    monkeypatch.setattr(hosts, "_has_tpu", lambda: has_tpu)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="--multihost=no to train on this host alone"):
+        hosts.join()
 
 
 @pytest.mark.parametrize(

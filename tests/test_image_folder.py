@@ -266,6 +266,18 @@ def test_lists_say_which_images_are_unlabelled(tmp_path):
     assert all((label == 255).all() for _, label in examples(data_set, ("unlabelled",)).values())
 
 
+def test_images_without_masks_say_nothing_of_the_masks(tmp_path):
+    folder = tmp_path / "mine"
+    write(folder)
+    for path in (folder / "labels").glob("*.png"):
+        with Image.open(path) as opened:
+            shape = opened.size[::-1]
+        Image.fromarray(np.zeros(shape, np.uint8)).save(path)
+    without_masks(folder, NAMES[5:])
+    with pytest.raises(InputError, match="fewer than two classes"):
+        load(folder, tmp_path, without_masks=True)
+
+
 def test_a_list_of_unlabelled_images_alone_leaves_the_others_to_be_drawn(tmp_path):
     folder = tmp_path / "mine"
     write(folder)

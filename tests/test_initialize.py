@@ -155,6 +155,14 @@ def test_other_classes_start_the_layers_that_depend_on_them_anew(source, trained
     )
 
 
+@pytest.mark.parametrize("segmenter", ["{", "[]", "[" * 100_000])
+def test_damaged_fields_of_a_network_are_named(segmenter, tmp_path, trained):
+    path = tmp_path / "a.safetensors"
+    weights.save(path, trained, {"segmenter": segmenter})
+    with pytest.raises(InputError, match="a.safetensors: what it says about itself is damaged"):
+        draw(CLASSES, 1, str(path))
+
+
 def test_a_run_of_another_segmenter_is_named(tmp_path, trained):
     save(tmp_path, {1: (trained, 0.5)})
     (tmp_path / "config.json").write_text('{"segmenter": {"name": "efficientnet_lite0"}}')

@@ -75,6 +75,23 @@ def test_means_are_those_of_the_steps_before_the_one_just_dispatched(add, writer
     assert profiled == [1, 2, 3, 4, 5]
 
 
+def test_what_a_pause_takes_is_not_counted(writer, monkeypatch):
+    """A validation within the window, whose steps are of before and after it."""
+    now = [100.0]
+    monkeypatch.setattr("segadv_jax.journal.time.time", lambda: now[0])
+    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
+    for after in range(1, 5):
+        now[0] += 2.0
+        metrics = jax.tree.map(jnp.float32, {"mce": 3.0, "fault": 0.0})
+        position = {"step": after, "segmenter_updates": after, "epoch": 0.0}
+        journal.add(metrics, {"segmenter": after}, position, at_end=after == 4)
+        if after == 3:
+            with journal.pause():
+                now[0] += 60.0
+    _, last = writer.scalars[-1]  # Of steps 2 to 4.
+    assert last["images_per_second"] == pytest.approx(TRAIN.batch_size * 3 / 4.0)
+
+
 def test_a_step_that_is_not_sound_ends_it_once_the_next_is_dispatched(add):
     add(1, np.nan, fault=1.0)
     with pytest.raises(UnsoundError, match="the cross-entropy is nan at step 1 "):

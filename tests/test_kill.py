@@ -99,6 +99,9 @@ def test_a_start_says_where_it_began(said, step):
 def test_a_process_that_ends_first_is_not_killed(tmp_path):
     ended = kill.kill([sys.executable, "-c", "raise SystemExit('no')"], tmp_path / "run", "written")
     assert ended == (False, 1, "no\n")
+    crashing = [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]
+    crashed = kill.kill(crashing, tmp_path / "run", "any")
+    assert not crashed.killed and crashed.status == -11
     make_folder = "import os, time; os.makedirs('{}'); time.sleep(999)"
     code = make_folder.format(tmp_path / "run" / "checkpoints" / "2")
     assert kill.kill([sys.executable, "-c", code], tmp_path / "run", "written").killed

@@ -12,6 +12,8 @@ from segadv_jax.data import mat_files
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
 SIDES, CELLS = struct.pack("<2i", 1, 1), struct.pack("<2I", 1, 0)
+SIDES_2_27 = struct.pack("<2i", 2**14, 2**13)
+SHORT = struct.pack("<2Hi", 5, 4, 2**27)  # A side within its element's tag.
 
 
 def element(kind, content):
@@ -53,6 +55,8 @@ def nested(depth):
         (HEADER + packed(element(1, bytes(2**23))) * 3, "larger than"),
         (HEADER + matrix(b"", struct.pack("<2i", 2**20, 2**11)), "more than .* values"),
         (HEADER + matrix(b"", struct.pack("<40i", *[1] * 40)), "more than .* values"),
+        (HEADER + element(14, element(6, CELLS) + SHORT), "more than .* values"),
+        (HEADER + element(14, element(5, CELLS) + element(6, SIDES_2_27)), "more than .* values"),
         (b"MATLAB 7.3" + HEADER[10:], "no file of MATLAB 5"),
         (b"", "no file of MATLAB 5"),
     ],

@@ -345,6 +345,51 @@ def test_runs_of_different_data_are_not_compared(tmp_path):
     assert "cannot be compared: they are of different data sets, synthetic and voc_sbd" in page.text
     assert "The classes are not compared" in page.text
     assert "points of mean IoU" not in page.text
+    shutil.rmtree(runs[1] / "eval")  # One that is still to be evaluated is of other data as well.
+    page, _ = report(tmp_path, *runs)
+    assert "cannot be compared: they are of different data sets, synthetic and voc_sbd" in page.text
+    assert "Not shown side by side: they are of different data sets" in page.text
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"names": ("sky", "car")}, "cannot be compared: their classes differ"),
+        ({"images": 8}, "cannot be compared: they were measured on different numbers of images"),
+    ],
+)
+def test_figures_of_other_images_are_not_compared(other, said, tmp_path):
+    page, _ = report(tmp_path, made(tmp_path / "a"), made(tmp_path / "b", **other))
+    assert said in page.text and "points of mean IoU" not in page.text
+    page, _ = report(tmp_path, made(tmp_path / "c"), made(tmp_path / "d", iou=0.6))
+    assert "cannot be compared" not in page.text
+
+
+def test_figures_that_may_not_be_the_last_are_marked(tmp_path):
+    run = made(tmp_path / "a", step=10)
+    page, _ = report(tmp_path, run)
+    assert "has not ended" not in page.text
+    assert "was evaluated at step 10, but step 20 was selected" in page.text
+    (run / "ended.json").unlink()
+    page, _ = report(tmp_path, run)
+    assert "has not ended: its figures are preliminary" in page.text
+    assert "How it was made" in page.text and "How they were made" not in page.text
+
+
+def test_the_best_figure_is_bold_which_may_be_the_lowest(tmp_path):
+    one = made(tmp_path / "a", iou=0.5, ece=0.02, nll=0.5)
+    other = made(tmp_path / "b", iou=0.6, ece=0.04, nll=0.25)
+    _, text = report(tmp_path, one, other, "--images=0")
+    bold = re.findall("<b>([-0-9.]+)</b>", text)
+    assert {"60.0", "2.0", "0.250"} <= set(bold) and not {"50.0", "4.0", "0.500"} & set(bold)
+
+
+def test_a_difference_that_may_be_chance_is_called_so(tmp_path):
+    for arm, ious in {"standard": (0.50, 0.52, 0.54), "adversarial": (0.56, 0.50, 0.55)}.items():
+        for seed, iou in enumerate(ious):
+            made(tmp_path / arm / f"seed_{seed}", arm, seed, iou=iou)
+    page, _ = report(tmp_path, tmp_path / "standard", tmp_path / "adversarial", "--images=0")
+    assert "this may be chance" in page.text and "more than chance explains" not in page.text
 
 
 def test_a_run_that_was_not_evaluated_is_named_with_what_to_run(tmp_path):

@@ -83,3 +83,13 @@ def test_products_of_matrices_give_what_picked_pixels_give(monkeypatch):
     whole = np.arange(-4, 12, dtype=np.float32)
     exact = bilinear(image, whole[:, None], whole[None], size)
     assert np.array_equal(exact, np.round(exact))
+
+
+def test_a_single_row_is_seen_beyond_its_border_too(monkeypatch):
+    """What is compiled for GPUs and TPUs takes nothing of the canvas."""
+    image = np.zeros((4, 6, 1), np.uint8)
+    image[0] = 200
+    rows, columns = np.float32([-0.3, 0.4])[:, None], np.arange(6, dtype=np.float32)[None]
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    got = bilinear(image, rows, columns, jnp.array([1, 6]))
+    np.testing.assert_allclose(got, np.full((2, 6, 1), 200), atol=1e-3)

@@ -3,6 +3,7 @@
 import functools
 import re
 import shutil
+import signal
 import sys
 
 import jax
@@ -281,6 +282,23 @@ def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck):
     assert Workdir(tmp_path / "played").history() != spared.history()
 
 
+def test_a_signal_in_a_step_that_is_not_sound_is_not_forgotten(data_dir, tmp_path, monkeypatch):
+    """What was caught is of the start that went back."""
+    runs = []
+
+    def loop(run, state):
+        runs.append(run)
+        run.caught.append(signal.SIGTERM)
+        raise UnsoundError(3, "the cross-entropy is nan at step 3")
+
+    monkeypatch.setattr(sys.modules[train.__module__], "_loop", loop)
+    config = small_config(data_dir, "standard", **{"train.skips": 1})
+    with pytest.raises(SystemExit) as stopped:
+        train(config, str(tmp_path))
+    assert stopped.value.code == 128 + signal.SIGTERM and len(runs) == 1
+    assert Workdir(tmp_path).skipped() == [3]
+
+
 @pytest.mark.parametrize(("skips", "said"), [(0, "config.train.skips=1 leaves"), (1, "1 batch")])
 def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
     data_dir, tmp_path, struck, skips, said
@@ -294,6 +312,12 @@ def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
         assert checkpoints.steps() == [4]
         leaves = jax.tree.leaves(checkpoints.restore_player("segmenter", 4))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_a_profile_of_more_steps_than_there_are_is_written(data_dir, tmp_path):
+    fields = {"train.updates": 12, "evaluate.every": 12, "train.profile": 50}
+    train(small_config(data_dir, "standard", **fields), str(tmp_path))
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
 def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):

@@ -70,6 +70,22 @@ def test_prediction_grid_shows_the_values_of_each_column():
         assert (head < 100).all(-1).any(), f"no text above column {column}"
 
 
+def test_a_label_map_that_is_shrunk_keeps_its_colours():
+    """A photograph's are mixed, where mixed colours would be those of no class or of another."""
+    random = np.random.RandomState(0)
+    sizes, shape = np.array([[200, 900]]), (1, 200, 900)
+    labels, predictions = random.randint(0, 4, shape), random.randint(0, 4, shape)
+    images = random.randint(0, 256, (*shape, 3)).astype(np.uint8)
+    picture = visualize.prediction_grid(images, labels, predictions, sizes, PALETTE, NAMES, 600)
+    column = (600 - 2 * GAP) // 3
+    cells = picture[LINE + 2 : LINE + 40]
+    assert len(np.unique(cells[:, : column - 2].reshape(-1, 3), axis=0)) > len(PALETTE)
+    for number in (1, 2):
+        left = number * (column + GAP)
+        colours = cells[:, left + 2 : left + column - 2].reshape(-1, 3)
+        assert set(map(tuple, colours)) == set(map(tuple, PALETTE))
+
+
 def test_the_legend_names_what_occurs():
     """And void, if it does; a swatch has a thin black frame."""
     picture = grid()

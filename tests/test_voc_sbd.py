@@ -119,7 +119,7 @@ def test_images_of_the_test_archive_have_no_labels(tmp_path):
         buffer = io.BytesIO()
         Image.fromarray(np.zeros((7, 8, 3), np.uint8)).save(buffer, "jpeg")
         for name, content in (
-            ("ImageSets/Segmentation/test.txt", b"t\n"),
+            ("ImageSets/Segmentation/test.txt", b"t\nleft_out\n"),
             ("JPEGImages/t.jpg", buffer.getvalue()),
         ):
             member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")

@@ -93,3 +93,23 @@ def test_the_adversarys_loss_has_both_terms_or_is_not_known():
     both = {"hinge_real": 1.5, "hinge_synthetic": 0.25, "accuracy_real": 1.0, "mce": 3.0}
     assert watcher.adversary_loss(both) == {"adversary_loss": 1.75}
     assert watcher.adversary_loss({"accuracy_real": 1.0, "accuracy_synthetic": 1.0}) == {}
+
+
+def test_what_stood_in_for_the_history_is_known_after_a_resume(workdir):
+    """The players take turns, so that the history lacks the adversary's figures."""
+    learned = {"bce_real": 0.3, "bce_synthetic": 0.3, "accuracy_real": 0.9}
+    fooled = {"bce_real": 0.69, "bce_synthetic": 0.69, "accuracy_real": 0.5}
+    look(workdir, [row(10 * i, accuracy_synthetic=0.5) for i in range(1, 4)], learned)
+    look(workdir, [row(10 * i, accuracy_synthetic=0.5) for i in range(4, 9)], fooled, updates=30)
+    assert not workdir.warnings()  # It had learned.
+    found = [each["segmenter_updates"] for each in workdir.watched()]
+    assert found == [10 * i for i in range(1, 9)]
+    workdir.cut_history(30)
+    look(workdir, [], updates=30)
+    look(workdir, [row(40, accuracy_synthetic=0.5)], fooled, updates=30)
+    assert [each["segmenter_updates"] for each in workdir.watched()] == [10, 20, 30, 40]
+    # A constant answer is noticed, however often the run is resumed.
+    for i in range(5, 9):
+        constant = {"accuracy_real": 1.0}
+        look(workdir, [row(10 * i, accuracy_synthetic=0.0)], constant, updates=10 * (i - 1))
+    assert "constant real" in [each["kind"] for each in workdir.warnings()]

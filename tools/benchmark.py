@@ -25,7 +25,6 @@ import argparse
 import importlib.util
 import math
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +32,7 @@ from typing import Any
 import jax
 
 from segadv_jax import cli, files
-from segadv_jax.benchmark import measure
+from segadv_jax.benchmark import arguments, measure
 from segadv_jax.benchmark.cases import IMAGE, KINDS, NETWORKS, ON_ONE_DEVICE, noise
 from segadv_jax.campaign import text
 from segadv_jax.errors import InputError
@@ -52,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help = "factor on the networks' numbers of maps, but for the light segmenter's"
     add("--width", type=_factor, default=1.0, help=help)
     help = "images per step, over all devices; latency: 1"
-    add("--batch_size", type=_positive, default=4, help=help)
+    add("--batch_size", type=arguments.positive, default=4, help=help)
     help = f"of patches, {size}; augmented: 160x160"
-    add("--train_size", type=_size, default=(160, 160), help=help)
+    add("--train_size", type=arguments.size, default=(160, 160), help=help)
     help = f"of images, for evaluate, predict, latency and bf, {size}"
-    add("--evaluate_size", type=_size, default=IMAGE, help=help)
-    add("--rounds", type=_positive, default=10, help="rounds of each program, A B A B ...")
-    add("--steps", type=_positive, default=3, help="steps in each round")
+    add("--evaluate_size", type=arguments.size, default=IMAGE, help=help)
+    add("--rounds", type=arguments.positive, default=10, help="rounds of each program, A B A B ...")
+    add("--steps", type=arguments.positive, default=3, help="steps in each round")
     add("--peer", choices=["torch"], help="compare with this")
     add("--nocompiled", dest="compiled", action="store_false", help="PyTorch eager only")
     add("--count", action="store_true", help="only count operations, without compiling anything")
@@ -203,19 +202,6 @@ def _check_peer():
             f"--peer=torch: PyTorch would run on one GPU and JAX on {number}; set "
             "CUDA_VISIBLE_DEVICES=0"
         )
-
-
-def _size(text):
-    sides = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
-    if not sides or any(int(side) % 16 for side in sides.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r}: give HEIGHTxWIDTH, both multiples of 16")
-    return int(sides[1]), int(sides[2])
-
-
-def _positive(text):
-    if not (text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of 1 or more")
-    return int(text)
 
 
 def _factor(text):

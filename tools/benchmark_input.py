@@ -16,7 +16,7 @@ import os
 import sys
 
 from segadv_jax import cli, configuration, experiment
-from segadv_jax.benchmark import input_pipeline
+from segadv_jax.benchmark import arguments, input_pipeline
 from segadv_jax.campaign import text
 
 PROGRAM = "tools.benchmark_input"
@@ -26,8 +26,9 @@ SLICES = (1, 16, 256)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="NAME[:VARIANT]", help="file or name")
-    parser.add_argument("--images", type=int, default=10582, help="to draw; VOC's number if unset")
-    parser.add_argument("--batch_size", type=int, default=32, help="of this host")
+    images = "to draw; VOC's number if unset"
+    parser.add_argument("--images", type=arguments.positive, default=10582, help=images)
+    parser.add_argument("--batch_size", type=arguments.positive, default=32, help="of this host")
     parser.add_argument("--chip_rate", type=float, help="images per second that a chip trains on")
 
 

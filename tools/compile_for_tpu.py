@@ -13,7 +13,6 @@ to read it.
 
 import argparse
 import functools
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from ml_collections import ConfigDict
 
 from segadv_jax import cli, configuration, experiment, files
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
-from segadv_jax.benchmark import ahead_of_time
+from segadv_jax.benchmark import ahead_of_time, arguments
 from segadv_jax.benchmark.ahead_of_time import Chip, Figures
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
@@ -46,14 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", help=turns)
     classes = "of the data; 21, VOC's, if not given"
     parser.add_argument("--classes", type=int, default=21, help=classes)
-    canvas = "that holds all images, in pixels; 512x512 if not given"
-    parser.add_argument("--canvas", default="512x512", metavar="HEIGHTxWIDTH", help=canvas)
+    canvas = {"default": (512, 512), "metavar": "HEIGHTxWIDTH"}
+    canvas["help"] = "that holds all images, in pixels; 512x512 if not given"
+    parser.add_argument("--canvas", type=arguments.size, **canvas)
     parser.add_argument("--json", metavar="FILE", help="where to write all figures")
 
 
 def main(options: argparse.Namespace) -> None:
     config = configuration.load(options.config, options.overrides)
-    canvas, turns = _canvas(options.canvas), _turns(options.turns, config)
+    turns = _turns(options.turns, config)
     experiment.check_numbers(config)
     setup = experiment.build(config, options.classes).setup
     if setup.adversary is None and turns != ["standard"]:
@@ -62,8 +62,8 @@ def main(options: argparse.Namespace) -> None:
             "adversary; choose another schedule, or the turn standard"
         )
     chip, chips = ahead_of_time.slice_of(options.topology)
-    batch = _batch(config, canvas, len(chips))
-    patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
+    batch = _batch(config, options.canvas, len(chips))
+    patch = (config.train.crop, config.train.crop) if config.train.crop else options.canvas
     state = jax.eval_shape(lambda: initialize(setup, config.seed, patch, options.classes))
     figures, seconds = {}, {}
     figures_of = functools.partial(ahead_of_time.figures_of, parts=setup.accumulate)
@@ -138,13 +138,6 @@ def _turns(text: str | None, config: ConfigDict) -> list[str]:
         if turn not in PLAYERS:
             raise InputError(f"--turns={text}: {turn!r} is none of {', '.join(PLAYERS)}")
     return list(turns)
-
-
-def _canvas(text: str) -> tuple[int, int]:
-    sides = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
-    if not sides or any(int(side) % 16 for side in sides.groups()):
-        raise InputError(f"--canvas={text}: give HEIGHTxWIDTH, both multiples of 16")
-    return int(sides[1]), int(sides[2])
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def read_arms(named: list[str]) -> dict[str, list[Workdir]]:
         name, equals, folders = text.partition("=")
         if not equals or not name or not folders:
             raise InputError(f"{text}: give NAME=RUN, a name and the folder of a run")
-        if name in arms:
-            raise InputError(f"{text}: there are two of that name; rename one")
+        if safe(name) in map(safe, arms):
+            raise InputError(f"{text}: there are two of that name, or of its file; rename one")
         arms[name] = [run for folder in folders.split(",") for run in find_runs(text, folder)]
     return arms
 
@@ -204,8 +204,12 @@ def first_runs(arms: Arms, out: Path, figure: str) -> list[tuple[Workdir, Path]]
 
 def stem(figure: str, name: str, arms: Arms) -> str:
     """A file's name without its suffix: that of the figure, and of the arm if there are more."""
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
-    return figure if len(arms) == 1 else f"{figure}_{safe}"
+    return figure if len(arms) == 1 else f"{figure}_{safe(name)}"
+
+
+def safe(name: str) -> str:
+    """A name as a part of a file's."""
+    return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
 
 
 FIGURES = {

@@ -36,8 +36,9 @@ PROGRAM = "tools.kill"
 POLL = 0.001  # Seconds between two looks at the folder.
 SLACK = 0.2  # Up to so many seconds after a moment the process is killed, half of the times.
 PARTS = 24  # A checkpoint that is being written has up to so many files and folders.
-# Of each start of a process and of each run on its own: when it was, what machine it was on.
-OF_A_START = ("events.out.", "environment.json")
+# Of each start of a process and of each run on its own: when it was, what machine it was on, means
+# over the steps since then.
+OF_A_START = ("events.out.", "environment.json", "watched.json")
 
 
 class Look(NamedTuple):
@@ -123,9 +124,10 @@ def kill(
                     break
                 time.sleep(POLL)
         finally:
+            killed = process.poll() is None  # A signal may have ended it that was not ours.
             process.kill()
         status = process.wait()
-    return Outcome(status < 0, status, log.read_text())
+    return Outcome(killed, status, log.read_text())
 
 
 def latest(folder: Path) -> int | None:

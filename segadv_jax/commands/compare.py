@@ -11,7 +11,7 @@ takes many.
 import argparse
 from pathlib import Path
 
-from segadv_jax import compilation, configuration
+from segadv_jax import compilation, configuration, files
 from segadv_jax.campaign import text
 from segadv_jax.commands import say_devices
 from segadv_jax.errors import InputError
@@ -31,6 +31,9 @@ def main(options: argparse.Namespace) -> None:
     name, workdir = options.config, Path(options.workdir)
     if ":" in name:
         raise InputError(f"--config={name}: give it without a variant; both arms are trained")
+    if files.is_remote(options.workdir):
+        what = "pictures are drawn beside the runs"
+        raise InputError(f"--workdir={options.workdir}: {what}; name a folder of this machine")
     runs = {
         arm: (configuration.load(f"{name}:{arm}", options.overrides), str(workdir / arm))
         for arm in ("standard", "adversarial")

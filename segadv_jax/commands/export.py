@@ -53,6 +53,10 @@ def main(options: argparse.Namespace) -> int:
     predict = export.predict_one(trained.params, trained.segmenter, trained.views, shape)
     photographs = np.random.RandomState(0).randint(0, 256, (2, *shape, 3)).astype(np.uint8)
     expected = trained.predict(photographs, np.array([shape] * 2))
+    # All before the first file: where a format fails, the folder is still empty for the others.
+    programs = {
+        name: _CONVERTERS[name][0](predict, shape) for name in formats if name in _CONVERTERS
+    }
     differences = []
     for name in formats:
         path = out / f"model.{name}"
@@ -60,10 +64,9 @@ def main(options: argparse.Namespace) -> int:
             predictor.save_weights(trained, path)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
             continue
-        convert, run = _CONVERTERS[name]
-        program = convert(predict, shape)
+        program = programs[name]
         path.write_bytes(program)
-        got = run(program, photographs)
+        got = _CONVERTERS[name][1](program, photographs)
         what = "not checked, as onnxruntime is not installed"
         if got is not None:
             differences.append(float(np.abs(got - expected).max()))

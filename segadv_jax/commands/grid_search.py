@@ -21,7 +21,6 @@ WORKDIR/grid.csv; and the best point with the command to train it.
 
 import argparse
 import shlex
-from pathlib import Path
 
 from segadv_jax import files
 from segadv_jax.campaign import arms, command_line, grid
@@ -49,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
     points = grid.points(axes)
     parsed, split = grid.arms(options.config, points, options.overrides)
     rows, _, failures = command_line.carry_out(options, parsed, seeds)
-    ranked, path = grid.rank(points, rows, seeds), Path(options.workdir, grid.GRID)
+    ranked, path = grid.rank(points, rows, seeds), files.to_path(options.workdir) / grid.GRID
     files.write_csv(path, grid.COLUMNS, ranked)
     print(f"\n{grid.table(ranked, split)}\n\nGrid: {path}")
     data_set = arms.load_config(next(iter(parsed.values()))).data.name

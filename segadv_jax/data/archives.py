@@ -113,6 +113,13 @@ class Members(dict[str, bytes | tuple[int, int]]):
             raise _damaged(self.path, f"it ends within {name}")
         return content
 
+    def read_text(self, name: str) -> str:
+        """The same as text; the InputError names the member as well if it is none."""
+        try:
+            return self.read(name).decode()
+        except UnicodeDecodeError as error:
+            raise _damaged(self.path, f"{name} is no text: {error}") from error
+
 
 def read_tar(path: PathLike, suffixes: tuple[str, ...] = ("",), stored: bool = False) -> Members:
     """The members of a tar archive whose names end in one of `suffixes`; it is read to its end.

@@ -113,7 +113,7 @@ def find(layout: Layout, problems: Report, notices: Report) -> Files:
             problems.add(TWICE, f"{layout.where(other)} and {layout.where(path)}")
 
     for path in walk(root):
-        is_label = layout.shared() and path.stem.endswith(layout.suffix)
+        is_label = layout.shared() and normal(path.stem).endswith(normal(layout.suffix))
         if path.suffix.lower() not in SUFFIXES:
             heic = path.suffix.lower() in HEIC_SUFFIXES
             notices.add(HEIC if heic else OTHER, layout.where(path))

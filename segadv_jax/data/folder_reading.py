@@ -124,7 +124,9 @@ class Reading:
             InputError: something is wrong: all of it.
         """
         folder, classes = self.source.layout.folder, self.source.classes
-        total = np.sum(list(self.pixels.values()), axis=0)
+        # Images without masks are void from end to end, which says nothing of the masks.
+        labelled = [pixels for split, pixels in self.pixels.items() if split != UNLABELLED]
+        total = np.sum(labelled, axis=0)
         if MISSING in self.problems.kinds:
             _hint_at_suffix(self.source.layout, self.files, self.problems)
         self._check_state()

@@ -96,4 +96,5 @@ def say(prepared: Path, older: Sequence[Path], found: Mapping[str, Any]) -> None
     logging.info("prepared copy of the data; to remove it: rm -r %s", shlex.quote(str(prepared)))
     if older:
         remove = " ".join(shlex.quote(str(path)) for path in older)
-        logging.info("older copies of this folder, no longer used: rm -r %s", remove)
+        what = "other copies of this folder, of earlier contents or other fields"
+        logging.info("%s; to remove them: rm -r %s", what, remove)

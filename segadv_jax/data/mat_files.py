@@ -11,7 +11,7 @@ from typing import Any
 
 import scipy.io
 
-_COMPRESSED, _MATRIX, _INT32 = 15, 14, 5  # Kinds of elements.
+_COMPRESSED, _MATRIX = 15, 14  # Kinds of elements.
 _MOST_BYTES, _MOST_VALUES = 2**24, 2**22  # Of a file decompressed; of an array.
 _MOST_DEPTH, _MOST_ELEMENTS = 16, 100_000
 
@@ -30,9 +30,14 @@ def read(content: bytes) -> dict[str, Any]:
     return scipy.io.loadmat(io.BytesIO(content))
 
 
-def _check(elements: memoryview, order: str, depth: int, seen: list[int]) -> None:
-    """Raises a ValueError if there is too much; `seen` are the elements and the bytes so far."""
-    place, first = 0, True
+def _check(
+    elements: memoryview, order: str, depth: int, seen: list[int], of_array: bool = False
+) -> None:
+    """Raises a ValueError if there is too much; `seen` are the elements and the bytes so far.
+
+    The elements of an array begin with its flags and its sides, whatever kinds they say they are.
+    """
+    place, number = 0, 0
     while place + 8 <= len(elements):
         kind, size = struct.unpack_from(f"{order}II", elements, place)
         seen[0] += 1
@@ -40,19 +45,20 @@ def _check(elements: memoryview, order: str, depth: int, seen: list[int]) -> Non
             raise ValueError("it has arrays within arrays without end")
         place += 8
         if kind >> 16:  # A few bytes, within the tag.
-            continue
-        body = elements[place : place + size]
-        place += size if kind == _COMPRESSED else -(-size // 8) * 8
-        if kind == _COMPRESSED:
+            body = elements[place - 4 : place][: kind >> 16]
+        else:
+            body = elements[place : place + size]
+            place += size if kind == _COMPRESSED else -(-size // 8) * 8
+        number += 1
+        if of_array and number == 2:
+            sides = struct.unpack_from(f"{order}{len(body) // 4}i", body)
+            if len(sides) > 32 or math.prod(sides) > _MOST_VALUES:
+                raise ValueError(f"an array has more than {_MOST_VALUES} values")
+        elif kind == _COMPRESSED:
             unpacked = zlib.decompressobj().decompress(body, _MOST_BYTES - seen[1] + 1)
             seen[1] += len(unpacked)
             if seen[1] > _MOST_BYTES:
                 raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
             _check(memoryview(unpacked), order, depth + 1, seen)
         elif kind == _MATRIX:
-            _check(body, order, depth + 1, seen)
-        elif kind == _INT32 and depth and first:
-            sides = struct.unpack_from(f"{order}{len(body) // 4}i", body)
-            if len(sides) > 32 or math.prod(sides) > _MOST_VALUES:
-                raise ValueError(f"an array has more than {_MOST_VALUES} values")
-            first = False
+            _check(body, order, depth + 1, seen, of_array=True)

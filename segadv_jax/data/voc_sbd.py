@@ -63,7 +63,10 @@ class VocSbd(builders.Builder):
         check_complete({split: len(part) for split, part in sources.items()}, allow_partial)
         for path in test_paths:
             test = read_tar(path, stored=True)
-            sources["test"] = [(name, test, test, None) for name in _list(test, _LIST, "test")]
+            names = _list(test, _LIST, "test")
+            if allow_partial:
+                names = [name for name in names if _IMAGE.format(name) in test]
+            sources["test"] = [(name, test, test, None) for name in names]
         self.number = sum(map(len, sources.values()))
         makers = {
             split: [functools.partial(_example, *each) for each in part]
@@ -92,7 +95,7 @@ def _sources(voc, sbd):
 
 def _list(archive, path, part):
     """The ids in one of an archive's lists."""
-    return archive.read(path.format(part)).decode().split()
+    return archive.read_text(path.format(part)).split()
 
 
 def derive_splits(voc: dict, sbd: dict) -> dict[str, list[str]]:

@@ -147,7 +147,7 @@ class FieldOfView(AdversaryModule):
     truth": under their softmax the logit that a map is ground truth is the difference. A prediction
     sees 34x34 label cells in LargeFOV, 18x18 in SmallFOV.
 
-    The paper states neither the padding nor the initialisation. The latter is Torch's, with which
+    The paper states neither the padding nor the initialisation. The kernels' is Torch's, with which
     the printed learning rates work. The *product* encoding shows colours in 0..255: a network that
     keeps the variance of its input has logits in the tens there and diverges after a single step at
     a rate of 0.1.
@@ -207,8 +207,8 @@ class FieldOfView(AdversaryModule):
     def judge(self, label_map: CellMaps, embedded: None, size: Sizes) -> Verdicts:
         """The logits that blocks of a label map are ground truth: ceil(h/4) x ceil(w/4).
 
-        Without padding there is one prediction less for every 4 cells by which the field of view
-        exceeds the block, and too small a map raises a ValueError.
+        Without padding there are floor((h - field of view) / 4) + 1 in a column and as many in a
+        row, and too small a map raises a ValueError.
         """
         del embedded
         synthetic, real = jnp.split(self._convolve(label_map, size)[1].astype(jnp.float32), 2, -1)

@@ -22,7 +22,7 @@ class FullyConvolutional(AdversaryModule):
     by a leaky ReLU. Theirs have 64, 128, 256, 512 and 1 channels on maps of full resolution: a
     prediction for 32x32 pixels. Label cells are coarser, so that fewer convolutions do: with two
     before the last a prediction pools 8x8 cells and sees 22x22. As in their program, the
-    initialisation is Torch's.
+    kernels' initialisation is Torch's.
 
     They bring the predictions back to the resolution of the map; here the cells of a block share
     one, as they do before the other adversaries.

@@ -192,12 +192,10 @@ def class_names(arm: Arm) -> tuple[str, ...]:
 
 def why_apart(arms: Sequence[Arm]) -> str:
     """Why the figures of arms cannot be compared; "" if they can."""
-    measured = [arm for arm in arms if arm.results]
-    if not measured:
-        return ""
-    names = list(dict.fromkeys(arm.first.config["data"]["name"] for arm in measured))
+    names = list(dict.fromkeys(arm.first.config["data"]["name"] for arm in arms))
     if len(names) > 1:
         return f"they are of different data sets, {' and '.join(names)}"
+    measured = [arm for arm in arms if arm.results]
     if len({class_names(arm) for arm in measured}) > 1:
         return "their classes differ"
     counts = {result.get("images") for arm in measured for result in arm.results}

@@ -79,7 +79,7 @@ def of_config(config: ConfigDict, found: Assembled) -> Iterator[str]:
                 f"config.alternation.period, {turns.period}, of {config.train.updates} updates"
             )
         begins = config.loss.start + config.loss.ramp
-        if begins >= config.train.updates:
+        if begins > config.train.updates:
             yield (
                 f"config.loss.start and ramp, {begins} together, leave the adversary's term no "
                 f"update at its full weight: there are {config.train.updates}"

@@ -69,10 +69,10 @@ def look(folder: PathLike, rows: Sequence[int], split: str = "") -> Looked:
     examples = data_set.read(split or config.data.test)
     if wrong := [row for row in rows if row >= len(examples.ids)]:
         raise InputError(f"there is no image {wrong[0]}, only 0 to {len(examples.ids) - 1}")
-    examples = examples.take(rows)
     step = jax.jit(functools.partial(_look, setup=setup))
-    looks = []
-    for batch in examples.eval_batches(batch_size=1, canvas=examples.canvas()):
+    # The canvas of the whole split: without padding an adversary may be too large for one image.
+    looks, canvas = [], examples.canvas()
+    for batch in examples.take(rows).eval_batches(batch_size=1, canvas=canvas):
         given = {name: batch[name] for name in ("image", "label", "size")}
         looks.append(_crop(given, jax.device_get(step(run.params, theta, given)), setup))
     return Looked(looks, run.class_names, run.palette, config.encoding)

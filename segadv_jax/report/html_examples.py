@@ -49,13 +49,14 @@ def examples(arms: Sequence[Arm], split: str, number: int, overrides: Sequence[s
         overrides: "--config.FIELD=VALUE" each, as an evaluation takes them.
 
     Raises:
-        InputError: the data set or a checkpoint is not there.
+        InputError: the data set or a checkpoint is not there, or the arms have other classes.
     """
     without = [arm.name for arm in arms if not arm.first.workdir.has_checkpoints()]
     arms = [arm for arm in arms if arm.name not in without]
     if not arms:
         raise InputError("no checkpoint is there")
     loaded = [_load(arm, overrides) for arm in arms]
+    predictor.check_alike(loaded)
     data_set = loaded[0].data_set
     data_set.check_labelled(split, "data.test")
     whole = data_set.read(split)

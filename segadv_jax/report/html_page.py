@@ -239,4 +239,5 @@ def _origin(arms):
             whole = len(arm.runs) == 1
             made = [element("h3", name), *body] if whole else [details(name, *body)]
             parts += made
-    return section("How they were made" if len(parts) > 1 else "How it was made", *parts)
+    one = sum(len(arm.runs) for arm in arms) == 1
+    return section("How it was made" if one else "How they were made", *parts)

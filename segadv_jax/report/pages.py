@@ -109,6 +109,7 @@ def fill(template: str, **parts: Any) -> str:
 
 def write(folder: Path, text: str) -> None:
     """Writes the page of a folder, `docs/results.md` of `docs/results`."""
-    page = folder.resolve().with_suffix(".md")
+    page = folder.resolve()
+    page = page.with_name(f"{page.name}.md")
     page.write_text(text, encoding="utf-8")
     print(f"written: {page} and {folder}")

@@ -29,6 +29,7 @@ def predict(
     (config, workdir)}, have the same data; the `split` is by default the first one's test split.
     """
     loaded = {name: predictor.load(c, str(w), views=False) for name, (c, w) in runs.items()}
+    predictor.check_alike(list(loaded.values()))
     data_set = next(iter(loaded.values())).data_set
     config, _ = next(iter(runs.values()))
     examples = data_set.read(split or config.data.test)

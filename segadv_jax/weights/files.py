@@ -107,7 +107,7 @@ def read_tensors(path: PathLike) -> tuple[Flat, dict[str, str]]:
     """The tensors of a safetensors file, as float32, and what it says about itself.
 
     Raises:
-        InputError: the file is damaged, or a tensor is not floating-point.
+        InputError: the file is damaged, or a tensor is not F16, F32 or F64.
     """
     with _opened(path) as file:
         names = list(file.keys())
