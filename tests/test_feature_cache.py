@@ -131,6 +131,23 @@ def test_a_damaged_file_is_computed_again(content, tmp_path):
     assert changed == {kept.paths[4].name}
 
 
+def test_what_is_computed_does_not_depend_on_what_is_there(tmp_path, monkeypatch):
+    """In its last digits it depends on the canvas: that of all images, whatever is missing."""
+    split, canvases = images(), []
+    draw = type(split).eval_batches
+
+    def record(part, *, batch_size, canvas):
+        canvases.append(canvas)
+        return draw(part, batch_size=batch_size, canvas=canvas)
+
+    monkeypatch.setattr(type(split), "eval_batches", record)
+    kept = keep(tmp_path, split)
+    smallest = min(range(len(SIZES)), key=lambda row: sum(SIZES[row]))
+    kept.paths[smallest].unlink()
+    keep(tmp_path, split)
+    assert canvases == [split.canvas()] * 2 and split.take([smallest]).canvas() != split.canvas()
+
+
 def test_a_file_that_is_lost_while_training_is_named(tmp_path):
     kept = keep(tmp_path)
     batches = kept.train_batches(**BATCH | {"batch_size": 9})
