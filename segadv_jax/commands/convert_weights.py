@@ -121,17 +121,18 @@ def _read_run(
     config, name = workdir.recorded_config(), "selected"
     if config is not None or overrides:
         chosen = configuration.of_evaluation(workdir, overrides)
-        experiment.check_numbers(chosen)
+        if overrides:
+            experiment.check_numbers(chosen)
         name = chosen.evaluate.checkpoint
     with Checkpoints(workdir, to_read=True) as checkpoints:
-        step, which = (
-            predictor.step_of(name, checkpoints),
-            _CHECKPOINTS.get(name, f"best by {name}"),
-        )
+        step = predictor.step_of(name, checkpoints)
+        which = _CHECKPOINTS.get(name, f"best by {name}")
         if step is None and name == "selected":
             step, which = checkpoints.latest_step(), "latest, none was validated"
         params = checkpoints.restore_player(player, step) if step is not None else None
     if step is None:
+        if name == "selected":
+            raise none
         raise InputError(f"{workdir} has no checkpoint {name!r}; set --config.evaluate.checkpoint")
     if not params:
         raise InputError(f"{workdir} was trained without an adversary; leave --player out")
