@@ -3,7 +3,8 @@
     python -m tools.kill --config=tests/small_synthetic.py:adversarial --workdir=FOLDER \\
         --kills=20 --seed=0 --config.data.data_dir=DATA --config.train.checkpoint_every=1
 
-First the command runs to its end in FOLDER/whole. Then it is started in FOLDER/killed_0 and killed,
+First the command runs to its end in FOLDER/first, and again in FOLDER/whole: both must leave the
+same. Then it is started in FOLDER/killed_0 and killed,
 and started again, until it has come to its end; then in FOLDER/killed_1, until there were as many
 kills as wanted. Each start is killed at a moment of its own: while a checkpoint is being written,
 as soon as one is finished and older ones are deleted, as soon as a row of the history is added,
