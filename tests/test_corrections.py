@@ -204,7 +204,7 @@ def test_weights_are_written_with_their_corrections(run, tmp_path):
     assert predictor.from_weights(target).views.temperature == 2
     assert any(predictor.from_weights(target).views.shift)
     for field, reason in (
-        ("checkpoint=latest", "the checkpoint that is written is the best one"),
+        ("checkpoint=last", "config.evaluate.checkpoint"),
         ("temperature=0", "config.evaluate.temperature is 0.0: set it from 0.01"),
     ):
         with pytest.raises(InputError, match=reason):
