@@ -34,9 +34,11 @@ from pathlib import Path
 
 # Before the package: what its modules import while their types are hooked, Python compiles anew.
 import flax.linen  # noqa: F401
+import jax
 import optax  # noqa: F401
 import orbax.checkpoint  # noqa: F401
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from segadv_jax import data
 
@@ -103,3 +105,19 @@ def data_dir(tmp_path_factory):
 def synthetic(data_dir):
     """The synthetic data set."""
     return data.load("synthetic", data_dir=str(data_dir))
+
+
+@pytest.fixture
+def compilation_settings():
+    """Sets JAX's own back after a test that keeps what it compiles in a folder of its own.
+
+    A limit of the folder's size must not stay: with one JAX wants to know of each program when it
+    was used, which the processes that share the tests' folder without a limit do not write.
+    """
+    names = ("compilation_cache_dir", "compilation_cache_max_size")
+    names += ("persistent_cache_min_compile_time_secs",)
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -21,7 +21,7 @@ def test_a_configuration_is_given_without_variant(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
-def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
+def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys, compilation_settings):
     settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
     settings |= {"evaluate.flip": True, "compilation_cache": tmp_path / "compiled"}
     fields = [f"--config.{name}={value}" for name, value in settings.items()]
@@ -35,6 +35,7 @@ def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
         assert run.result()["images"] == result["images"]  # Without it the run is not done.
         assert [arm, *(percent(result[name]) for name in PAPER_MEASURES)] in lines
         assert run.history()[-1]["segmenter_updates"] == 1
+    assert list((tmp_path / "compiled").glob("*-cache"))
     for name in ("comparison.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100

@@ -5,25 +5,16 @@ import logging
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from segadv_jax import compilation
 
-SETTINGS = ("compilation_cache_dir", "compilation_cache_max_size")
-SETTINGS += ("persistent_cache_min_compile_time_secs",)
-
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch):
+def settings(compilation_settings, monkeypatch):
     """Those of a user without a variable of JAX's; afterwards those of the tests."""
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in SETTINGS}
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setattr(compilation, "_LEAST", 0.0)  # What is compiled here takes no time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def programs(folder):
