@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolutions import assert_close, cotangent_of, draw, with_gradients
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -35,33 +36,9 @@ MINIMAL = (1, 20, 20, 128), (3, 3, 128, 256)
 ONE = ((1, 1), (1, 1))
 
 
-def draw(*shape, seed=0, dtype=jnp.float32):
-    return jnp.asarray(np.random.RandomState(seed).normal(size=shape), dtype)
-
-
 def layer(shapes, dtype=jnp.float32):
     (x_shape, kernel_shape), scale = shapes, np.prod(shapes[1][:3]) ** -0.5
     return draw(*x_shape, dtype=dtype), (scale * draw(*kernel_shape, seed=1)).astype(dtype)
-
-
-def with_gradients(convolution, x, kernel):
-    """(output, gradient for x, gradient for the kernel), for a random cotangent."""
-    shape = jax.eval_shape(convolution, x, kernel)
-    cotangent = draw(*shape.shape, seed=2, dtype=jnp.bfloat16).astype(shape.dtype)
-
-    @jax.jit
-    def run(x, kernel, cotangent):
-        y, pull = jax.vjp(convolution, x, kernel)
-        return y, *pull(cotangent)
-
-    return run(x, kernel, cotangent)
-
-
-def assert_close(got, expected, tolerance):
-    for have, want in zip(got, expected, strict=True):
-        assert have.shape == want.shape
-        have, want = (np.asarray(a, np.float64) for a in (have, want))
-        np.testing.assert_allclose(have, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
 @st.composite
@@ -109,8 +86,7 @@ def test_tiles_give_what_the_convolution_of_xla_gives(dtype, tolerance, case):
 def with_minimal_gradients(x, kernel, dilation, padding, m):
     """As `with_gradients`."""
     fields = {"dilation": dilation, "padding": padding, "m": m}
-    shape = jax.eval_shape(functools.partial(winograd, **fields), x, kernel)
-    cotangent = draw(*shape.shape, seed=2, dtype=jnp.bfloat16).astype(shape.dtype)
+    cotangent = cotangent_of(functools.partial(winograd, **fields), x, kernel)
 
     @jax.jit
     def run(*arrays):

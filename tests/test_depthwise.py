@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolutions import assert_close, cotangent_of, draw, with_gradients
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -15,35 +16,8 @@ LAYER = (2, 9, 12, 5), (3, 3, 1, 5)
 ARGUMENTS = {"stride": 2, "padding": ((1, 1), (0, 1))}
 
 
-def draw(*shape, seed=0, dtype=jnp.float32):
-    return jnp.asarray(np.random.RandomState(seed).normal(size=shape), dtype)
-
-
 def layer(shapes, dtype=jnp.float32):
     return draw(*shapes[0], dtype=dtype), draw(*shapes[1], seed=1, dtype=dtype) / 3
-
-
-def cotangent_of(x, kernel, arguments):
-    shape = jax.eval_shape(functools.partial(depthwise, **arguments), x, kernel)
-    return draw(*shape.shape, seed=2, dtype=jnp.bfloat16).astype(shape.dtype)
-
-
-def with_gradients(convolution, x, kernel, cotangent):
-    """(output, gradient for x, gradient for the kernel)."""
-
-    @jax.jit
-    def run(x, kernel, cotangent):
-        y, pull = jax.vjp(convolution, x, kernel)
-        return y, *pull(cotangent)
-
-    return run(x, kernel, cotangent)
-
-
-def assert_close(got, expected, tolerance):
-    for have, want in zip(got, expected, strict=True):
-        assert have.shape == want.shape
-        have, want = (np.asarray(a, np.float64) for a in (have, want))
-        np.testing.assert_allclose(have, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
 @st.composite
@@ -67,8 +41,9 @@ def test_taps_give_what_the_convolution_of_xla_gives(dtype, tolerance, case):
     *shapes, stride, padding = case
     x, kernel = layer(shapes, jnp.dtype(dtype))
     arguments = {"stride": stride, "padding": padding}
-    cotangent = cotangent_of(x, kernel, arguments)
-    ours = with_gradients(functools.partial(depthwise, **arguments), x, kernel, cotangent)
+    convolution = functools.partial(depthwise, **arguments)
+    cotangent = cotangent_of(convolution, x, kernel)
+    ours = with_gradients(convolution, x, kernel, cotangent)
     assert all(result.dtype == x.dtype for result in ours)
     theirs = with_gradients(
         functools.partial(xla_depthwise, **arguments),
