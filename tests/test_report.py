@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from finished_runs import make_run
 from ml_collections import ConfigDict
 from PIL import Image
+from report_pages import made, report
 from small_runs import small_config
 
 from segadv_jax import cli, files
@@ -20,81 +20,13 @@ from segadv_jax.evaluate import evaluate
 from segadv_jax.models import MultiScale
 from segadv_jax.prediction import Views
 from segadv_jax.predictor import DataPredictor
-from segadv_jax.report import compared, html_curves, html_examples, html_parts
+from segadv_jax.report import html_curves, html_examples, html_parts
 from segadv_jax.train import train
 from segadv_jax.workdir import Workdir
 
 WICKED = "<script>alert(1)</script>"
 NAMED = 'Straße "1" & <b>grün</b>'
 SHORT = {"train.updates": 2, "evaluate.every": 1}
-EMPTY = {"meta", "img", "br"}  # Elements without an end.
-
-
-class Page(HTMLParser):
-    """Parses a page, and remembers what it needs of others; a wrong end of an element fails."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.sources, self.words = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == [] and text.startswith("<!DOCTYPE html>")
-
-    def handle_starttag(self, tag, attrs):
-        self.handle_startendtag(tag, attrs)
-        if tag not in EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        names = [name for name, _ in attrs]
-        assert len(set(names)) == len(names), f"<{tag}> has an attribute twice"
-        self.sources += [value for name, value in attrs if name in ("src", "href")]
-        assert not any(name.startswith("on") for name in names)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-    def pictures(self):
-        return [source for source in self.sources if source.startswith("data:image/")]
-
-
-def report(folder, *arguments):
-    """Carries out the command; returns the parsed page and its text."""
-    path = folder / "a page.html"
-    cli.run("segadv_jax.commands.report", "report", [*map(str, arguments), f"--out={path}"])
-    text = path.read_text(encoding="utf-8")
-    return Page(text), text
-
-
-def made(folder, arm="standard", seed=0, names=("sky", "tree"), iou=0.5, data="synthetic", **more):
-    """A finished run without checkpoints."""
-    config = small_config("", arm, **{"data.test": "test", "seed": seed, "data.name": data})
-    rows = [
-        {"step": s, "validation_mean_iou": iou - 0.1 + s / 200, "train_mean_iou": iou}
-        | {"validation_mce": 1.0, "train_mce": 0.9}
-        for s in (10, 20)
-    ]
-    if arm == "adversarial":
-        game = {"accuracy_real": 0.99, "accuracy_synthetic": 0.98}
-        rows = [row | game | {"grad_norm_mce": 0.1, "grad_norm_adversarial": 0.02} for row in rows]
-    share = 1 / len(names)
-    result = {
-        "mean_iou": iou,
-        "iou": {name: iou + 0.1 * i for i, name in enumerate(names)},
-        "histogram_true": dict.fromkeys(names, share),
-        "confusion": [[30, 10], [5, 55]] if len(names) == 2 else None,
-        "images": 7,
-    }
-    return make_run(folder, config, {"test": result | more}, rows)
 
 
 @pytest.fixture(scope="module")
@@ -306,100 +238,6 @@ def test_rows_are_spread_evenly_and_never_repeated():
     assert len(set(html_examples.spread(7, 6))) == 6
 
 
-def test_seeds_of_an_arm_are_put_together(tmp_path):
-    arms = {"standard": (0.50, 0.52, 0.54), "adversarial": (0.60, 0.63, 0.63)}
-    for arm, ious in arms.items():
-        for seed, iou in enumerate(ious):
-            made(tmp_path / arm / f"seed_{seed}", arm, seed, iou=iou)
-    page, _ = report(tmp_path, tmp_path / "standard", tmp_path / "adversarial", "--images=0")
-    assert "52.0 ± 2.0" in page.text and "62.0 ± 1.7" in page.text and "+10.0" in page.text
-    assert "adversarial is 10.0 points of mean IoU above standard" in page.text
-    # Differences 10, 11, 9: 10 -+ 4.303 * 1 / sqrt(3).
-    assert "3 seeds in common" in page.text and "+7.5 to +12.5 points" in page.text
-    assert "more than chance explains" in page.text
-    assert "Predictions" not in page.text
-    assert "The adversary is ahead" in page.text
-
-
-def test_one_seed_each_says_little(tmp_path):
-    runs = made(tmp_path / "a", iou=0.5), made(tmp_path / "b", iou=0.497)
-    page, _ = report(tmp_path, *runs)
-    said = "b is 0.3 points of mean IoU below a on the split test (49.7 against 50.0 %)"
-    assert f"{said}; one seed each, so this says little." in page.text
-
-
-def test_classes_are_sorted_by_the_difference(tmp_path):
-    first = made(tmp_path / "a", iou=0.5)
-    second = made(tmp_path / "b", iou=0.5, **{})
-    result = Workdir(second).evaluation("test")
-    Workdir(second).write_evaluation("test", result | {"iou": {"sky": 0.4, "tree": 0.9}})
-    page, _ = report(tmp_path, first, second)
-    table = page.text[page.text.index("Sorted by the gain in IoU over a") :]
-    assert table.index("tree") < table.index("sky")
-    assert "+30.0" in table and "−10.0" in table
-
-
-def test_runs_of_different_data_are_not_compared(tmp_path):
-    runs = made(tmp_path / "a"), made(tmp_path / "b", data="voc_sbd", names=("sky", "car"))
-    page, _ = report(tmp_path, *runs)
-    assert "cannot be compared: they are of different data sets, synthetic and voc_sbd" in page.text
-    assert "The classes are not compared" in page.text
-    assert "points of mean IoU" not in page.text
-    shutil.rmtree(runs[1] / "eval")  # One that is still to be evaluated is of other data as well.
-    page, _ = report(tmp_path, *runs)
-    assert "cannot be compared: they are of different data sets, synthetic and voc_sbd" in page.text
-    assert "Not shown side by side: they are of different data sets" in page.text
-
-
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ({"names": ("sky", "car")}, "cannot be compared: their classes differ"),
-        ({"images": 8}, "cannot be compared: they were measured on different numbers of images"),
-    ],
-)
-def test_figures_of_other_images_are_not_compared(other, said, tmp_path):
-    page, _ = report(tmp_path, made(tmp_path / "a"), made(tmp_path / "b", **other))
-    assert said in page.text and "points of mean IoU" not in page.text
-    page, _ = report(tmp_path, made(tmp_path / "c"), made(tmp_path / "d", iou=0.6))
-    assert "cannot be compared" not in page.text
-
-
-def test_figures_that_may_not_be_the_last_are_marked(tmp_path):
-    run = made(tmp_path / "a", step=10)
-    page, _ = report(tmp_path, run)
-    assert "has not ended" not in page.text
-    assert "was evaluated at step 10, but step 20 was selected" in page.text
-    (run / "ended.json").unlink()
-    page, _ = report(tmp_path, run)
-    assert "has not ended: its figures are preliminary" in page.text
-    assert "How it was made" in page.text and "How they were made" not in page.text
-
-
-def test_the_best_figure_is_bold_which_may_be_the_lowest(tmp_path):
-    one = made(tmp_path / "a", iou=0.5, ece=0.02, nll=0.5)
-    other = made(tmp_path / "b", iou=0.6, ece=0.04, nll=0.25)
-    _, text = report(tmp_path, one, other, "--images=0")
-    bold = re.findall("<b>([-0-9.]+)</b>", text)
-    assert {"60.0", "2.0", "0.250"} <= set(bold) and not {"50.0", "4.0", "0.500"} & set(bold)
-
-
-def test_a_difference_that_may_be_chance_is_called_so(tmp_path):
-    for arm, ious in {"standard": (0.50, 0.52, 0.54), "adversarial": (0.56, 0.50, 0.55)}.items():
-        for seed, iou in enumerate(ious):
-            made(tmp_path / arm / f"seed_{seed}", arm, seed, iou=iou)
-    page, _ = report(tmp_path, tmp_path / "standard", tmp_path / "adversarial", "--images=0")
-    assert "this may be chance" in page.text and "more than chance explains" not in page.text
-
-
-def test_a_run_that_was_not_evaluated_is_named_with_what_to_run(tmp_path):
-    run = made(tmp_path / "a b")
-    shutil.rmtree(run / "eval")
-    page, _ = report(tmp_path, run)
-    assert "was not evaluated on the split test" in page.text
-    assert f"segadv_jax evaluate --workdir='{run}' --config.evaluate.split=test" in page.text
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -419,29 +257,6 @@ def test_what_is_wrong_is_one_line(arguments, message, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         cli.run("segadv_jax.commands.report", "report", given)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("config.json", "{}", "config.json is damaged"),
-        ("config.json", "{", "config.json is damaged"),
-        ("environment.json", "[]", "environment.json is damaged"),
-        ("eval/test.json", '{"step": 1}', "test.json is damaged"),
-        ("history.csv", "step\nx\n", "history.csv is damaged"),
-    ],
-)
-def test_a_damaged_file_is_named(name, content, message, tmp_path):
-    (made(tmp_path / "run") / name).write_text(content)
-    with pytest.raises(InputError, match=message):
-        compared.read([str(tmp_path / "run")])
-
-
-def test_the_runs_of_a_campaign_are_named_after_their_arms(tmp_path):
-    for arm in ("fast", "slow"):
-        made(tmp_path / arm / "seed_0")
-    arms, split = compared.read([str(tmp_path / arm / "seed_0") for arm in ("fast", "slow")])
-    assert [arm.name for arm in arms] == ["fast", "slow"] and split == "test"
 
 
 def test_no_two_of_many_lines_look_alike():
