@@ -61,6 +61,13 @@ def test_what_is_sure_of_all_comparisons_is_bold(folder):
     assert 0 < bold < 4
 
 
+def test_how_much_was_tried_and_compared_is_that_of_the_studys_page(folder):
+    page = study_page.render(folder, "small", small_study.STUDY)
+    compared, tried = render(folder, "{small comparisons} {small settings}").split()
+    assert f"the number of them all, {compared}," in page
+    assert f"settings of its own, {tried} in all" in page
+
+
 def test_what_has_no_runs_is_a_dash(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()

@@ -6,6 +6,8 @@ People write the words; each figure is a field that is filled in here, so that n
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
     {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
     {STUDY BLOCK ARM seeds}          the same of runs
+    {STUDY comparisons}              how many p-values Holm's correction is for
+    {STUDY settings}                 how many settings were tried
     {STUDY picture}                  the picture of a study, if there is one
 
 A difference that remains after Holm's correction over all comparisons of its study is bold, once
@@ -36,6 +38,8 @@ class _Results(NamedTuple):
     study: Study
     rows: list[Row]
     found: list[Comparison]
+    comparisons: int
+    settings: int
     sure: set[tuple[int, str]]  # (number of a comparison, measure).
 
 
@@ -55,6 +59,8 @@ def render(folder: Path) -> str:
                 known[study] = _read(folder, study)
             if words[1:] == ["picture"]:
                 return study_page.picture(folder, study, known[study].study)
+            if words[1:] in (["comparisons"], ["settings"]):
+                return str(getattr(known[study], words[1]))
             block, arm, measure = words[1:]
             return _figure(known[study], block, arm, measure)
         except InputError:  # Which is a ValueError.
@@ -74,7 +80,10 @@ def _read(folder: Path, name: str) -> _Results:
     rows = study_files.read_rows(path, study) if path.exists() else []
     found = study_page.compare_all(study, rows)
     corrected = study_page.corrected(study, found)
-    return _Results(study, rows, found, {k for k, p in corrected.items() if p and p < 0.05})
+    sure = {key for key, p in corrected.items() if p and p < 0.05}
+    path = study_files.choices_path(folder, name)
+    settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
+    return _Results(study, rows, found, len(corrected), settings, sure)
 
 
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
