@@ -100,10 +100,15 @@ def _names(config: Any) -> set[str]:
 def set_field(config: ConfigDict, override: str) -> None:
     """Sets the field that "--config.FIELD=VALUE" names, in place."""
     argv, values = ["", override], flags.FlagValues()
+    if "[" in (name := override.partition("=")[0]):
+        raise InputError(
+            f"{name}: an item is not set by itself; give all that the field holds, as in "
+            "'--config.train.scale=(0.5, 2)'"
+        )
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
-    except (AttributeError, KeyError, IndexError) as error:
+    except (AttributeError, KeyError) as error:
         field = override.partition("=")[0].removeprefix("--").removeprefix("no")
         raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
     except (flags.Error, TypeError, ValueError) as error:

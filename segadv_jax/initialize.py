@@ -230,7 +230,7 @@ def _read_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not isinstance(fields, dict):
             raise ValueError("its segmenter is no JSON object")
     except (ValueError, RecursionError) as error:
-        raise description.damaged(path, error) from error
+        raise description.damaged(path, error, "config.init=RUN") from error
     return weights.read_network(path), fields
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -257,11 +258,14 @@ def _check_record(config, workdir):
     """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
     trained = workdir.has_checkpoints()
     changed = (configuration.record if trained else configuration.compare)(workdir, config)
-    if "init" not in changed or (trained and not initialize.names_a_network(config.init)):
+    if "init" not in changed or not initialize.names_a_network(config.init):
         return
     holds = "holds checkpoints of its own, which would be evaluated"
     if not trained:
-        holds = f"was begun with {configuration.recorded(workdir).init!r}"
+        begun = configuration.recorded(workdir).init
+        if os.path.realpath(begun) == os.path.realpath(config.init):
+            return
+        holds = f"was begun with {begun!r}"
     raise InputError(
         f"config.init is {config.init!r}, but --workdir={workdir} {holds}: name another --workdir "
         "for these weights"
@@ -276,7 +280,7 @@ def _restore(config, workdir, segmenter, checkpoint):
             raise InputError(
                 f"--workdir={workdir} holds no checkpoint; train first. Weights from elsewhere, a "
                 "file or another run's folder, are evaluated with `segadv_jax evaluate "
-                "--config=NAME --config.init=PATH`"
+                "--config=NAME --config.init=PATH --workdir=EMPTY_FOLDER`"
             )
         return initialize.pretrained(config.init, shapes, segmenter), 0
     with Checkpoints(workdir, to_read=True) as checkpoints:

@@ -2,7 +2,6 @@
 
 import pytest
 from PIL import Image
-from small_runs import ROOT
 
 from segadv_jax import cli
 from segadv_jax.errors import InputError
@@ -23,10 +22,15 @@ def test_a_configuration_is_given_without_variant(tmp_path):
 
 def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys, compilation_settings):
     settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
-    settings |= {"evaluate.flip": True, "compilation_cache": tmp_path / "compiled"}
+    settings |= {"evaluate.flip": True}
     fields = [f"--config.{name}={value}" for name, value in settings.items()]
-    config = f"--config={ROOT / 'tests' / 'small_synthetic.py'}"
-    assert not compare(config, f"--workdir={tmp_path}", *fields)
+    config = tmp_path / "kept.py"  # A field of its file is seen as well as one of the command.
+    config.write_text(
+        "import small_synthetic\n\n\ndef get_config(arm):\n"
+        "    config = small_synthetic.get_config(arm)\n"
+        f"    config.compilation_cache = {str(tmp_path / 'compiled')!r}\n    return config\n"
+    )
+    assert not compare(f"--config={config}", f"--workdir={tmp_path}", *fields)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for arm, schedule in (("standard", "standard"), ("adversarial", "simultaneous")):
         run = Workdir(tmp_path / arm)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segadv_jax import compilation
+from segadv_jax import cli, compilation
+from segadv_jax.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,16 @@ def test_a_folder_wins_over_the_variable_which_wins_over_the_users(tmp_path, mon
     compilation.keep(str(tmp_path / "named"))
     compile_anew(4)
     assert programs(tmp_path / "named")
+
+
+def test_commands_keep_what_they_compile(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    given = ["--workdir=none", f"--out={tmp_path / 'out'}", "none.jpg"]
+    for more, folder in (([], "segadv_jax/compiled"), (["--config.compilation_cache=x"], "x")):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match="none"):
+            cli.run("segadv_jax.commands.predict", "predict", [*given, *more])
+        assert (tmp_path / jax.config.jax_compilation_cache_dir) == tmp_path / folder
 
 
 def test_nothing_is_kept_if_that_is_wanted(tmp_path, monkeypatch):

@@ -111,7 +111,12 @@ def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
         (
             "synthetic",
             ["--config.train.scale[7]=1.0"],
-            r"--config.train.scale\[7\]: the configuration",
+            r"--config.train.scale\[7\]: an item is not set by itself; give all that the field",
+        ),
+        (
+            "synthetic",
+            ["--config.evaluate.scales[0]=abc"],
+            r"--config.evaluate.scales\[0\]: an item",
         ),
         ("synthetic", ["--noconfig.train.flop"], "--config.train.flop: the configuration has no"),
         (

@@ -172,6 +172,11 @@ def test_the_weights_of_a_run_say_what_they_are(tmp_path, capsys, monkeypatch):
     same(weights.load(target, make_state(0.0).params["segmenter"]), stored(target))
     convert(tmp_path, target, "--player=adversary")
     assert json.loads(weights.metadata(target)["adversary"]) == about.config["adversary"]
+    # Of which only the checkpoint can be chosen.
+    convert(tmp_path, target, "--player=adversary", "--config.evaluate.checkpoint=latest")
+    assert "the latest" in capsys.readouterr().out
+    with pytest.raises(InputError, match="evaluate.tile=8: only the segmenter of a run takes"):
+        convert(tmp_path, target, "--player=adversary", "--config.evaluate.tile=8")
 
 
 def test_a_network_that_is_not_complete(tmp_path):

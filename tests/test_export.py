@@ -163,14 +163,27 @@ def test_where_a_format_fails_the_folder_stays_empty(weights, tmp_path, monkeypa
     def fail(*_):
         raise InputError("cannot be written; leave onnx out of --formats")
 
+    def nothing(*_):
+        return b""
+
     monkeypatch.setattr(onnx, "check_installed", lambda: None)
     module = importlib.import_module("segadv_jax.commands.export")
-    monkeypatch.setitem(module._CONVERTERS, "onnx", (fail, None))
-    monkeypatch.setitem(module._CONVERTERS, "stablehlo", (lambda *_: b"", None))
+    monkeypatch.setitem(module._CONVERTERS, "stablehlo", (nothing, lambda *_: None))
     options = [f"--weights={weights[1]}", "--height=24", "--width=36", f"--out={tmp_path / 'out'}"]
-    with pytest.raises(InputError, match="leave onnx out"):
-        export(*options, "--formats=stablehlo,safetensors,onnx")
-    assert not list((tmp_path / "out").iterdir())
+    for where in ((fail, None), (nothing, fail)):  # As it is converted, or run.
+        monkeypatch.setitem(module._CONVERTERS, "onnx", where)
+        with pytest.raises(InputError, match="leave onnx out"):
+            export(*options, "--formats=stablehlo,safetensors,onnx")
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_model_that_cannot_be_run_is_said(monkeypatch):
+    found = types.ModuleType("onnxruntime")
+    found.InferenceSession = lambda *_, **__: 1 / 0
+    monkeypatch.setitem(sys.modules, "onnxruntime", found)
+    monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: found)
+    with pytest.raises(InputError, match=r"cannot run this network \(ZeroDivisionError: .*leave"):
+        onnx.run_onnx(b"", np.zeros((1, *SHAPE, 3), np.uint8))
 
 
 def test_a_wrong_difference_fails(weights, tmp_path, monkeypatch, capsys):

@@ -57,6 +57,9 @@ def nested(depth):
         (HEADER + matrix(b"", struct.pack("<40i", *[1] * 40)), "more than .* values"),
         (HEADER + element(14, element(6, CELLS) + SHORT), "more than .* values"),
         (HEADER + element(14, element(5, CELLS) + element(6, SIDES_2_27)), "more than .* values"),
+        # Flags of another size than SciPy takes them for, with sides that it would read.
+        (HEADER + element(14, struct.pack("<2I", 6, 0) + CELLS + element(5, SIDES_2_27)), "flags"),
+        (HEADER + element(14, struct.pack("<2HI", 6, 4, 0) + element(5, SIDES_2_27)), "flags"),
         (b"MATLAB 7.3" + HEADER[10:], "no file of MATLAB 5"),
         (b"", "no file of MATLAB 5"),
     ],

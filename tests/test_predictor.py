@@ -1,5 +1,6 @@
 """What a run, or a file of weights, can predict with."""
 
+import dataclasses
 import functools
 
 import jax
@@ -45,6 +46,15 @@ def test_a_run_predicts_with_the_checkpoint_that_the_validation_selected(run):
         predict = functools.partial(prediction.predict, segmenter=setup.segmenter, views=views)
         expected = jax.jit(predict)(params, image, size)
         np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_runs_of_other_classes_are_not_shown_side_by_side(run):
+    config, workdir, _ = run
+    one = predictor.load(config, str(workdir))
+    predictor.check_alike([one, one])
+    other = dataclasses.replace(one, class_names=("sky", "car"))
+    with pytest.raises(InputError, match="these runs are of different classes, .* and sky, car: "):
+        predictor.check_alike([one, one, other])
 
 
 def test_without_a_checkpoint_there_is_one_clear_error(tmp_path, data_dir):

@@ -35,6 +35,7 @@ ARM = small_study.ARMS["standard"]
         ),
         ({"arms": {"a": ARM, "b": ARM, "a/b": ARM}}, "a name is no folder's"),
         ({"arms": {"a": ARM, "b": ARM, "a-b": ARM}}, "the hyphen is for differences; rename a-b"),
+        ({"pools": {"a-b": ("a", "b")}}, "the hyphen is for differences; rename a-b"),
         ({"choices": "natural"}, "natural has no choices for all of its arms"),
     ],
 )

@@ -180,7 +180,10 @@ def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_
     predictor.load(config(data_dir, init=path), empty)
     with pytest.raises(InputError, match=r"other.safetensors', but .* was begun with '.*/weights"):
         predictor.load(config(data_dir, init=other), empty)
-    predictor.load(config(data_dir, init=path), empty)
+    predictor.load(config(data_dir, init=os.path.relpath(path)), empty)
+    # Without weights there is nothing to mistake for others.
+    with pytest.raises(InputError, match=r"holds no checkpoint; .*--workdir=EMPTY_FOLDER"):
+        predictor.load(config(data_dir, init=""), empty)
     # Weights know how they were padded.
     padded = config(data_dir, init=path, **{"segmenter.padding": "reflect"})
     with pytest.MonkeyPatch.context() as patch:

@@ -113,18 +113,29 @@ def test_missing_members_are_left_out(tmp_path):
     assert list(decoded(data_set, "val")) == ["c", "d"]
 
 
-def test_images_of_the_test_archive_have_no_labels(tmp_path):
-    folder = write(tmp_path / "archives")
+def write_test(folder, names):
+    """The archive of test images, of which its list names one more."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((7, 8, 3), np.uint8)).save(buffer, "jpeg")
+    members = {"ImageSets/Segmentation/test.txt": b"t\nleft_out\n"}
+    members |= {f"JPEGImages/{name}.jpg": buffer.getvalue() for name in names}
     with tarfile.open(folder / voc_sbd.TEST, "w") as tar:
-        buffer = io.BytesIO()
-        Image.fromarray(np.zeros((7, 8, 3), np.uint8)).save(buffer, "jpeg")
-        for name, content in (
-            ("ImageSets/Segmentation/test.txt", b"t\nleft_out\n"),
-            ("JPEGImages/t.jpg", buffer.getvalue()),
-        ):
+        for name, content in members.items():
             member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+
+
+def test_a_test_archive_without_images_is_named(tmp_path):
+    folder = write(tmp_path / "archives")
+    write_test(folder, [])
+    with pytest.raises(InputError, match="the archives hold no image of test"):
+        load(folder, tmp_path)
+
+
+def test_images_of_the_test_archive_have_no_labels(tmp_path):
+    folder = write(tmp_path / "archives")
+    write_test(folder, ["t"])
     data_set = load(folder, tmp_path)
     with pytest.raises(InputError, match="config.data.test is 'test', but the images of test have"):
         data_set.check_labelled("test", "data.test")

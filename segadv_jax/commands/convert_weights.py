@@ -39,6 +39,7 @@ from segadv_jax.weights import description, efficientnet, files, published
 from segadv_jax.workdir import Workdir
 
 # Of config.evaluate.checkpoint; the others are measures.
+_CHECKPOINT = "--config.evaluate.checkpoint="
 _CHECKPOINTS = {"selected": "best", "latest": "latest"}
 
 
@@ -51,8 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     source, target = options.source, options.target
-    if options.overrides and (not os.path.isdir(source) or options.player == "adversary"):
-        raise InputError(f"{options.overrides[0]}: only the segmenter of a run takes such fields")
+    refused = options.overrides
+    if os.path.isdir(source):  # An adversary has nothing else that could be set.
+        of_adversary = options.player == "adversary"
+        refused = [x for x in refused if of_adversary and not x.startswith(_CHECKPOINT)]
+    if refused:
+        raise InputError(f"{refused[0]}: only the segmenter of a run takes such fields")
     if not target.endswith(".safetensors"):
         raise InputError(f"{target}: the target's name must end in .safetensors")
     if os.path.isdir(target):

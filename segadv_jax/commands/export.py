@@ -54,9 +54,12 @@ def main(options: argparse.Namespace) -> int:
     photographs = np.random.RandomState(0).randint(0, 256, (2, *shape, 3)).astype(np.uint8)
     expected = trained.predict(photographs, np.array([shape] * 2))
     # All before the first file: where a format fails, the folder is still empty for the others.
-    programs = {
-        name: _CONVERTERS[name][0](predict, shape) for name in formats if name in _CONVERTERS
-    }
+    programs = {}
+    for name in formats:
+        if name in _CONVERTERS:
+            convert, run = _CONVERTERS[name]
+            program = convert(predict, shape)
+            programs[name] = program, run(program, photographs)
     differences = []
     for name in formats:
         path = out / f"model.{name}"
@@ -64,9 +67,8 @@ def main(options: argparse.Namespace) -> int:
             predictor.save_weights(trained, path)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
             continue
-        program = programs[name]
+        program, got = programs[name]
         path.write_bytes(program)
-        got = _CONVERTERS[name][1](program, photographs)
         what = "not checked, as onnxruntime is not installed"
         if got is not None:
             differences.append(float(np.abs(got - expected).max()))

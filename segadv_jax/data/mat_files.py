@@ -36,6 +36,7 @@ def _check(
     """Raises a ValueError if there is too much; `seen` are the elements and the bytes so far.
 
     The elements of an array begin with its flags and its sides, whatever kinds they say they are.
+    Of the flags SciPy reads 16 bytes, tag and all, whatever their tag says.
     """
     place, number = 0, 0
     while place + 8 <= len(elements):
@@ -50,6 +51,8 @@ def _check(
             body = elements[place : place + size]
             place += size if kind == _COMPRESSED else -(-size // 8) * 8
         number += 1
+        if of_array and number == 1 and (kind >> 16 or size != 8):
+            raise ValueError("an array's flags are not of 8 bytes")
         if of_array and number == 2:
             sides = struct.unpack_from(f"{order}{len(body) // 4}i", body)
             if len(sides) > 32 or math.prod(sides) > _MOST_VALUES:

@@ -66,6 +66,7 @@ class VocSbd(builders.Builder):
             names = _list(test, _LIST, "test")
             if allow_partial:
                 names = [name for name in names if _IMAGE.format(name) in test]
+            check_complete({"test": len(names)}, allow_partial)
             sources["test"] = [(name, test, test, None) for name in names]
         self.number = sum(map(len, sources.values()))
         makers = {

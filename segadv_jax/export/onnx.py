@@ -73,10 +73,20 @@ def _compact(graph):
 def run_onnx(
     model: bytes, photographs: UInt8[np.ndarray, "n H W 3"]
 ) -> Float[np.ndarray, "n H W C"] | None:
-    """What ONNX Runtime makes of photographs with a model; None where it is not installed."""
+    """What ONNX Runtime makes of photographs with a model; None where it is not installed.
+
+    Raises:
+        InputError: it cannot run the model.
+    """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return session.run([OUTPUT], {INPUT: photographs})[0]
+    try:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        return session.run([OUTPUT], {INPUT: photographs})[0]
+    except Exception as error:  # It has many kinds, of no common base.
+        raise InputError(
+            f"ONNX Runtime cannot run this network ({type(error).__name__}: {error}); leave onnx "
+            "out of --formats"
+        ) from error

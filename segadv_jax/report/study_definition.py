@@ -187,7 +187,7 @@ def check(name: str, study: Study) -> None:
         where = f"block {title}"
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
-        pairs = [arm for arm in block.arms if "-" in arm]
+        pairs = [name for name in block.compared if "-" in name]
         require(not pairs, where, f"the hyphen is for differences; rename {' and '.join(pairs)}")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
         ends = (PRIOR, CALIBRATED, *(f"_{what}" for what in (*CHECKPOINTS, *block.splits)))

@@ -22,8 +22,9 @@ from segadv_jax.weights import files
 
 _AGAIN = (
     "export them again, with 'segadv_jax convert_weights RUN TARGET.safetensors', or name the run "
-    "itself, --workdir=RUN"
+    "itself, {}"
 )
+_RUN = "--workdir=RUN"
 
 
 class Description(NamedTuple):
@@ -65,7 +66,7 @@ def read(path: PathLike) -> Description:
     if missing:
         raise InputError(
             f"{path} does not say what its {' and '.join(missing)} are, as files of older versions "
-            f"and of published weights: {_AGAIN}"
+            f"and of published weights: {_AGAIN.format(_RUN)}"
         )
     try:
         return _parse(said)
@@ -73,10 +74,10 @@ def read(path: PathLike) -> Description:
         raise damaged(path, error) from error
 
 
-def damaged(path: PathLike, reason: object) -> InputError:
-    """The InputError about a file that says of itself what cannot be."""
+def damaged(path: PathLike, reason: object, run: str = _RUN) -> InputError:
+    """The InputError about a file that says of itself what cannot be; `run` names one instead."""
     what = f"what it says about itself is damaged ({files.shown(str(reason))})"
-    return InputError(f"{path}: {what}: {_AGAIN}")
+    return InputError(f"{path}: {what}: {_AGAIN.format(run)}")
 
 
 def _parse(said: Mapping[str, str]) -> Description:
