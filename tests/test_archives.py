@@ -34,6 +34,9 @@ def test_members_are_read_by_name(path, stored):
     assert "d" not in members
     with pytest.raises(InputError, match=r"a\.tar holds no d: it is incomplete; fetch it again"):
         members.read("d")
+    assert members.read_text("a.txt") == "first"
+    with pytest.raises(InputError, match=r"a\.tar .* is damaged.*folder/c\.bin is no text"):
+        members.read_text("folder/c.bin")
 
 
 def test_only_the_members_that_are_wanted_are_read(path):

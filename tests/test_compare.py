@@ -20,6 +20,11 @@ def test_a_configuration_is_given_without_variant(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+def test_a_bucket_is_refused_before_anything_is_trained():
+    with pytest.raises(InputError, match="--workdir=gs://b/w: .* name a folder of this machine"):
+        compare("--config=synthetic", "--workdir=gs://b/w")
+
+
 def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys, compilation_settings):
     settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
     settings |= {"evaluate.flip": True}
