@@ -100,32 +100,31 @@ def _names(config: Any) -> set[str]:
 def set_field(config: ConfigDict, override: str) -> None:
     """Sets the field that "--config.FIELD=VALUE" names, in place."""
     argv, values = ["", override], flags.FlagValues()
-    if "[" in (name := override.partition("=")[0]):
+    field = override.partition("=")[0].removeprefix("--").removeprefix("no")
+    if "[" in field:
         raise InputError(
-            f"{name}: an item is not set by itself; give all that the field holds, as in "
+            f"--{field}: an item is not set by itself; give all that the field holds, as in "
             "'--config.train.scale=(0.5, 2)'"
         )
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
     except (AttributeError, KeyError) as error:
-        field = override.partition("=")[0].removeprefix("--").removeprefix("no")
         raise InputError(f"--{field}: the configuration has no such field{_hint(error)}") from error
     except (flags.Error, TypeError, ValueError) as error:
         # The flag's own error holds the reason as Python would print it.
         reason = error.__context__ or error
         without = isinstance(reason, StopIteration)
         what = f"give it a value, as in {override}=8" if without else _line(reason)
-        if isinstance(reason, ValueError) and (kind := _kind(config, override)):
+        if isinstance(reason, ValueError) and (kind := _kind(config, field)):
             what = f"the field takes {kind}"
         raise InputError(f"{override}: {what}") from error
     if rest:
         raise InputError(f"{rest[0]}: a field is set as in --config.train.batch_size=8")
 
 
-def _kind(config: ConfigDict, override: str) -> str:
-    """What kind of number a field takes; "" if it is none."""
-    field = override.partition("=")[0].removeprefix("--").removeprefix("no")
+def _kind(config: ConfigDict, field: str) -> str:
+    """What kind of number "config.FIELD" takes; "" if it is none."""
     names = field.removeprefix("config.").split(".")
     value = functools.reduce(lambda inner, name: inner[name], names, config)
     kinds = {bool: "True or False", int: "a whole number, as 8", float: "a number, as 0.5"}

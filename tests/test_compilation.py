@@ -57,9 +57,9 @@ def test_a_folder_wins_over_the_variable_which_wins_over_the_users(tmp_path, mon
 
 def test_commands_keep_what_they_compile(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     given = ["--workdir=none", f"--out={tmp_path / 'out'}", "none.jpg"]
     for more, folder in (([], "segadv_jax/compiled"), (["--config.compilation_cache=x"], "x")):
-        monkeypatch.chdir(tmp_path)
         with pytest.raises(InputError, match="none"):
             cli.run("segadv_jax.commands.predict", "predict", [*given, *more])
         assert (tmp_path / jax.config.jax_compilation_cache_dir) == tmp_path / folder

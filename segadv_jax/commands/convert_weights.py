@@ -38,8 +38,8 @@ from segadv_jax.errors import InputError
 from segadv_jax.weights import description, efficientnet, files, published
 from segadv_jax.workdir import Workdir
 
+_CHECKPOINT = "--config.evaluate.checkpoint="  # All that can be chosen of an adversary.
 # Of config.evaluate.checkpoint; the others are measures.
-_CHECKPOINT = "--config.evaluate.checkpoint="
 _CHECKPOINTS = {"selected": "best", "latest": "latest"}
 
 
@@ -53,9 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     source, target = options.source, options.target
     refused = options.overrides
-    if os.path.isdir(source):  # An adversary has nothing else that could be set.
-        of_adversary = options.player == "adversary"
-        refused = [x for x in refused if of_adversary and not x.startswith(_CHECKPOINT)]
+    if os.path.isdir(source) and options.player == "adversary":
+        refused = [field for field in refused if not field.startswith(_CHECKPOINT)]
+    elif os.path.isdir(source):
+        refused = []
     if refused:
         raise InputError(f"{refused[0]}: only the segmenter of a run takes such fields")
     if not target.endswith(".safetensors"):

@@ -60,14 +60,13 @@ class VocSbd(builders.Builder):
         voc = read_tar(voc_path, stored=True)
         sbd = read_tar(sbd_path, (".mat", "train.txt", "val.txt"))
         sources = _sources(voc, sbd)
-        check_complete({split: len(part) for split, part in sources.items()}, allow_partial)
         for path in test_paths:
             test = read_tar(path, stored=True)
             names = _list(test, _LIST, "test")
             if allow_partial:
                 names = [name for name in names if _IMAGE.format(name) in test]
-            check_complete({"test": len(names)}, allow_partial)
             sources["test"] = [(name, test, test, None) for name in names]
+        check_complete({split: len(part) for split, part in sources.items()}, allow_partial)
         self.number = sum(map(len, sources.values()))
         makers = {
             split: [functools.partial(_example, *each) for each in part]
