@@ -167,13 +167,13 @@ def _adversary(config, workdir, trained):
     with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
         params = checkpoints.restore_player(ADVERSARY, trained.step)
     assert setup.adversary is not None
-    step = functools.partial(
-        adversary_step,
-        segmenter=trained.segmenter,
-        adversary=setup.adversary,
-        encode=setup.encode,
-    )
-    return devices.map_eval_step(step), params
+    return _mapped_adversary_step(trained.segmenter, setup.adversary, setup.encode), params
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped_adversary_step(segmenter, adversary, encode):
+    fixed = {"segmenter": segmenter, "adversary": adversary, "encode": encode}
+    return devices.map_eval_step(functools.partial(adversary_step, **fixed))
 
 
 def boundaries_of(config: ConfigDict, examples: Split) -> Boundaries:

@@ -1,5 +1,6 @@
 """The state before the first step: drawn by the seed, or from the weights that `init` names."""
 
+import functools
 import json
 from typing import Any
 
@@ -53,15 +54,17 @@ def initialize(
 def _draw(module, key, arguments, known):
     """`known` with those of its leaves drawn that are mere shapes; the others are not compiled."""
     flat = _flatten(known)
-    absent = [name for name, leaf in flat.items() if isinstance(leaf, jax.ShapeDtypeStruct)]
+    absent = (name for name, leaf in flat.items() if isinstance(leaf, jax.ShapeDtypeStruct))
+    drawn = _drawn(module, key, arguments, tuple(absent))
+    return traverse_util.unflatten_dict(flat | drawn, sep="/")
 
-    # Jitted: run operation by operation, initialisation takes longer than some trainings.
-    @jax.jit
-    def draw(key):
-        drawn = _flatten(module.init(key, *arguments)["params"])
-        return {name: drawn[name] for name in absent}
 
-    return traverse_util.unflatten_dict(flat | draw(key), sep="/")
+# Jitted: run operation by operation, initialisation takes longer than some trainings.
+@functools.partial(jax.jit, static_argnames=("module", "names"))
+def _drawn(module, key, arguments, names=None):
+    """A module's parameters, or those of these names alone, each as "layer/kernel"."""
+    drawn = _flatten(module.init(key, *arguments).get("params", {}))
+    return drawn if names is None else {name: drawn[name] for name in names}
 
 
 def _adversary(setup, key, canvas, num_classes):
@@ -81,7 +84,7 @@ def _adversary(setup, key, canvas, num_classes):
     if setup.adversary.sees == "features":
         seen = jnp.zeros(_features_shape(setup.segmenter, canvas))
     arguments = label_map, seen, jnp.array([canvas], jnp.int32)
-    return jax.jit(setup.adversary.init)(key, *arguments).get("params", {})
+    return traverse_util.unflatten_dict(_drawn(setup.adversary, key, arguments), sep="/")
 
 
 def check_seen(setup: Setup) -> None:

@@ -1,9 +1,8 @@
 """The one way to predict: the segmenter of a run, or of a file of weights, with its classes."""
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -48,17 +47,13 @@ class Predictor:
         """To how many pixels larger photographs are shrunk, as for training; 0: not at all."""
         return self.config.data.get("longest_side", 0)
 
-    @functools.cached_property
-    def _predict(self) -> Callable:
-        return jax.jit(
-            functools.partial(prediction.predict, segmenter=self.segmenter, views=self.views)
-        )
-
     def predict(
         self, image: UInt8[np.ndarray, "n H W 3"], size: Integer[np.ndarray, "n 2"]
     ) -> Float[np.ndarray, "n H W C"]:
         """Class probabilities at every pixel of images of true `size`."""
-        return np.asarray(self._predict(self.params, image, size))
+        program = jax.jit(prediction.predict, static_argnames=("segmenter", "views"))
+        found = program(self.params, image, size, segmenter=self.segmenter, views=self.views)
+        return np.asarray(found)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """What is measured and drawn between two training steps."""
 
-import functools
 from typing import Any
 
 import jax
@@ -48,9 +47,7 @@ class Validator:
             boundaries = evaluate.boundaries_of(config, validation)
             self._steps["validation"] = evaluate.mapped_step(segmenter, boundaries)
         self._pictures = min(config.evaluate.pictures, len(validation.ids))
-        self._at_pixels = jax.jit(
-            functools.partial(prediction.at_pixels, shape=self._canvas, segmenter=segmenter)
-        )
+        self._segmenter = segmenter
 
     def measure(self, params: Any) -> tuple[dict[str, float | None], Pictures]:
         """Measures and draws the segmenter with these parameters, replicated.
@@ -96,8 +93,9 @@ class Validator:
         first = np.argsort(-rows["mask"], kind="stable")[: self._pictures]
         names = ("image", "label", "size", "logits")
         image, label, size, logits = (rows[name][first] for name in names)
-        at_cells = jax.device_put({"logits": logits, "size": size})
-        probabilities = jax.device_get(self._at_pixels(**at_cells))
+        at_pixels = jax.jit(prediction.at_pixels, static_argnames=("shape", "segmenter"))
+        fixed = {"shape": self._canvas, "segmenter": self._segmenter}
+        probabilities = jax.device_get(at_pixels(logits=logits, size=size, **fixed))
         own = size, self._data_set.palette, self._data_set.class_names
         predicted = probabilities.argmax(-1)
         return {
