@@ -1,4 +1,4 @@
-"""What each turn costs, counted in the compiled program: nobody pays for what the turn drops."""
+"""What each turn costs, counted in its program: nobody pays for what the turn drops."""
 
 import functools
 
@@ -30,8 +30,8 @@ LABEL_MAP = shape(2, *small.cells(CANVAS), 8)
 
 
 def count(function, *args):
-    """Floating-point operations of the compiled function."""
-    return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+    """Floating-point operations of a function, as they are handed to the compiler."""
+    return jax.jit(function).lower(*args).cost_analysis()["flops"]
 
 
 def initial(module, *args):

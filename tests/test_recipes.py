@@ -1,5 +1,6 @@
 """The recipes of CONTRIBUTING.md, carried out to the letter on a copy of the checkout."""
 
+import json
 import os
 import re
 import shutil
@@ -35,12 +36,24 @@ def checkout(tmp_path_factory):
     return folder
 
 
-def program(checkout, *arguments):
-    """Runs main.py of the copy, on one device."""
+# One after the other in one process, which imports what it needs once.
+PROGRAM = """
+import json, sys
+from segadv_jax import cli
+for arguments in json.loads(sys.argv[1]):
+    try:
+        cli.main(["--config=configs/stripes.py", *arguments])
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def program(checkout, *starts):
+    """What the copy says when it is started with each of these arguments, on one device."""
     environment = os.environ | {"XLA_FLAGS": ONE_DEVICE, "PYTHONPATH": str(checkout)}
-    arguments = [sys.executable, "main.py", "--config=configs/stripes.py", *arguments]
     done = subprocess.run(
-        arguments,
+        [sys.executable, "-c", PROGRAM, json.dumps(starts)],
         cwd=checkout,
         env=environment,
         capture_output=True,
@@ -74,13 +87,16 @@ def test_the_study_can_be_carried_out():
 
 def test_training_resuming_and_evaluating_with_them(checkout, tmp_path):
     workdir = Workdir(tmp_path / "run")
-    program(checkout, f"--workdir={workdir}")
-    assert workdir.end().reason == "updates" and workdir.result()["images"] == 3
-    said = program(checkout, f"--workdir={workdir}", "--config.train.updates=8")
+    given = [f"--workdir={workdir}"]
+    said = program(
+        checkout,
+        given,
+        [*given, "--config.train.updates=8"],
+        [*given, "--mode=evaluate", "--config.evaluate.split=validation"],
+    )
     assert re.search(r"resuming \S+ at step 7 of 15", said)
+    assert workdir.end().reason == "updates" and workdir.result()["images"] == 3
     assert [row["segmenter_updates"] for row in workdir.history()] == [2, 4, 6, 8]
-    split = "--config.evaluate.split=validation"
-    program(checkout, f"--workdir={workdir}", "--mode=evaluate", split)
     result = workdir.evaluation("validation")
     assert result["images"] == 3 and set(result["iou"]) == {"above", "below"}
     assert 0 <= result["accuracy_real"] <= 1

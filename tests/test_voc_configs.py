@@ -125,8 +125,16 @@ def play(config, num_classes, arrays, canvas, turns, crop):
     return states, metrics
 
 
-@pytest.mark.parametrize(("adversary", "encoding"), PAIRS)
-def test_each_adversary_learns_with_each_encoding(adversary, encoding):
+@pytest.mark.parametrize(
+    ("adversary", "encoding"),
+    [
+        ("largefov", "product"),
+        ("smallfov", "scaling"),
+        ("largefov_light", "basic"),
+        ("smallfov_light", "product"),
+    ],
+)
+def test_each_adversary_and_each_encoding_learns(adversary, encoding):
     """On a small segmenter of the same stride, from a segmenter that stands still."""
     config = configuration(f"{adversary}:{encoding}")
     config.segmenter.unlock()
