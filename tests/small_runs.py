@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import logging as absl_logging
 
 from configs import synthetic as synthetic_config
-from segadv_jax import cli
+from segadv_jax import cli, devices
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -30,6 +30,8 @@ SMALL = {
     "evaluate.batch_size": 4,
     "evaluate.train_images": 6,
     "evaluate.pictures": 2,
+    # Otherwise each number of updates is another program to compile.
+    "optimizer.segmenter.decay": "constant",
 }
 
 
@@ -62,18 +64,30 @@ def told():
         absl_logging.set_verbosity(verbosity)
 
 
+def trace_once(monkeypatch):
+    """Gives all starts the mapped training step of the first; their configurations must be one."""
+    kept, map_train_step = [], devices.map_train_step
+
+    def map_once(step):
+        if not kept:
+            kept.append(map_train_step(step))
+        return kept[0]
+
+    monkeypatch.setattr(devices, "map_train_step", map_once)
+
+
 # XLA's flags of the tests but for the number of devices.
 ONE_DEVICE = " ".join(
     flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag
 )
 
 
-def start_process(arguments):
-    """Python on its own, with one device."""
+def start_process(arguments, **environment):
+    """Python on its own, with one device, and with more environment variables."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ONE_DEVICE},
+        env=os.environ | {"XLA_FLAGS": ONE_DEVICE} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

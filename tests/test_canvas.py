@@ -7,10 +7,9 @@ import pytest
 import small
 
 from segadv_jax import VOID, losses, prediction
-from segadv_jax.eval_step import eval_step, zero_totals
+from segadv_jax.eval_step import logits_step, zero_totals
 from segadv_jax.models import Dilated8
 from segadv_jax.models.geometry import downsample_labels
-from segadv_jax.resampling import reflect_border
 
 # The common canvas is neither a multiple of the poolings nor of the pyramid.
 SHAPES, CANVAS = [(53, 37), (40, 63)], (75, 66)
@@ -43,14 +42,10 @@ def test_segmenter_and_evaluation_do_not_depend_on_the_canvas(module):
     @jax.jit
     def segment(batch):
         """(Logits, probabilities at every pixel, totals of an evaluation)."""
-        image, size = batch["image"], batch["size"]
-        totals = zero_totals(small.CLASSES)
-        with_border = reflect_border(image, size, module.margin, module.stride)
-        return (
-            module.apply({"params": params}, with_border.astype(jnp.float32), size),
-            prediction.predict(params, image, size, module),
-            eval_step(params, totals, batch, segmenter=module),
-        )
+        zeros = zero_totals(small.CLASSES)
+        totals, logits = logits_step(params, zeros, batch, segmenter=module)
+        shape = batch["image"].shape[1:3]
+        return logits, prediction.at_pixels(logits, shape, batch["size"], module), totals
 
     all_logits, all_probabilities, all_totals = segment(together())
     parts = []

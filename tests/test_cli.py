@@ -153,6 +153,7 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
             "--seeds=: give numbers from 0 on, as",
         ),
         (["grid_search", *ARGUMENTS, "--seeds=0", "--lam=x"], "--lam=x: give numbers from 0 on"),
+        (["convert_weights", "none", "W.safetensors"], "none: there is no such file"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(called, capsys, argv, message):

@@ -1,9 +1,11 @@
 """Both arms of a configuration, trained and compared by one command."""
 
+import jax
 import pytest
 from PIL import Image
 
 from segadv_jax import cli
+from segadv_jax.commands import compare as compare_command
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import PAPER_MEASURES, percent
 from segadv_jax.workdir import Workdir
@@ -25,26 +27,38 @@ def test_a_bucket_is_refused_before_anything_is_trained():
         compare("--config=synthetic", "--workdir=gs://b/w")
 
 
-def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys, compilation_settings):
-    settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
-    settings |= {"evaluate.flip": True}
-    fields = [f"--config.{name}={value}" for name, value in settings.items()]
-    config = tmp_path / "kept.py"  # A field of its file is seen as well as one of the command.
+def test_programs_are_kept_where_the_configuration_says(
+    tmp_path, monkeypatch, compilation_settings
+):
+    """A field of its file is seen as well as one of the command."""
+    config, kept = tmp_path / "kept.py", tmp_path / "compiled"
     config.write_text(
-        "import small_synthetic\n\n\ndef get_config(arm):\n"
-        "    config = small_synthetic.get_config(arm)\n"
-        f"    config.compilation_cache = {str(tmp_path / 'compiled')!r}\n    return config\n"
+        "from configs import synthetic\n\n\ndef get_config(arm):\n"
+        "    config = synthetic.get_config(arm)\n"
+        f"    config.compilation_cache = {str(kept)!r}\n    return config\n"
     )
-    assert not compare(f"--config={config}", f"--workdir={tmp_path}", *fields)
+
+    def train(config, folder):
+        assert jax.config.jax_compilation_cache_dir == str(kept)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(compare_command, "train", train)
+    with pytest.raises(InputError, match="far enough"):
+        compare(f"--config={config}", f"--workdir={tmp_path}")
+
+
+def test_both_arms_are_trained_shown_and_drawn(data_dir, tmp_path, capsys):
+    settings = {"data.data_dir": data_dir, "train.updates": 1, "evaluate.every": 1}
+    fields = [f"--config.{name}={value}" for name, value in settings.items()]
+    config = "--config=tests/small_synthetic.py"
+    assert not compare(config, f"--workdir={tmp_path}", *fields)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for arm, schedule in (("standard", "standard"), ("adversarial", "simultaneous")):
         run = Workdir(tmp_path / arm)
         assert run.recorded_config()["alternation"]["schedule"] == schedule
-        result = run.evaluation(f"{run.recorded_config()['data']['test']}_flip")
-        assert run.result()["images"] == result["images"]  # Without it the run is not done.
+        result = run.result()
         assert [arm, *(percent(result[name]) for name in PAPER_MEASURES)] in lines
         assert run.history()[-1]["segmenter_updates"] == 1
-    assert list((tmp_path / "compiled").glob("*-cache"))
     for name in ("comparison.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100

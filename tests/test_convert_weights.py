@@ -7,9 +7,8 @@ import numpy as np
 import optax
 import pytest
 from flax import traverse_util
-from processes import end_of
 from safetensors.numpy import load_file, save_file
-from small_runs import small_config, start_process
+from small_runs import small_config
 from weight_files import (
     DILATED8,
     FRONT_END,
@@ -257,10 +256,3 @@ def test_a_damaged_checkpoint(tmp_path):
             path.unlink()
     with pytest.raises(InputError, match=r"the checkpoint .*checkpoints/1.* cannot be read"):
         convert(tmp_path, tmp_path / "a.safetensors")
-
-
-def test_the_command_line_reports_in_one_line():
-    command = ["main.py", "convert_weights", "none.caffemodel", "a.safetensors"]
-    status, output, errors = end_of(start_process(command))
-    assert (status, output) == (2, "")
-    assert errors.splitlines()[-1].startswith("error: none.caffemodel: there is no such file")

@@ -117,14 +117,14 @@ def test_logits_and_features_do_not_depend_on_the_canvas(params, stride):
     segmenter = EfficientNetLite(3, output_stride=stride)
     batch = small.batch(SIZES, CANVAS)
     larger = small.on_canvas(batch, (90, 131))
-    for method in ("__call__", "features"):
 
-        @jax.jit
-        def apply(params, image, size, method=method):
-            image = jnp.asarray(image, jnp.float32)
-            return segmenter.apply({"params": params}, image, size, method=method)
+    @jax.jit
+    def apply(params, image, size):
+        arguments = {"params": params}, jnp.asarray(image, jnp.float32), size
+        return segmenter.apply(*arguments), segmenter.apply(*arguments, method="features")
 
-        tight, loose = (apply(params, x["image"], x["size"]) for x in (batch, larger))
+    both = (apply(params, x["image"], x["size"]) for x in (batch, larger))
+    for tight, loose in zip(*both, strict=True):
         assert tight.shape[1:3] == small.cells(CANVAS, stride)
         for row, size in enumerate(SIZES):
             h, w = small.cells(size, stride)

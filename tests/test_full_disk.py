@@ -7,7 +7,7 @@ import contextlib
 import resource
 
 import pytest
-from small_runs import told
+from small_runs import told, trace_once
 
 from segadv_jax import cli
 from segadv_jax.checkpoints import Checkpoints
@@ -39,6 +39,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(data_dir, tmp_pat
     given = ["--config=tests/small_synthetic.py:adversarial", f"--config.data.data_dir={data_dir}"]
     given += ["--config.evaluate.every=2", "--config.train.updates=6"]
     whole, folder = tmp_path / "whole", tmp_path / "run"
+    trace_once(monkeypatch)
     run(*given, f"--workdir={whole}")
     history = Workdir(folder).history_path
     # In the middle of a row, of a checkpoint, and of what comes at the end.

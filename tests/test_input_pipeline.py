@@ -33,7 +33,7 @@ def test_decoded_images_are_those_of_the_split(split):
 def test_whole_batches_are_measured(split, shard):
     measured = input_pipeline.measure("some", input_pipeline.repeat(split, 10), 10, 4, shard)
     assert (measured.name, measured.images) == ("some", 8)
-    assert measured.seconds > 0 and measured.core_seconds >= 0
+    assert measured.seconds > 0
 
 
 def test_images_of_one_pixel_are_drawn():

@@ -51,29 +51,27 @@ def command(installed, *arguments):
     return python(str(program), *arguments, cwd=installed, PYTHONPATH=str(installed / "lib"))
 
 
-def test_configurations_and_split_lists_travel_in_the_wheel(installed):
+def test_modules_configurations_and_split_lists_travel_in_the_wheel(installed):
     package = installed / "lib" / "segadv_jax"
-    names = {path.name for path in (package / "configs").glob("*.py")}
-    assert names == {path.name for path in (ROOT / "configs").glob("*.py")}
+
+    def modules(folder):
+        return {path.relative_to(folder) for path in folder.rglob("*.py")}
+
+    configs = {Path("configs") / name for name in modules(ROOT / "configs")}  # Behind a link.
+    assert modules(package) == modules(ROOT / "segadv_jax") | configs
     assert len(list((package / "data" / "stanford_background_splits").glob("*.txt"))) == 9
 
 
 def test_the_command_says_what_it_can_do(installed):
     done = command(installed, "--help")
     assert done.returncode == 0 and "campaign" in done.stdout, done.stderr
-    done = command(installed, "campaign", "--help")
-    assert done.returncode == 0 and "--seeds" in done.stdout, done.stderr
 
 
 def test_a_configuration_is_found_by_name(installed):
-    done = command(installed, "train", "--config=nowhere", "--workdir=w")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: --config=nowhere: there is no file nowhere; ")
-    assert "stanford" in done.stderr and len(done.stderr.splitlines()) == 1
     # Far enough to know that the configuration was read.
     done = command(
         installed, "train", "--config=stanford:standard", "--workdir=w", "--config.seed=-1"
     )
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     said = "error: config.seed is -1: set it from 0 to below 4294967296"
     assert done.stderr.splitlines()[-1] == said

@@ -78,18 +78,14 @@ def test_every_arm_on_voc_can_be_built(arm):
     assert (setup.adversary is None) == (arm == "standard")
 
 
-# Each adversary once, each encoding once or twice.
-TRACED = ("standard", "adversarial", "largefov_product", "smallfov_scaling")
-TRACED += ("largefov_light_basic", "smallfov_light_product")
-
-
-@pytest.mark.parametrize("arm", TRACED)
+# The other adversaries have other widths only.
+@pytest.mark.parametrize("arm", ["largefov_product", "smallfov_light_basic"])
 def test_the_parts_of_an_arm_on_voc_fit_together(arm):
     step, begin, batch = step_of(voc_light.get_config(arm))
     state = jax.eval_shape(begin)
     new, metrics = jax.eval_shape(step, state, batch, jax.random.key(0))
     assert new == state
-    assert ("adversarial_term" in metrics) == (arm != "standard")
+    assert "adversarial_term" in metrics
 
 
 def test_a_step_from_the_published_weights_moves_what_is_trained():

@@ -51,11 +51,12 @@ def test_tiles_are_those_of_the_released_program(shape):
     canvas, size = np.zeros((1, 48, 64, 3), np.uint8), np.array([shape], np.int32)
     canvas[0, : shape[0], : shape[1]] = image
     logits = released(params, image)
-    got = np.asarray(segment(params, jnp.asarray(canvas), size, module))[0]
+    seen = segment(params, jnp.asarray(canvas), size, module)
+    got = np.asarray(seen)[0]
     got = got[: logits.shape[0], : logits.shape[1]]
     np.testing.assert_allclose(got, logits, atol=2e-5 * np.abs(logits).max())
     cells = np.asarray(jax.nn.softmax(logits))
-    probabilities = np.asarray(predict(params, jnp.asarray(canvas), size, module))[0]
+    probabilities = np.asarray(at_pixels(seen, canvas.shape[1:3], size, module))[0]
     assert np.std(cells) > 0.05
     for h, w in np.ndindex(shape):
         (r, rt), (c, ct) = divmod(h, 8), divmod(w, 8)

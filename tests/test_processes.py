@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from processes import call_after_step, end_of
-from small_runs import start_process, told
+from small_runs import start_process, told, trace_once
 
 from segadv_jax import cli, evaluate, experiment
 from segadv_jax.errors import InputError
@@ -42,7 +42,8 @@ def flags(**settings):
 def in_peace(data_dir, tmp_path_factory):
     """(what is given to a training, the folder of one that nobody disturbed)"""
     settings = {"data.data_dir": data_dir, "alternation.schedule": "slow"}
-    settings |= {"alternation.period": 3, "evaluate.every": 5, "optimizer.adversary.decay": "poly"}
+    settings |= {"alternation.period": 3, "evaluate.every": 5}
+    settings |= {f"optimizer.{player}.decay": "poly" for player in ("segmenter", "adversary")}
     given = flags(**settings, **{"train.updates": 8, "train.checkpoint_every": 1})
     folder = tmp_path_factory.mktemp("in_peace") / "run"
     run(*given, f"--workdir={folder}")
@@ -69,6 +70,7 @@ def test_a_signal_in_any_phase_saves_what_is_done_and_ends_with_its_status(
     in_peace, tmp_path, monkeypatch
 ):
     given, whole = in_peace
+    trace_once(monkeypatch)
 
     def when_called(owner, name, action):
         """Calls `action` before the next call of owner.name."""

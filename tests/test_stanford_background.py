@@ -1,11 +1,10 @@
 """The Stanford Background builder, on small archives drawn here and on the official one."""
 
 import contextlib
+import fcntl
 import http.server
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processes import end_of, wait_until
+from small_runs import ROOT, start_process
 
 from segadv_jax import data
 from segadv_jax.data import stanford_background
@@ -20,7 +21,6 @@ from segadv_jax.data.cpu_tensorflow import tfds
 from segadv_jax.errors import InputError
 
 ARCHIVE = stanford_background.ARCHIVE
-ROOT = Path(__file__).resolve().parents[1]
 SPLITS = {"test": ["b", "d"], "subset_0": ["a", "c"], "subset_1": ["e"]}
 SIZES = {"a": (12, 18), "b": (20, 16), "c": (12, 18), "d": (9, 10), "e": (16, 16)}
 
@@ -228,16 +228,17 @@ def test_a_page_that_is_not_there_is_an_input_error(tmp_path, monkeypatch):
 
 
 CONCURRENT = """
-import json, sys, time
+import json, sys
+from pathlib import Path
+from processes import wait_until
 from segadv_jax.data import stanford_background as module
 
 folder, data_dir, log, splits = sys.argv[1:]
 read = module.read_tar
 
 def slow(*args):
-    with open(log, "a") as file:
-        file.write("read\\n")
-    time.sleep(1.5)
+    Path(log).touch()
+    wait_until(Path(log + "_seen").exists)
     return read(*args)
 
 module.read_tar, module.read_splits = slow, lambda: json.loads(splits)
@@ -245,20 +246,24 @@ print(len(module.prepare(archives=folder, data_dir=data_dir).read("test").ids))
 """
 
 
-def test_of_two_processes_one_prepares_and_both_read(tmp_path):
-    folder = write_archive(tmp_path / "archives", small_files())
-    log = tmp_path / "log"
-    command = [sys.executable, "-c", CONCURRENT, str(folder), str(tmp_path / "data"), str(log)]
-    command.append(json.dumps(SPLITS))
-    running = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    outcomes = [process.communicate(timeout=120) for process in running]
-    for process, (out, err) in zip(running, outcomes, strict=True):
-        assert process.returncode == 0, err.decode()
-        assert out.split()[-1] == b"2"
-    assert log.read_text() == "read\n"
+def test_of_two_processes_one_prepares_and_both_read(tmp_path, monkeypatch):
+    folder, data_dir, log = tmp_path / "archives", tmp_path / "data", tmp_path / "log"
+    write_archive(folder, small_files())
+    command = ["-c", CONCURRENT, *map(str, (folder, data_dir, log)), json.dumps(SPLITS)]
+    process = start_process(command, PYTHONPATH=str(ROOT / "tests"))
+    wait_until(log.exists, process)
+    flock = fcntl.flock
+
+    def lock(file, how):
+        if how == fcntl.LOCK_EX:  # It is to wait for the process, which may end now.
+            Path(f"{log}_seen").touch()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    monkeypatch.setattr(stanford_background, "read_tar", None)
+    assert len(load(folder, data_dir).read("test").ids) == 2
+    status, output, errors = end_of(process)
+    assert status == 0 and output.split()[-1] == "2", errors
 
 
 def test_the_shipped_lists_are_disjoint_and_complete():

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import small_config, told
+from small_runs import small_config, told, trace_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segadv_jax import devices, evaluate, experiment, preparation
@@ -261,8 +261,9 @@ def struck(monkeypatch):
     return left
 
 
-def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck):
+def test_a_run_goes_back_and_leaves_out_a_bad_batch(data_dir, tmp_path, struck, monkeypatch):
     struck[5] = 1
+    trace_once(monkeypatch)
     config = small_config(data_dir, "standard", **{"train.skips": 1, "train.updates": 8})
     with told() as said:
         train(config, str(tmp_path / "struck"))
@@ -301,9 +302,10 @@ def test_a_signal_in_a_step_that_is_not_sound_is_not_forgotten(data_dir, tmp_pat
 
 @pytest.mark.parametrize(("skips", "said"), [(0, "config.train.skips=1 leaves"), (1, "1 batch")])
 def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
-    data_dir, tmp_path, struck, skips, said
+    data_dir, tmp_path, struck, monkeypatch, skips, said
 ):
     struck |= dict.fromkeys((5, 6), 2)
+    trace_once(monkeypatch)
     config = small_config(data_dir, "standard", **{"train.skips": skips, "train.updates": 8})
     message = rf"is nan at step {6 + skips} .*; the checkpoint of step 4 is kept; .*{said}"
     with pytest.raises(UnsoundError, match=message):
@@ -314,14 +316,11 @@ def test_a_run_that_may_not_leave_out_more_ends_and_keeps_its_checkpoint(
     assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
-def test_a_profile_of_more_steps_than_there_are_is_written(data_dir, tmp_path):
-    fields = {"train.updates": 12, "evaluate.every": 12, "train.profile": 50}
-    train(small_config(data_dir, "standard", **fields), str(tmp_path))
-    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+def test_patience_parts_averages_and_a_profile(data_dir, tmp_path, monkeypatch):
+    """One run of all: half of the images, an average that is measured, an end before time.
 
-
-def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):
-    """One run of all three: half of the images, an average that is measured, an end before time."""
+    The profile of more steps than there are is written nevertheless.
+    """
     summarize, scores = evaluate.summarize, iter(np.repeat([0.3, 0.4, 0.2, 0.1], 2))
 
     def scored(totals, class_names):  # Of the validation and of the training images.
@@ -329,8 +328,10 @@ def test_patience_parts_and_averages(data_dir, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "summarize", scored)
     fields = {"train.patience": 2, "train.updates": 40, "train.ema": 0.9, "data.fraction": 0.5}
+    fields |= {"train.profile": 50}
     config = small_config(data_dir, "standard", **fields)
     train(config, str(tmp_path))
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
     workdir = Workdir(tmp_path)
     rows = workdir.history()
     # The second validation is the best, two more are waited.

@@ -56,21 +56,6 @@ def single():
     return jax.jit(STEP, static_argnums=3)
 
 
-def test_four_devices_make_the_step_of_one(single):
-    """A mask drawn by shard, not by example, would be another."""
-    key, turn = jax.random.key(3), "both"
-    expected, expected_metrics = single(state(), batch(), key, turn)
-    mapped = devices.map_train_step(STEP)
-    args = devices.shard(batch()), key, turn, np.int32(0)
-    got, metrics = mapped(devices.replicate(state()), *args)
-    for player in ("segmenter", "adversary"):
-        # After one step the momentum is the gradient.
-        small.assert_close(small.momentum(got, player), small.momentum(expected, player), 1e-3)
-        assert max(np.abs(x).max() for x in jax.tree.leaves(small.momentum(got, player))) > 1e-3
-    for name, value in expected_metrics.items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-3, err_msg=name)
-
-
 def test_nothing_is_drawn_twice_from_a_key():
     """Each image's augmentation, dropout and noise are independent, and so are the images."""
     key, rows = jax.random.key(3), range(8)

@@ -185,14 +185,13 @@ OPTIMIZER = optimizers.alternate(
 )
 
 
-@pytest.mark.parametrize("feature_matching", [False, True])
-def test_four_devices_make_the_step_of_one(feature_matching):
-    """Each has its share of both kinds; what is drawn for a row depends on its number alone."""
+def test_four_devices_match_the_means_of_all_features():
+    """Each has its share of both kinds; `test_accumulate` has what else they share."""
     segmenter, adversary = small.segmenter(levels=1), ADVERSARY
     objective = Objective(
         lam=LAM,
         lam_unlabelled=LAM_UNLABELLED,
-        feature_matching=feature_matching,
+        feature_matching=True,
         entropy=ENTROPY,
         pseudo_labels=0.5,
         pseudo_threshold=0.4,
