@@ -94,8 +94,9 @@ class Validator:
         names = ("image", "label", "size", "logits")
         image, label, size, logits = (rows[name][first] for name in names)
         at_pixels = jax.jit(prediction.at_pixels, static_argnames=("shape", "segmenter"))
+        at_cells = jax.device_put({"logits": logits, "size": size})
         fixed = {"shape": self._canvas, "segmenter": self._segmenter}
-        probabilities = jax.device_get(at_pixels(logits=logits, size=size, **fixed))
+        probabilities = jax.device_get(at_pixels(**at_cells, **fixed))
         own = size, self._data_set.palette, self._data_set.class_names
         predicted = probabilities.argmax(-1)
         return {

@@ -1,5 +1,7 @@
 """Whole images to probabilities at their pixels: published tiles, flips and scales."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +94,8 @@ def test_views_of_a_ramp_agree(flip, scales):
     columns = np.broadcast_to(np.arange(canvas[1]) * 2 + 20, canvas)
     rows = np.broadcast_to(np.arange(canvas[0])[:, None] + 20, canvas)
     image = np.stack([np.stack([x] * 3, -1) for x in (columns, rows)]).astype(np.uint8)
-    got = np.asarray(predict({}, jnp.asarray(image), sizes, Ramp(), Views(flip, scales)))
+    views = {"segmenter": Ramp(), "views": Views(flip, scales)}
+    got = np.asarray(jax.jit(functools.partial(predict, **views))({}, image, sizes))
     reach = 8
     for row, (height, width) in enumerate(sizes):
         inner = row, slice(reach, height - reach), slice(reach, width - reach)

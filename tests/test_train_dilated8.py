@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import small
+from small_runs import trace_once
 
 from configs import voc_smallfov_light
 from segadv_jax import (
@@ -77,6 +78,7 @@ def run(data_dir, tmp_path_factory):
 
 def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(run, data_dir, tmp_path, monkeypatch):
     """Stopped after three of nine steps, in the middle of the adversary's first two."""
+    trace_once(monkeypatch)
     shard, calls = devices.shard, []
 
     def counted(batch):
@@ -85,11 +87,11 @@ def test_a_stopped_run_ends_as_one_never_stopped_bit_for_bit(run, data_dir, tmp_
             os.kill(os.getpid(), signal.SIGTERM)
         return shard(batch)
 
-    monkeypatch.setattr(devices, "shard", counted)
-    with pytest.raises(SystemExit) as stop:
-        train(config(data_dir), str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "shard", counted)
+        with pytest.raises(SystemExit) as stop:
+            train(config(data_dir), str(tmp_path))
     assert stop.value.code == 128 + signal.SIGTERM
-    monkeypatch.undo()
     stopped = Workdir(tmp_path)
     with Checkpoints(stopped) as checkpoints:
         assert checkpoints.latest_step() == 3
@@ -174,7 +176,7 @@ def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_
     convert_weights(str(run), path)
     with pytest.raises(InputError, match="holds checkpoints of its own, which would be evaluated"):
         evaluate.evaluate(config(data_dir, init=path), str(run))
-    evaluate.evaluate(config(data_dir, init=""), str(run))  # As one who trained from scratch may.
+    predictor.load(config(data_dir, init=""), str(run))  # As one who trained from scratch may.
     empty, other = tmp_path / "empty", str(tmp_path / "other.safetensors")
     shutil.copy(path, other)
     predictor.load(config(data_dir, init=path), empty)
@@ -189,7 +191,7 @@ def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_
     with pytest.MonkeyPatch.context() as patch:
         said = []
         patch.setattr(initialize.logging, "warning", lambda *text: said.append(text[0] % text[1:]))
-        evaluate.evaluate(padded, str(tmp_path / "evaluated"))
+        predictor.load(padded, str(tmp_path / "evaluated"))
     assert said == [
         "config.init: these weights were trained with config.segmenter.padding=same, this "
         "segmenter pads with 'reflect'"
