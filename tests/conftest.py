@@ -50,8 +50,8 @@ ARCHIVES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # A file is one process's work: those that take longest begin first, or one process ends alone.
-LONGEST = ("processes", "train", "train_dilated8", "benchmark", "colab", "campaign", "frozen")
-LONGEST += ("recipes", "devices", "feature_cache", "canvas", "prediction", "unlabelled_step")
+LONGEST = ("processes", "train", "colab", "train_dilated8", "campaign", "efficientnet_lite")
+LONGEST += ("benchmark", "game", "convolution", "precision", "corrections", "frozen", "train_step")
 
 
 def pytest_collection_modifyitems(items):
