@@ -162,7 +162,8 @@ def test_a_map_of_the_deployed_size_comes_back_at_the_published_pixels():
     params["ct_final"]["kernel"] /= 50  # Probabilities between 0 and 1.
     size = np.array([(37, 29)], np.int32)
     cells = np.asarray(jax.nn.softmax(published(params, image)))
-    got = np.asarray(prediction.predict(params, image[None], size, module))[0]
+    predict = jax.jit(functools.partial(prediction.predict, segmenter=module))
+    got = np.asarray(predict(params, image[None], size))[0]
     assert np.std(cells) > 0.05
     for h, w in np.ndindex(32, 24):  # Up to the last cell's pixel.
         (r, rt), (c, ct) = divmod(h, 8), divmod(w, 8)

@@ -53,7 +53,7 @@ def test_tiles_are_those_of_the_released_program(shape):
     canvas, size = np.zeros((1, 48, 64, 3), np.uint8), np.array([shape], np.int32)
     canvas[0, : shape[0], : shape[1]] = image
     logits = released(params, image)
-    seen = segment(params, jnp.asarray(canvas), size, module)
+    seen = jax.jit(functools.partial(segment, segmenter=module))(params, canvas, size)
     got = np.asarray(seen)[0]
     got = got[: logits.shape[0], : logits.shape[1]]
     np.testing.assert_allclose(got, logits, atol=2e-5 * np.abs(logits).max())
@@ -109,9 +109,10 @@ def test_views_are_averaged():
     params = small.segmenter_parameters(module)
     made = small.batch(small.SIZES[:2])
     image, size = jnp.asarray(made["image"]), made["size"]
-    plain = np.asarray(predict(params, image, size, module))
-    turned = predict(params, mirror(image, size), size, module)
-    both = np.asarray(predict(params, image, size, module, Views(flip=True)))
+    program = jax.jit(predict, static_argnames=("segmenter", "views"))
+    plain = np.asarray(program(params, image, size, segmenter=module))
+    turned = program(params, mirror(image, size), size, segmenter=module)
+    both = np.asarray(program(params, image, size, segmenter=module, views=Views(flip=True)))
     expected = (plain + np.asarray(mirror(turned, size))) / 2
     for row, (height, width) in enumerate(size):
         part = row, slice(height), slice(width)
