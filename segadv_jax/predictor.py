@@ -29,6 +29,8 @@ from segadv_jax.weights import description
 from segadv_jax.weights.description import Description
 from segadv_jax.workdir import Workdir
 
+_predict = jax.jit(prediction.predict, static_argnames=("segmenter", "views"))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictor:
@@ -51,8 +53,7 @@ class Predictor:
         self, image: UInt8[np.ndarray, "n H W 3"], size: Integer[np.ndarray, "n 2"]
     ) -> Float[np.ndarray, "n H W C"]:
         """Class probabilities at every pixel of images of true `size`."""
-        program = jax.jit(prediction.predict, static_argnames=("segmenter", "views"))
-        found = program(self.params, image, size, segmenter=self.segmenter, views=self.views)
+        found = _predict(self.params, image, size, segmenter=self.segmenter, views=self.views)
         return np.asarray(found)
 
 

@@ -16,6 +16,7 @@ from segadv_jax.workdir import CURVES, STRUCTURE
 Pictures = dict[str, UInt8[np.ndarray, "h w 3"]]
 # How people call the images of each split.
 _KINDS = {"validation": "validation", "train": "training"}
+_at_pixels = jax.jit(prediction.at_pixels, static_argnames=("shape", "segmenter"))
 
 
 class Validator:
@@ -93,10 +94,9 @@ class Validator:
         first = np.argsort(-rows["mask"], kind="stable")[: self._pictures]
         names = ("image", "label", "size", "logits")
         image, label, size, logits = (rows[name][first] for name in names)
-        at_pixels = jax.jit(prediction.at_pixels, static_argnames=("shape", "segmenter"))
         at_cells = jax.device_put({"logits": logits, "size": size})
         fixed = {"shape": self._canvas, "segmenter": self._segmenter}
-        probabilities = jax.device_get(at_pixels(**at_cells, **fixed))
+        probabilities = jax.device_get(_at_pixels(**at_cells, **fixed))
         own = size, self._data_set.palette, self._data_set.class_names
         predicted = probabilities.argmax(-1)
         return {

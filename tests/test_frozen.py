@@ -151,8 +151,8 @@ def flops(turn, adversary=None, freeze="backbone", compiled=False):
         return segmenter.apply({"params": params}, image, size)
 
     def count(function, *args):
-        program = jax.jit(function).lower(*args)
-        return (program.compile() if compiled else program).cost_analysis()["flops"]
+        lowered = jax.jit(function).lower(*args)
+        return (lowered.compile() if compiled else lowered).cost_analysis()["flops"]
 
     step = count(play, state, batch, key)
     return step, count(forward, evaluated(state), image, batch["size"])
