@@ -38,21 +38,21 @@ def get_config():
 
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "multiscale"
-    config.segmenter.widths = (16, 64, 256)
-    config.segmenter.hidden = 1024
-    config.segmenter.sparse = True
-    config.segmenter.activation = "tanh"
-    config.segmenter.lcn = "levels"
+    config.segmenter.widths = (16, 64, 256)  # Maps of its three convolutions.
+    config.segmenter.hidden = 1024  # Units of the classifier's hidden layer.
+    config.segmenter.sparse = True  # Connection tables, as published; False: dense layers.
+    config.segmenter.activation = "tanh"  # As published; or "relu".
+    config.segmenter.lcn = "levels"  # Normalises each level of the pyramid; or "rgb", the image.
     config.segmenter.shrink = 1  # The networks see the image this many times smaller.
     config.segmenter.dtype = "float32"  # Of the arithmetic; or "bfloat16", on GPUs and TPUs.
     config.segmenter.remat = False  # Compute activations again instead of keeping them.
 
     config.adversary = ml_collections.ConfigDict()
     config.adversary.name = "two_branch"
-    config.adversary.label_features = 64
-    config.adversary.image_features = (16, 64)
+    config.adversary.label_features = 64  # Channels of its branch for label maps,
+    config.adversary.image_features = (16, 64)  # for the image,
     config.adversary.image_branch = "pixels"  # Or the segmenter's "features", if it offers any.
-    config.adversary.fused_features = (128, 256, 512)
+    config.adversary.fused_features = (128, 256, 512)  # And after both are fused.
     config.adversary.leak = 0.0  # Slope of its ReLU below 0.
     config.adversary.spectral_norm = False  # Miyato et al., ICLR 2018.
     config.adversary.dtype = "float32"  # As config.segmenter.dtype.
@@ -102,10 +102,10 @@ def get_config():
     # memory.
     config.train.accumulate = 1
     config.train.crop = 160  # Side of the training patches in pixels; 0: whole images.
-    config.train.augment = True
+    config.train.augment = True  # False: nothing of what follows is drawn, only where a patch is.
     config.train.flip = True
     config.train.rotation = 8.0  # Degrees either way.
-    config.train.scale = (0.9, 1.1)
+    config.train.scale = (0.9, 1.1)  # Smallest and largest factor on the image's size.
     # Random resized crops: the smallest and largest share of the image's area that a patch shows,
     # as (0.25, 1.0), and the smallest and largest width / height of that part, which is resized to
     # the crop. It needs a crop, and a scale of (1.0, 1.0).

