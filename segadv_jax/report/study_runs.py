@@ -11,6 +11,7 @@ from segadv_jax import configuration, evaluate, experiment, files
 from segadv_jax.campaign import arms, comparison, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
+from segadv_jax.metrics.names import SELECTING
 from segadv_jax.report import study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import (
@@ -180,38 +181,57 @@ def measure_beside(run: Run, what: str) -> None:
 
 
 def beside(run: Run, what: str) -> dict[str, Any] | None:
-    """What `measure_beside` found; None if it is not done."""
+    """What `measure_beside` found; None if it is not done for this checkpoint."""
+    name = what
     if what in CHECKPOINTS:
-        what = f"{configuration.recorded(run.workdir).data.test}_{what}"
-    return run.workdir.evaluation(what)
+        name = f"{configuration.recorded(run.workdir).data.test}_{what}"
+    found = run.workdir.evaluation(name)
+    return found if found is not None and found["step"] == _step_beside(run, what) else None
+
+
+def _step_beside(run: Run, what: str) -> float | None:
+    """The step of the checkpoint that is measured beside a run's test images."""
+    end = run.workdir.end()
+    if what in SELECTING:  # As `checkpoints.best_step` chooses: of equal ones the latest.
+        score = f"validation_{what}"
+        rows = [(row[score], row["step"]) for row in run.workdir.history() if score in row]
+        return max(rows)[1] if rows else None
+    return end and (end.step if what == "latest" else end.selected_step)
 
 
 def correct(run: Run, end: str, study: Study) -> None:
     """Makes a correction, of `CORRECTIONS`, of a finished run: chooses and measures."""
-    if corrected(run, end) is not None:
+    if corrected(run, end, study) is not None:
         return
     correction, config = CORRECTIONS[end], configuration.recorded(run.workdir)
-    where = config, run.folder, config.data.validation
-    if end == PRIOR:
-        chosen, _ = evaluate.choose_prior_shift(*where, study.alphas)
-    else:
-        chosen, _ = evaluate.choose_temperature(*where, study.temperatures)
+    choose = evaluate.choose_prior_shift if end == PRIOR else evaluate.choose_temperature
+    tried = _tried(study, end)
+    chosen, _ = choose(config, run.folder, config.data.validation, tried)
     result = run.workdir.result()
     if chosen != evaluate.UNCORRECTED[correction.field]:
         config.evaluate[correction.field] = chosen
         result = evaluate.evaluate(config, run.folder, config.data.test)
-    found = {correction.chosen: chosen, "result": result}
+    found = {correction.chosen: chosen, "tried": tried, "result": result}
     files.write_json(Path(run.folder, correction.file), found)
 
 
-def corrected(run: Run, end: str) -> dict[str, Any] | None:
-    """{name of the value: value, "result"} of `correct`; None if not done for this checkpoint."""
+def _tried(study: Study, end: str) -> list[float]:
+    return list(study.alphas if end == PRIOR else study.temperatures)
+
+
+def corrected(run: Run, end: str, study: Study) -> dict[str, Any] | None:
+    """{name of the value: value, "result"} of `correct`; None if it is not done.
+
+    It is to be done again for another checkpoint, or where the study tries other values.
+    """
     correction, result = CORRECTIONS[end], run.workdir.result()
     path = Path(run.folder, correction.file)
     if result is None or not path.exists():
         return None
     found = files.read_json(path, "delete it and train again", (correction.chosen, "result"))
-    return found if found["result"]["step"] == result["step"] else None
+    tried = _tried(study, end)  # Files of before "tried" was kept count as made with these.
+    same = found["result"]["step"] == result["step"] and found.get("tried", tried) == tried
+    return found if same else None
 
 
 def done(planned: Iterable[tuple[Key, Run]]) -> set[tuple[str, str, int]]:
@@ -237,7 +257,7 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         yield row | {"arm": arm} | _measures(result)
         for end, correction in CORRECTIONS.items():
             mine = arm in study.blocks[block].corrected[end]
-            found = corrected(run, end) if mine else None
+            found = corrected(run, end, study) if mine else None
             if found is not None:
                 own = {"arm": arm + end, correction.column: found[correction.chosen]}
                 yield row | own | _measures(found["result"])
