@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segadv_jax.metrics.names import percent
+from segadv_jax.metrics.names import percent, title
 from segadv_jax.workdir import ADVERSARY_LOSS, RIGHT
 
 Row = Mapping[str, float]
@@ -20,11 +20,11 @@ RECENT = 3  # Accuracies and gradients are of single batches: so many validation
 NEARLY_ALWAYS, HARDLY_EVER = 0.97, 0.03  # How often the adversary is right.
 EVEN = (0.4, 0.6)  # About half, over both maps.
 LOPSIDED = 0.5  # So far apart on both maps, and right about half of the time: it does not look.
-WEAK, STRONG = 0.01, 1.0  # Gradient of the adversarial term, as a part of the cross-entropy's.
+WEAK, STRONG = 0.01, 1.0  # Gradient of the adversarial term, as a part of that of the own loss.
 GAP = 0.10  # Mean IoU on training images above that on validation images.
 MARGIN = 0.002  # Changes of mean IoU below it are noise.
 STILL_RISING = 0.005  # Mean IoU gained over the last quarter.
-FALLEN = 0.01  # Mean IoU lost since the best validation.
+FALLEN = 0.01  # Lost since the best validation, of the measure that selects.
 FEWEST = 4  # Validations below which a curve has no shape.
 # The adversary's loss, both terms, if it answers one half to everything.
 CHANCE = {"bce": 2 * math.log(2), "hinge": 2.0, "least_squares": 1.0}
@@ -81,10 +81,11 @@ def read(
     if config["alternation"]["schedule"] == "standard":
         findings = [Finding("no game", "Trained without an adversary: there is no game to read.")]
     else:
-        begun = updates > config["loss"].get("start", 0)
-        game = config["loss"].get("game", "bce")
-        findings = _of_game(history, evaluation or {}, begun, game)
-    return findings + _of_learning(history, updates < config["train"]["updates"])
+        loss = config["loss"]
+        begun = loss.get("start", 0) + loss.get("ramp", 0)
+        findings = _of_game(history, evaluation or {}, begun, loss.get("game", "bce"))
+    select = config.get("evaluate", {}).get("select", "mean_iou")
+    return findings + _of_learning(history, updates < config["train"]["updates"], select)
 
 
 def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
@@ -96,14 +97,12 @@ def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
         begun: after so many updates the adversarial term has all its weight.
     """
     findings = []
-    played = [row for row in history if row["segmenter_updates"] > begun]
-    ratio = gradient_ratio(played) if len(_with_gradients(played)) >= RECENT else None
+    rows = played(history, begun)
+    ratio = gradient_ratio(rows) if len(_with_gradients(rows)) >= RECENT else None
     real, synthetic = _accuracies(history, {})
     known = all(len(_of(history, name)) >= RECENT for name in RIGHT)
     if known and real is not None and synthetic is not None:
-        standing = _standing(real, synthetic, ratio)
-        # Only a gradient that is known to vanish tells that a game is won.
-        findings += [standing] if standing.kind != "won" or ratio is not None else []
+        findings.append(_standing(real, synthetic, ratio))
     if has_never_learned(history, game):
         findings.append(_NEVER_LEARNED)
     if ratio is not None and ratio > STRONG:
@@ -115,19 +114,28 @@ def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
     return [finding for finding in findings if finding.alarm]
 
 
+def played(history: History, begun: int) -> list[Row]:
+    """The rows in which the adversarial term has all its weight, as it has after `begun` updates.
+
+    Before, its gradient says nothing: it is 0, or smaller than it will be.
+    """
+    return [row for row in history if row["segmenter_updates"] > begun]
+
+
 def state_of_game(real: float, synthetic: float, ratio: float | None = None) -> str:
     """Who leads: "won", "ahead", "constant ANSWER", "leaning ANSWER", "even" or "contested".
 
     The ANSWER is "real" or "synthetic". One that leans gives it mostly, whatever it is shown. An
     adversary that is ahead is nearly always right, but its gradient still says what to change: the
-    non-saturating term of Section 3.1 is there for that. One that has won leaves no gradient.
+    non-saturating term of Section 3.1 is there for that. One that has won leaves no gradient, which
+    must be known.
 
     Args:
         real, synthetic: how often the adversary is right on ground truth and on predictions.
         ratio: of `gradient_ratio`; None if it is not known.
     """
     if min(real, synthetic) >= NEARLY_ALWAYS:
-        return "won" if ratio is None or ratio < WEAK else "ahead"
+        return "won" if ratio is not None and ratio < WEAK else "ahead"
     if real >= NEARLY_ALWAYS and synthetic <= HARDLY_EVER:
         return "constant real"
     if synthetic >= NEARLY_ALWAYS and real <= HARDLY_EVER:
@@ -140,7 +148,10 @@ def state_of_game(real: float, synthetic: float, ratio: float | None = None) -> 
 
 
 def gradient_ratio(history: History) -> float | None:
-    """The norm of the adversarial term's gradient, times lambda, by that of the cross-entropy's."""
+    """The norm of the adversarial term's gradient, times lambda, by that of the own loss.
+
+    That is all that the segmenter minimises beside it, `losses.Objective.own_terms`.
+    """
     ratios = [
         row["grad_norm_adversarial"] / row["grad_norm_mce"]
         for row in _with_gradients(history)[-RECENT:]
@@ -204,20 +215,25 @@ def gained_lately(history: History) -> float | None:
     return statistics.mean(late) - statistics.mean(before)
 
 
-def best(history: History) -> Row | None:
-    """The row of the highest mean IoU on validation images, of equal ones the first."""
-    rows = [row for row in history if "validation_mean_iou" in row]
-    return max(rows, key=lambda row: row["validation_mean_iou"]) if rows else None
+def best(history: History, select: str = "mean_iou") -> Row | None:
+    """The row of the highest measure on validation images, of equal ones the first.
+
+    Args:
+        history: of the run.
+        select: the measure that selects the checkpoint, `config.evaluate.select`.
+    """
+    name = f"validation_{select}"
+    return max((row for row in history if name in row), key=lambda row: row[name], default=None)
 
 
-def has_fallen(history: History) -> bool:
+def has_fallen(history: History, select: str = "mean_iou") -> bool:
     """Whether the best validation lies in the first two thirds, and it went down since."""
-    top = best(history)
+    top, name = best(history, select), f"validation_{select}"
     if top is None or len(history) < FEWEST:
         return False
-    last, end = history[-1].get("validation_mean_iou"), history[-1]["segmenter_updates"]
+    last, end = history[-1].get(name), history[-1]["segmenter_updates"]
     early = top["segmenter_updates"] <= 2 / 3 * end
-    return early and last is not None and top["validation_mean_iou"] - last > FALLEN
+    return early and last is not None and top[name] - last > FALLEN
 
 
 def _of(history: History, name: str) -> list[float]:
@@ -235,11 +251,12 @@ def _accuracies(history: History, evaluation: Mapping[str, Any]) -> tuple[float 
 
 
 def _of_game(
-    history: History, evaluation: Mapping[str, Any], begun: bool, game: str
+    history: History, evaluation: Mapping[str, Any], begun: int, game: str
 ) -> list[Finding]:
     findings = []
     real, synthetic = _accuracies(history, evaluation)
-    ratio = gradient_ratio(history)
+    rows = played(history, begun)
+    ratio = gradient_ratio(rows)
     if synthetic is None:
         findings.append(Finding("unknown game", "The adversary's accuracies were not recorded."))
     elif real is None:
@@ -250,11 +267,11 @@ def _of_game(
         )
         findings.append(Finding("half known game", text))
     else:
-        findings.append(_standing(real, synthetic, ratio if begun else None))
+        findings.append(_standing(real, synthetic, ratio))
     if has_never_learned(history, game):
         findings.append(_NEVER_LEARNED)
-    if ratio is not None and not begun:
-        text = "The adversarial term has not begun yet (config.loss.start)."
+    if not rows:
+        text = "The adversarial term does not have all its weight yet (config.loss.start and ramp)."
         findings.append(Finding("not begun", text))
     elif ratio is not None:
         findings.append(_push(ratio))
@@ -263,8 +280,8 @@ def _of_game(
 
 def _push(ratio: float) -> Finding:
     """The sentence about how hard the adversarial term pulls, of `gradient_ratio`."""
-    share = f"{100 * ratio:.2g} %" if ratio < STRONG else f"{ratio:.1f} times"
-    said = f"The adversarial term's gradient is {share} of the cross-entropy's"
+    share = f"{100 * ratio:.2g} % of" if ratio < STRONG else f"{ratio:.1f} times"
+    said = f"The adversarial term's gradient is {share} that of the segmenter's own loss"
     if ratio < 1:
         said = f"{said} at the label map"
     if ratio < WEAK:
@@ -289,7 +306,8 @@ def _standing(real: float, synthetic: float, ratio: float | None) -> Finding:
         )
         return Finding(state, text, True)
     if state == "ahead":
-        return Finding(state, f"The adversary is ahead: it is {figures}. Its gradient is alive.")
+        gradient = "is not known" if ratio is None else "is alive"
+        return Finding(state, f"The adversary is ahead: it is {figures}. Its gradient {gradient}.")
     if state.startswith("constant"):
         answer = state.removeprefix("constant ")
         text = (
@@ -315,7 +333,7 @@ def _standing(real: float, synthetic: float, ratio: float | None) -> Finding:
     return Finding(state, f"The game is alive: the adversary is {figures}.")
 
 
-def _of_learning(history: History, unfinished: bool) -> list[Finding]:
+def _of_learning(history: History, unfinished: bool, select: str) -> list[Finding]:
     findings = []
     if unfinished:
         findings.append(Finding("unfinished", "Not all updates are done: this is how far it got."))
@@ -331,14 +349,14 @@ def _of_learning(history: History, unfinished: bool) -> list[Finding]:
         )
         findings.append(Finding("overfitting", text, True))
     gained = gained_lately(history)
-    if has_fallen(history):
-        top, last = best(history), history[-1]
+    if has_fallen(history, select):
+        top, last, name = best(history, select), history[-1], f"validation_{select}"
         assert top is not None
         text = (
             f"The best validation was at update {top['segmenter_updates']:.0f} of "
-            f"{last['segmenter_updates']:.0f} (mean IoU {percent(top['validation_mean_iou'])} %, "
-            f"{percent(last['validation_mean_iou'])} % at the end): the rest was in vain. The "
-            "checkpoint of the best is the one that is evaluated."
+            f"{last['segmenter_updates']:.0f} ({title(select)} {percent(top[name])} %, "
+            f"{percent(last[name])} % at the end): the rest was in vain. The checkpoint of the "
+            "best is the one that is evaluated."
         )
         findings.append(Finding("best long ago", text, True))
     elif gained is not None and gained > STILL_RISING:

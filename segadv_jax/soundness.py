@@ -31,7 +31,7 @@ _CALLED = {
     "entropy": "the predictions' entropy",
     "pseudo_mce": "the cross-entropy to pseudo-labels",
     "r1": "the R1 penalty",
-    "grad_norm_mce": "the norm of the cross-entropy's gradient at the label map",
+    "grad_norm_mce": "the norm of the gradient of the segmenter's own loss at the label map",
     "grad_norm_adversarial": "the norm of the adversarial term's gradient at the label map",
 }
 _ON = {"_real": "on ground truth", "_synthetic": "on predictions"}

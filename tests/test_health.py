@@ -89,8 +89,15 @@ WON = {"accuracy_real": 0.99, "accuracy_synthetic": 0.99, "grad_norm_adversarial
 
 
 def test_a_game_is_won_when_the_gradient_has_vanished():
-    assert health.state_of_game(0.99, 0.99) == health.state_of_game(0.99, 0.99, 0.005) == "won"
+    assert health.state_of_game(0.99, 0.99, 0.005) == "won"
     assert "won" in alarms(history(**WON))
+
+
+def test_a_game_whose_gradient_is_not_known_is_not_said_to_be_won():
+    assert health.state_of_game(0.99, 0.99) == "ahead"
+    rows = history(**WON | {"grad_norm_adversarial": None})
+    (found,) = (each for each in health.read(rows, CONFIG) if each.kind == "ahead")
+    assert found.text.endswith("Its gradient is not known.") and not warned(rows)
 
 
 def test_what_a_schedule_does_not_record_is_taken_from_the_evaluation():
@@ -103,7 +110,10 @@ def test_what_a_schedule_does_not_record_is_taken_from_the_evaluation():
 
 def test_a_weak_and_a_strong_adversarial_term_are_told():
     assert "weak" in alarms(history(grad_norm_adversarial=0.00005))
-    assert "strong" in alarms(history(grad_norm_adversarial=0.03))
+    rows = history(grad_norm_adversarial=0.03)
+    (strong,) = (each for each in health.read(rows, CONFIG) if each.kind == "strong")
+    # Controls are a part of it.
+    assert strong.alarm and "is 3.0 times that of the segmenter's own loss:" in strong.text
     assert health.gradient_ratio(history(grad_norm_adversarial=0.002)) == pytest.approx(0.2)
 
 
@@ -111,6 +121,15 @@ def test_a_term_that_has_not_begun_is_not_weak():
     config = CONFIG | {"loss": {"start": UPDATES}}
     assert "not begun" in kinds(history(grad_norm_adversarial=0.0), config)
     assert alarms(history(grad_norm_adversarial=0.0), config) == set()
+
+
+def test_updates_before_all_of_the_term_are_not_averaged_in():
+    """As the watcher has it: the term rises until update 600, of 800."""
+    config = CONFIG | {"loss": {"start": 200, "ramp": 400}}
+    rising = history(grad_norm_adversarial=[0.0] * 6 + [0.011, 0.011])
+    assert {"strong"} == alarms(rising, config)
+    assert warned(rising + rising[-1:], begun=600) == {"strong"}
+    assert "not begun" in kinds(rising[:6], config)
 
 
 def test_sharper_but_not_better_is_saturating():
@@ -145,6 +164,15 @@ def test_a_best_validation_long_ago_is_told_and_where_it_was():
     assert "converged" not in kinds(rows)
     late = [0.5, 0.55, 0.6, 0.62, 0.64, 0.66, 0.7, 0.65]
     assert "best long ago" not in kinds(history(validation_mean_iou=late, train_mean_iou=0.7))
+
+
+def test_the_best_validation_is_that_of_the_measure_that_selects():
+    fell = [0.5, 0.6, 0.7, 0.68, 0.67, 0.66, 0.65, 0.65]
+    early = [0.5, 0.8, 0.7, 0.68, 0.67, 0.66, 0.65, 0.65]
+    rows = history(validation_mean_iou=fell, validation_class_accuracy=early, train_mean_iou=0.7)
+    config = CONFIG | {"evaluate": {"select": "class_accuracy"}}
+    (found,) = (each for each in health.read(rows, config) if each.kind == "best long ago")
+    assert "update 200 of 800 (class accuracy 80.0 %, 65.0 % at the end)" in found.text
 
 
 def test_of_an_unfinished_run_it_is_said():

@@ -65,6 +65,7 @@ def test_the_segmenter_comes_first_as_it_spoils_the_adversary():
             "the cross-entropy is nan at step 8 .the segmenter's update 5.*segmenter",
         ),
         ({"mce": 1e30}, "the cross-entropy has grown to 1e.30 .*optimizer.segmenter.learning_rate"),
+        ({"grad_norm_mce": np.nan}, "gradient of the segmenter's own loss at the label map is nan"),
         ({"bce_real": np.inf}, "the adversary's loss on ground truth is inf .*adversary.learning"),
         ({"hinge_synthetic": 2e4}, "the adversary's loss on predictions has grown to 2e.04"),
         ({"adversarial_term": -2e4}, "the adversarial term has grown to -2e.04 .*r.adversary"),
