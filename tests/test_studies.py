@@ -5,7 +5,7 @@ import pytest
 from segadv_jax import experiment
 from segadv_jax.campaign import arms
 from segadv_jax.configs import hyperparameters
-from segadv_jax.report import measured, study_definition, study_runs
+from segadv_jax.report import measured, study_definition, study_page, study_runs
 
 STUDIES = {name: study_definition.load(name) for name in ("paper", "voc")}
 KEYS = [(name, key) for name, study in STUDIES.items() for key, _ in study.tuned()]
@@ -28,6 +28,13 @@ def test_every_point_can_be_built_and_is_another(name, key):
         standard = experiment.build(config, 8).setup.adversary is None
         assert standard == (key[1] in ("standard", "boundary"))
         assert config.evaluate.bf
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_shows_a_correction_as_it_was_tried(name):
+    tried = {"prior_alpha": STUDIES[name].alphas, "temperature": STUDIES[name].temperatures}
+    for measure, values in tried.items():
+        assert [float(study_page._figure(value, measure)) for value in values] == list(values)
 
 
 def test_the_papers_network_is_trained_in_balance_and_differs_in_the_adversary_alone():

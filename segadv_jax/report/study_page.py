@@ -50,7 +50,7 @@ TITLES = {
 }
 # What is no fraction, and its number of digits; the others are in percent.
 DIGITS = {"nll": 4, "regions": 1, "regions_true": 1, "specks": 1, "specks_true": 1}
-DIGITS |= {"prior_alpha": 2, "temperature": 1, "segmenter_updates": 0}
+DIGITS |= {"prior_alpha": 2, "temperature": 2, "segmenter_updates": 0}
 
 
 class Comparison(NamedTuple):
