@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -119,8 +120,9 @@ def local_copy(path: PathLike) -> Iterator[str]:
 def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
     """Opens a file that takes the place of `path` once all of it is written.
 
-    Makes the folder if needed. Several processes may write the same file at once. An object of a
-    store is replaced whole: it is written from memory once all of it is known.
+    Makes the folder if needed. Text is UTF-8, whatever the machine's own. Several processes may
+    write the same file at once, also of machines that share the folder. An object of a store is
+    replaced whole: it is written from memory once all of it is known.
     """
     if is_remote(path):
         content = io.BytesIO()
@@ -132,9 +134,10 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
             to_path(path).write_bytes(content.getvalue())
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    part = Path(f"{path}.{os.getpid()}.part")
+    part = Path(f"{path}.{socket.gethostname()}.{os.getpid()}.part")
+    newline, encoding = (None, None) if "b" in mode else ("", "utf-8")
     try:
-        with open(part, mode, newline=None if "b" in mode else "") as file:
+        with open(part, mode, newline=newline, encoding=encoding) as file:
             yield file
         part.replace(path)
     finally:
@@ -260,5 +263,5 @@ def append_csv(path: PathLike, columns: Sequence[str], row: Mapping[str, Any]) -
         with replacing(path) as file:
             file.write(before + text.getvalue())
         return
-    with open(path, "a", newline="") as file:
+    with open(path, "a", newline="", encoding="utf-8") as file:
         file.write(text.getvalue())

@@ -1,6 +1,9 @@
 """Files are written whole or not at all, and what is damaged is named with its remedy."""
 
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -35,16 +38,31 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_part(tmp_path, error):
     assert path.read_text() == "old"
 
 
-def test_several_may_write_the_same_file(tmp_path, monkeypatch):
-    """Each has a part of its own; the last one stays."""
+@pytest.mark.parametrize(
+    ("where", "name", "value"), [(os, "getpid", -1), (socket, "gethostname", "other")]
+)
+def test_several_may_write_the_same_file(tmp_path, monkeypatch, where, name, value):
+    """Each has a part of its own, also of two machines; the last one stays."""
     path = tmp_path / "file.txt"
     with files.replacing(path) as mine:
         mine.write("mine")
-        monkeypatch.setattr(os, "getpid", lambda: -1)
+        monkeypatch.setattr(where, name, lambda: value)
         with files.replacing(path) as other:
             other.write("other")
         assert path.read_text() == "other"
     assert path.read_text() == "mine" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_text_is_utf_8_whatever_the_machine_writes(tmp_path):
+    program = (
+        "from segadv_jax import files; files.write_csv('a.csv', ['a'], [{'a': 'Stra\\xdfe'}]); "
+        "files.append_csv('a.csv', ['a'], {'a': 'Flu\\xdf'})"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | ascii_only | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    rows = files.read_csv(tmp_path / "a.csv", "mend it")
+    assert [row["a"] for row in rows] == ["Straße", "Fluß"]
 
 
 def test_a_folder_is_made_or_refused_by_its_field(tmp_path):
@@ -123,7 +141,8 @@ def test_a_file_that_is_not_there_is_no_damage(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
-    for name in ("a.csv.71.part", "deep/b.png.72.part", "mine.part", "c.71.parts"):
+    parts = ("a.csv.71.part", "deep/b.png.one.example.72.part")
+    for name in (*parts, "mine.part", "c.71.parts"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     files.clear_parts(tmp_path)
