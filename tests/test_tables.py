@@ -367,6 +367,18 @@ def test_the_folders_of_the_data_may_differ(tmp_path):
     assert arms["standard"].seeds == [0, 1] and not others
 
 
+def test_seeds_of_an_arm_may_be_of_two_versions_of_the_package(tmp_path):
+    """A field that the older one did not know has its default in both."""
+    for seed in (0, 1):
+        folder = tmp_path / "w" / f"seed_{seed}"
+        config = stanford.get_config("standard")
+        make_run(folder, config, seed=seed, evaluations={"test": {"images": 142}})
+    path = tmp_path / "w" / "seed_0" / "config.json"
+    edit(path, lambda content: content["loss"].pop("boundary"))
+    arms, _ = measured.read_all({"w": str(tmp_path / "w")})
+    assert arms["standard"].seeds == [0, 1]
+
+
 def test_an_error_is_one_line_and_status_2(tmp_path):
     (tmp_path / "file").touch()
     process = start_process(["main.py", "tables", f"--out={tmp_path / 'file'}"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from segadv_jax import files
+from segadv_jax import configuration, files
 from segadv_jax.campaign import comparison, grid
 from segadv_jax.errors import InputError
 from segadv_jax.files import AnyPath
@@ -151,7 +151,10 @@ def _read_run(folder: AnyPath, split: str) -> dict[str, Any] | None:
 
 
 def _setting(config: Config) -> Config:
-    """A configuration without what may differ between the seeds of an arm."""
+    """A configuration, completed, without what may differ between the seeds of an arm."""
+    config = configuration.complete(
+        config
+    )  # An older version of the package recorded fewer fields.
     return config | {"data": config["data"] | {"archives": "", "data_dir": ""}, "seed": None}
 
 
