@@ -231,13 +231,24 @@ def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
         file.write("\n")
 
 
-def read_csv(path: PathLike, remedy: str, columns: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file, which has the `columns` if given, as text; see `reading`."""
+def read_csv(
+    path: PathLike, remedy: str, columns: Sequence[str] = (), needed: str = ""
+) -> list[dict[str, str]]:
+    """The rows of a CSV file as text; for errors see `reading`.
+
+    Args:
+        path: of the file.
+        remedy: what to do if it is damaged.
+        columns: if given, all that it has, in this order.
+        needed: if given, a column that it has, unless the file is empty.
+    """
     with reading(path, remedy):
         text = read_text(path)
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if columns and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"its columns are not {','.join(columns)}")
+        if needed and reader.fieldnames and needed not in reader.fieldnames:
+            raise ValueError(f"it has no column {needed}")
         rows = list(reader)
         if rows and None in rows[-1].values() and not text.endswith("\n"):
             rows.pop()  # The process that was writing it was killed, or the disk was full.

@@ -141,7 +141,7 @@ class Workdir:
         rows = self._history_rows()
         try:
             rows = [row for row in rows if int(row["step"]) <= step]
-        except (KeyError, ValueError) as error:
+        except ValueError as error:
             reason = "a row has no number in the column step"
             raise files.damaged(self.history_path, reason, _MEND_HISTORY) from error
         files.write_csv(self.history_path, HISTORY_COLUMNS, rows)
@@ -152,14 +152,9 @@ class Workdir:
 
     def _history_rows(self) -> list[dict[str, str]]:
         try:
-            rows = files.read_csv(self.history_path, _MEND_HISTORY)
-            header = files.read_text(self.history_path).partition("\n")[0].strip()
+            return files.read_csv(self.history_path, _MEND_HISTORY, needed="step")
         except FileNotFoundError:
             return []
-        if header and "step" not in header.split(","):
-            reason = "a row has no number in the column step"
-            raise files.damaged(self.history_path, reason, _MEND_HISTORY)
-        return rows
 
     def picture_path(self, updates: int) -> AnyPath:
         """Where the predictions after so many updates of the segmenter are drawn."""

@@ -134,6 +134,16 @@ def test_a_damaged_csv_is_named(tmp_path, content, columns, reason):
         files.read_csv(path, "mend it", columns)
 
 
+def test_a_column_that_is_needed_is_missed_unless_the_file_is_empty(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    assert files.read_csv(path, "mend it", needed="b") == []
+    with pytest.raises(InputError, match="a.csv is damaged .it has no column c.; mend it"):
+        files.read_csv(path, "mend it", needed="c")
+    path.write_text("")
+    assert files.read_csv(path, "mend it", needed="c") == []
+
+
 def test_a_file_that_is_not_there_is_no_damage(tmp_path):
     for read in (files.read_json, files.read_csv):
         with pytest.raises(FileNotFoundError):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from segadv_jax import files
 from segadv_jax.errors import InputError
 from segadv_jax.workdir import (
     CURVES,
@@ -61,6 +62,13 @@ def test_a_resumed_run_writes_the_rows_after_its_step_again(workdir):
     assert Workdir("nowhere").history() == []
 
 
+def test_the_history_is_read_once(workdir, monkeypatch):
+    """A history of another moment may have other columns, and a bucket is slow."""
+    read, count = files.read_text, []
+    monkeypatch.setattr(files, "read_text", lambda path: count.append(path) or read(path))
+    assert len(workdir.history()) == 3 and len(count) == 1
+
+
 def test_a_history_of_fewer_columns_is_read_and_goes_on_with_all(workdir):
     """As runs have it that were begun before more was measured."""
     begun = "step,segmenter_updates,epoch,validation_mean_iou,grad_norm_mce\n"
@@ -77,8 +85,8 @@ def test_a_history_of_fewer_columns_is_read_and_goes_on_with_all(workdir):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ("foo,bar\n1,2\n", "a row has no number in the column step"),
-        ("garbage,1\n", "a row has no number in the column step"),
+        ("foo,bar\n1,2\n", "it has no column step"),
+        ("garbage,1\n", "it has no column step"),
         ("step,epoch\nmany,2\n", "a row has no number in the column step"),
         ("step,epoch\n1,2,3\n", "a row has too many or too few fields"),
         ("step,epoch\n1\n", "a row has too many or too few fields"),
