@@ -38,7 +38,10 @@ class Alternation:
         limits.check("period", self.period, limits.COUNT)
         limits.check("pretrain", self.pretrain, limits.COUNT_OR_NONE)
         if self.schedule == "standard" and self.pretrain:
-            raise ValueError("the standard schedule has no adversary to pre-train")
+            raise ValueError(
+                f"pretrain is {self.pretrain}, but the schedule 'standard' has no adversary to "
+                "pre-train: set it to 0, or choose another schedule"
+            )
 
     @property
     def _length(self) -> int:

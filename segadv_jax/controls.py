@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from segadv_jax import VOID
 from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
+# A sum and the number of what was summed.
 SumAndCount = tuple[Float[Array, ""], Float[Array, ""]]
 
 

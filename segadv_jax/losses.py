@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Integer
 
 from segadv_jax import VOID, controls, limits
+from segadv_jax.controls import SumAndCount
 from segadv_jax.shapes import AnyArray, CellLabels, CellMaps
 
 REDUCTIONS = ("mean", "sum")
@@ -32,8 +33,6 @@ NUMBERS = dict.fromkeys(WEIGHTS, limits.NOT_NEGATIVE) | {
     "boundary_radius": limits.Range(1, 64, whole=True),
 }
 
-# A sum and the number of what was summed.
-SumAndCount = tuple[Float[Array, ""], Float[Array, ""]]
 Verdicts = Float[AnyArray, "n p q 1"]
 Weights = Float[AnyArray, "n p q"]
 
@@ -98,11 +97,16 @@ class Objective:
         limits.check_known("reduction", self.reduction, REDUCTIONS)
         limits.check_known("game", self.game, GAMES)
         if self.saturating and self.game != "bce":
-            raise ValueError(f"saturating belongs to the game 'bce', not to {self.game!r}")
+            raise ValueError(
+                f"saturating belongs to the game 'bce', not to {self.game!r}: set it to False, or "
+                "the game to 'bce'"
+            )
         if self.smoothing and self.game == "hinge":
             raise ValueError("smoothing has no meaning in the game 'hinge': set it to 0")
         if self.saturating and self.feature_matching:
-            raise ValueError("saturating belongs to verdicts, not to feature_matching")
+            raise ValueError(
+                "saturating belongs to verdicts, not to feature_matching: set one of them to False"
+            )
 
     def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""

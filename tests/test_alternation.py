@@ -93,7 +93,7 @@ def test_nobody_waits_in_a_simultaneous_turn():
         (("slowly",), "'slowly' is none of standard, simultaneous, fast, slow"),
         (("slow", 0), "period is 0: set it to 1 or more"),
         (("fast", 1, -1), "pretrain is -1: set it to 0 or more"),
-        (("standard", 1, 5), "no adversary to pre-train"),
+        (("standard", 1, 5), "pretrain is 5, .* no adversary to pre-train: set it to 0, or"),
     ],
 )
 def test_wrong_values_are_refused(args, message):

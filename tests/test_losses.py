@@ -245,9 +245,16 @@ def test_an_objective_that_is_told_nothing_is_the_cross_entropy_of_eq_1(cells):
         ({"smoothing": math.nan}, "smoothing is nan: set it from 0 to below 0.5"),
         ({"smoothing": -0.1}, "smoothing is -0.1: set it from 0 to below 0.5"),
         # What does not go together.
-        ({"saturating": True, "game": "hinge"}, "saturating belongs to the game 'bce', not to"),
+        (
+            {"saturating": True, "game": "hinge"},
+            "saturating belongs to the game 'bce', not to 'hinge': set it to False, or the game to",
+        ),
         ({"saturating": True, "game": "least_squares"}, "saturating belongs to the game 'bce'"),
         ({"smoothing": 0.1, "game": "hinge"}, "smoothing has no meaning in the game 'hinge'"),
+        (
+            {"saturating": True, "feature_matching": True},
+            "saturating belongs to verdicts, not to feature_matching: set one of them to False",
+        ),
     ],
     ids=str,
 )
