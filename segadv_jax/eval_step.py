@@ -80,7 +80,8 @@ def logits_step(
 ) -> tuple[Totals, CellMaps]:
     """`eval_step`, and the segmenter's logits of the images as they are, not corrected.
 
-    The network need not run again for a picture of them or for the adversary's verdicts.
+    The network need not run again for a picture of them, nor for an adversary's verdicts, unless
+    it sees the segmenter's features, which are not returned.
     """
     parts, logits = _measure(params, batch, segmenter, boundaries, {"": views})
     return jax.tree.map(jnp.add, totals, Shards(axis_name).sum(parts[""])), logits

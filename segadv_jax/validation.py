@@ -47,7 +47,8 @@ class Validator:
         if self._structure:
             boundaries = evaluate.boundaries_of(config, validation)
             self._steps["validation"] = evaluate.mapped_step(segmenter, boundaries)
-        self._pictures = min(config.evaluate.pictures, len(validation.ids))
+        # More rows would be predicted for nothing.
+        self._pictures = min(config.evaluate.pictures, visualize.ROWS, len(validation.ids))
         self._segmenter = segmenter
 
     def measure(self, params: Any) -> tuple[dict[str, float | None], Pictures]:

@@ -8,7 +8,7 @@ import pytest
 import small
 from small_runs import small_config
 
-from segadv_jax import devices, evaluate, prediction, visualize
+from segadv_jax import devices, evaluate, prediction, validation, visualize
 from segadv_jax.data.arrays import Arrays, data_set
 from segadv_jax.eval_step import Boundaries, eval_step, zero_totals
 from segadv_jax.validation import Validator, shared_canvas
@@ -101,6 +101,19 @@ def test_a_picture_shows_the_first_validation_images(splits, params, shown):
         assert picture.shape == expected[kind].shape
         # Probabilities are drawn in whole shades, a tie of which may fall either way.
         assert np.mean(picture != expected[kind]) < 1e-3 and np.ptp(picture) == 255
+
+
+def test_no_more_images_are_predicted_than_a_picture_has_rows_for(splits, params, monkeypatch):
+    predict, counts = validation._at_pixels, []
+    monkeypatch.setattr(visualize, "ROWS", 2)
+
+    def record(**arguments):
+        counts.append(len(arguments["logits"]))
+        return predict(**arguments)
+
+    monkeypatch.setattr(validation, "_at_pixels", record)
+    validator(splits, pictures=6).measure(params)
+    assert counts == [2]
 
 
 def test_both_splits_fit_on_the_canvas():
