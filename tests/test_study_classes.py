@@ -1,5 +1,6 @@
 """What a study says of each class, recomputed from its file by the standard library alone."""
 
+import dataclasses
 import math
 import statistics
 
@@ -7,7 +8,7 @@ import pytest
 import small_study
 from test_study_page import STUDY, T, render, table_of, values_of
 
-from segadv_jax.report import study_files
+from segadv_jax.report import study_classes, study_files
 
 
 @pytest.fixture
@@ -42,6 +43,19 @@ def test_predicted_pixels_stand_beside_the_true_ones(folder):
     shown = ["standard", "features", "standard_prior", "features_calibrated"]
     assert [row["arm"] for row in arms] == shown
     assert {(row["sky"], row["*sea*"]) for row in arms} == {("25.0", "75.0")}
+
+
+def test_other_images_have_a_truth_of_their_own():
+    block = dataclasses.replace(STUDY.blocks["natural"], splits=("subset_0",), pairs=())
+    rows = [row for row in small_study.made_rows() if row["block"] == "natural"]
+    elsewhere = {"true_share_sky": 0.125, "true_share_sea": 0.875}
+    rows += [row | elsewhere | {"arm": f"{row['arm']}_subset_0"} for row in rows]
+    lines = study_classes.render(block, rows).splitlines()
+    assert [line for line in lines if "truth*" in line or "truth of" in line] == [
+        "| *ground truth* | 62.5 | 37.5 |",
+        "| *ground truth of subset_0* | 12.5 | 87.5 |",
+    ]
+    assert "| arm | *sky* | *sea* |" in lines  # The rarest of either.
 
 
 def test_classes_that_are_nowhere_count_for_nothing():

@@ -10,7 +10,7 @@ import small_study
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import study_page
+from segadv_jax.report import study_files, study_page
 
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.7062, 2: 4.30265}
@@ -28,7 +28,7 @@ def render(folder):
 
 
 def table_of(page, heading, number=0):
-    """The rows of a table, as {first cells joined: {head: cell}}."""
+    """The rows of the table of that number under a heading, each as {head: cell}."""
     lines = page.split(heading)[1].split("\n## ")[0].split("\n\n")
     lines = [part for part in lines if part.startswith("|")][number].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -128,8 +128,32 @@ def test_the_page_says_how_many_are_sure(folder):
     below = [sum(float(row[p]) < 0.05 for row in rows) for p in ("p", "p, Holm")]
     answer = page.split("## Block")[0]
     found = f"the 8 p-values that there are so far {below[0]} are below 0.05 as they are, and"
-    assert f"{found} {below[1]} after correction for 8" in answer
+    assert f"{found} {below[1]}, all of whose pairs are there, after correction for 8" in answer
     assert answer.count("\n- ") == below[1] and 0 < below[1] < below[0]
+
+
+def test_a_comparison_that_lacks_pairs_is_not_among_the_sure(tmp_path):
+    """Nor is it bold on the front page, which asks the same function."""
+    rows = small_study.made_rows([("natural", "features", 2)])
+    for row in rows:  # Two pairs whose differences are nearly the same.
+        row["mean_iou"] = 0.52 + row["seed"] * 1e-9 if row["arm"] == "features" else 0.5
+    folder = small_study.write(tmp_path / "results", rows)
+    page = render(folder)
+    first = table_of(page, "## All comparisons at once")[0]
+    assert first["pairs"] == "2 of 3" and float(first["p, Holm"]) < 0.05
+    found = study_page.compare_all(STUDY, study_files.read_rows(folder / "small.csv", STUDY))
+    assert (0, "mean_iou") not in study_page.sure(STUDY, found)
+    assert "- natural: *features* - *standard*, mean IoU" not in page
+
+
+def test_a_p_value_of_0_is_sure(tmp_path):
+    rows = small_study.made_rows()
+    for row in rows:
+        row["mean_iou"] = 0.75 if row["arm"] == "features" else 0.5
+    folder = small_study.write(tmp_path / "results", rows)
+    found = study_page.compare_all(STUDY, study_files.read_rows(folder / "small.csv", STUDY))
+    assert found[0].tests["mean_iou"]["p"] == 0
+    assert (0, "mean_iou") in study_page.sure(STUDY, found)
 
 
 def test_what_is_incomplete_is_said_and_counts_among_the_comparisons(tmp_path):

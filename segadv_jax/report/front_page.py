@@ -1,6 +1,7 @@
-"""What comes first in `docs/results.md`: `front.md` beside the files, its figures those of studies.
+"""What comes first in `docs/results.md`: `front.md` beside the files, with figures of studies.
 
-People write the words; each figure is a field that is filled in here, so that none is typed:
+People write the words. What a study measured is a field that is filled in here; nothing checks the
+counts and rounded figures that are typed among the words:
 
     {STUDY BLOCK ARM MEASURE}        "73.58 ± 0.17", mean and standard deviation over the seeds
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
@@ -40,7 +41,7 @@ class _Results(NamedTuple):
     found: list[Comparison]
     comparisons: int
     settings: int
-    sure: set[tuple[int, str]]  # (number of a comparison, measure).
+    sure: list[tuple[int, str]]  # (number of a comparison, measure).
 
 
 def render(folder: Path) -> str:
@@ -79,11 +80,11 @@ def _read(folder: Path, name: str) -> _Results:
     path = study_files.table_path(folder, name)
     rows = study_files.read_rows(path, study) if path.exists() else []
     found = study_page.compare_all(study, rows)
-    corrected = study_page.corrected(study, found)
-    sure = {key for key, p in corrected.items() if p and p < 0.05}
+    sure = study_page.sure(study, found)
     path = study_files.choices_path(folder, name)
     settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
-    return _Results(study, rows, found, len(corrected), settings, sure)
+    comparisons = len(study.primary) * len(found)
+    return _Results(study, rows, found, comparisons, settings, sure)
 
 
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
@@ -103,8 +104,7 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
             if measure == "pairs":
                 return study_page.count(one.seeds, definition)
             text = study_page.verdict(one.differences[measure], one.tests[measure], measure)
-            all_done = len(one.seeds) == len(definition.seeds)
-            return f"**{text}**" if all_done and (number, measure) in results.sure else text
+            return f"**{text}**" if (number, measure) in results.sure else text
     raise KeyError(arm)
 
 

@@ -152,9 +152,7 @@ def _read_run(folder: AnyPath, split: str) -> dict[str, Any] | None:
 
 def _setting(config: Config) -> Config:
     """A configuration, completed, without what may differ between the seeds of an arm."""
-    config = configuration.complete(
-        config
-    )  # An older version of the package recorded fewer fields.
+    config = configuration.complete(config)  # Older versions recorded fewer fields.
     return config | {"data": config["data"] | {"archives": "", "data_dir": ""}, "seed": None}
 
 

@@ -18,12 +18,14 @@ def render(block: Block, rows: Sequence[Row]) -> str:
         return ""
     gains = [[f"{arm} - {other}", *_gains(rows, arm, other, kinds)] for arm, other in block.pairs]
     gains = [line for line in gains if line[1:]]
-    shares = [["*ground truth*", *_shares(rows[:1], _TRUE, kinds)]]
+    truths = _truths(block, rows)
+    shares = [[f"*{name}*", *_shares([row], _TRUE, kinds)] for name, row in truths.items()]
     for arm in block.compared:
         mine = [row for row in rows if row["arm"] == arm]
         if mine:
             shares.append([arm, *_shares(mine, _PREDICTED, kinds)])
-    titles = [f"*{kind}*" if kind == study_files.rarest(rows[0]) else kind for kind in kinds]
+    rarest = set(map(study_files.rarest, truths.values()))
+    titles = [f"*{kind}*" if kind in rarest else kind for kind in kinds]
     parts = [
         "Pixels of each class in %, in the ground truth and as predicted; the rarest in italics:",
         markdown.table(["arm", *titles], shares),
@@ -34,6 +36,16 @@ def render(block: Block, rows: Sequence[Row]) -> str:
             markdown.table(["difference", *titles], gains),
         ]
     return markdown.join(*parts)
+
+
+def _truths(block: Block, rows: Sequence[Row]) -> dict[str, Row]:
+    """{"ground truth" or "ground truth of SPLIT": a row with it} of the images measured on."""
+    result: dict[str, Row] = {}
+    for row in rows:
+        if row["arm"] in block.shown:  # A pool's images are those of its arms.
+            of = (f" of {split}" for split in block.splits if row["arm"].endswith(f"_{split}"))
+            result.setdefault(f"ground truth{next(of, '')}", row)
+    return result
 
 
 def _gains(rows: Sequence[Row], arm: str, other: str, kinds: Sequence[str]) -> list[str]:

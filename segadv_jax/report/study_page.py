@@ -114,11 +114,24 @@ def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
     return result
 
 
-def corrected(study: Study, found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
+def holm_p_values(study: Study, found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
     """{(number of a comparison, primary measure): p-value by Holm over all of them}."""
     keys = [(number, measure) for number in range(len(found)) for measure in study.primary]
     p_values = comparison.holm([found[number].tests[measure]["p"] for number, measure in keys])
     return dict(zip(keys, p_values, strict=True))
+
+
+def sure(study: Study, found: Sequence[Comparison]) -> list[tuple[int, str]]:
+    """Those of `holm_p_values` that are below 0.05 and have all of their pairs.
+
+    The correction is not for looking again at each pair that comes.
+    """
+    return [
+        (number, measure)
+        for (number, measure), p in holm_p_values(study, found).items()
+        if p is not None and p < 0.05
+        if len(found[number].seeds) == len(study.blocks[found[number].block].seeds)
+    ]
 
 
 def verdict(differences: Mapping[int, float], test: Mapping[str, Any], measure: str) -> str:
@@ -149,17 +162,17 @@ def _primary(study: Study) -> str:
 
 
 def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
-    holm = corrected(study, found)
+    remaining = sure(study, found)
     plain = [p for one in found for m in study.primary if (p := one.tests[m]["p"]) is not None]
     below = sum(p < 0.05 for p in plain)
-    sure = [key for key, p in holm.items() if p is not None and p < 0.05]
     text = (
-        f"{len(rows)} results on test images, and {len(found)} comparisons in {_primary(study)}. "
+        f"{len(rows)} results, and {len(found)} comparisons in {_primary(study)}. "
         f"Of the {len(plain)} p-values that there are so far {below} are below 0.05 as they are, "
-        f"and {len(sure)} after correction for {len(holm)}"
+        f"and {len(remaining)}, all of whose pairs are there, after correction for "
+        f"{len(study.primary) * len(found)}"
     )
     lines = []
-    for number, measure in sure:
+    for number, measure in remaining:
         one = found[number]
         what = verdict(one.differences[measure], one.tests[measure], measure)
         lines.append(f"- {one.block}: *{one.arm}* - *{one.other}*, {_title(measure)} {what}")
@@ -251,7 +264,7 @@ def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
 
 
 def _tests(study: Study, found: Sequence[Comparison]) -> str:
-    holm, lines = corrected(study, found), []
+    holm, lines = holm_p_values(study, found), []
     for number, one in enumerate(found):
         for measure in study.primary:
             what = verdict(one.differences[measure], one.tests[measure], measure)
