@@ -1,5 +1,6 @@
 """A photograph as a network sees it, and its prediction at its own size, as arrays and files."""
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,13 +83,15 @@ def is_result(path: Path) -> bool:
     """Whether `write` wrote this file."""
     try:
         if path.suffix == ".npz":
-            with np.load(path) as stored:
+            with open(path, "rb") as file, np.load(file) as stored:
                 return {"probabilities", "class_names", "size"} <= set(stored.files)
         with Image.open(path) as opened:
             # Comments are bytes in JPEGs and text in PNGs.
             marks = opened.info.get("Software"), opened.info.get("comment")
             return any(mark in (_MARK, _MARK.encode()) for mark in marks)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return False
+    except (zipfile.BadZipFile, Image.DecompressionBombError):
         return False
 
 

@@ -52,7 +52,7 @@ def read(config: ConfigDict, data_set: DataSet) -> Images:
     if config.data.unlabelled:
         held_out = {f"data.{name}": config.data[name] for name in ("validation", "test")}
         which = config.data.unlabelled, config.data.train, chosen, held_out
-        more = unlabelled.read(data_set, *which)
+        more = unlabelled.read(data_set, *which, config.data.get("longest_side", 0))
         order.check_unlabelled_batch_size(len(more.ids), _unlabelled_batch_size(config))
     images = Images(training.take(chosen), data_set.read(config.data.validation), more)
     _check_labels(images, data_set.class_names)

@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import test_stanford_background as stanford
 import test_voc_sbd as voc
+from frozen_segmenter import data_set
 from PIL import Image
 from small_runs import small_config, told
 from test_image_folder import NAMES, load, write, write_lists
 
 from segadv_jax import VOID, streams
-from segadv_jax.data import arrays, builders, folder_files, folder_reading, photographs, statistics
+from segadv_jax.data import (
+    arrays,
+    builders,
+    folder_files,
+    folder_reading,
+    photographs,
+    statistics,
+    unlabelled,
+)
 from segadv_jax.errors import InputError
 
 
@@ -79,7 +88,7 @@ def test_an_image_that_only_one_library_reads_is_named(folder, tmp_path):
         load(folder, tmp_path)
     assert not copies(tmp_path / "prepared")
     with pytest.raises(InputError, match=f"images: {NAMES[2]}.png is not a readable image"):
-        photographs.read(folder / "images")
+        unlabelled.read(data_set(), str(folder / "images"), "train", np.array([0]), {})
 
 
 @pytest.mark.parametrize("change", ["touched", "resized", "deleted", "added"])
@@ -145,7 +154,7 @@ def test_masks_that_are_void_everywhere_are_refused(which, folder, tmp_path):
 def prepared(folder, tmp_path):
     """(the folder of a prepared copy, what loads it)."""
     load(folder, tmp_path)
-    [path] = (tmp_path / "prepared" / "image_folder").glob("*/2.0.0")
+    [path] = (tmp_path / "prepared" / "image_folder").glob("*/[0-9]*")
     return path, lambda: load(folder, tmp_path).read("train+validation")
 
 

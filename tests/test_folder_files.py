@@ -127,6 +127,22 @@ def test_what_is_left_out_is_named(folder, tmp_path):
     assert all(kind.startswith(start) for kind, start in zip(found, kinds, strict=True))
 
 
+@pytest.mark.parametrize(("inner", "outer"), [("labels", "images"), ("images", "labels")])
+def test_one_folder_may_lie_in_the_other(inner, outer, folder, tmp_path):
+    (folder / inner).rename(folder / outer / "more")
+    data_set = load(folder, tmp_path, **{inner: f"{outer}/more"})
+    assert names_in(data_set) == sorted(NAMES[:4])
+
+
+def test_masks_beside_the_photographs_are_not_left_out(folder, tmp_path):
+    """GIF is a format of masks alone."""
+    for name in NAMES[:4]:
+        with Image.open(folder / "labels" / f"{name}.png") as mask:
+            mask.save(folder / "images" / f"{name}_mask.gif")
+    found = notices_of(folder, tmp_path, labels="images", label_suffix="_mask")
+    assert not any("left out" in kind for kind in found)
+
+
 def test_where_nothing_remains_it_is_said_why(folder, tmp_path):
     for path in (folder / "images").iterdir():
         path.rename(path.with_suffix(".heic"))

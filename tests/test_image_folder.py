@@ -200,6 +200,11 @@ def test_stray_values_are_questioned(tmp_path):
         Image.fromarray(label).save(folder / "labels" / f"{name}.png")
     with pytest.raises(InputError, match="fewer than two classes"):
         load(folder, tmp_path)
+    for name, label in labels.items():
+        label = np.arange(label.size, dtype=np.uint8).reshape(label.shape) % 2
+        Image.fromarray(label).save(folder / "labels" / f"{name}.png")
+    with pytest.raises(InputError, match="fewer than two classes"):
+        load(folder, tmp_path, void="0")  # It is not the second class that 255 would be.
     (folder / "classes.txt").write_bytes(b"sky\n\xff\xea\n")
     with pytest.raises(InputError, match="classes.txt cannot be read .*save it as UTF-8"):
         load(folder, tmp_path)
@@ -293,7 +298,7 @@ def test_a_list_of_unlabelled_images_alone_leaves_the_others_to_be_drawn(tmp_pat
     [
         (
             {"train": NAMES[:3], "validation": NAMES[3:6]},
-            "list names for a split .*\n- images/picture_5.png",
+            "in a split with labels; name them in .*\n- images/picture_5.png",
         ),
         (
             {"train": NAMES[:3], "validation": NAMES[3:4], "unlabelled": ["picture_1", "gone"]},

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segadv_jax.data import builders, photographs, pipeline
 from segadv_jax.data.cpu_tensorflow import tf
@@ -11,12 +11,12 @@ from segadv_jax.errors import InputError
 
 def read(path):
     """What is read of an image, as TensorFlow decodes it."""
-    image, (height, width) = photographs.read_image(path, path.name)
-    label = photographs.void((height, width))
+    photograph = photographs.read_photograph(path, path.name)
+    label = photographs.void(photograph.size)
     split = pipeline.Encoded(
-        [path.name], [image], [builders.png(label)], np.array([label.shape], np.int32)
+        [path.name], [photograph.image], [builders.png(label)], np.array([label.shape], np.int32)
     )
-    return next(split.eval_batches(batch_size=1, canvas=(height, width)))["image"][0]
+    return next(split.eval_batches(batch_size=1, canvas=photograph.size))["image"][0]
 
 
 def gray(values):
@@ -88,7 +88,7 @@ def test_only_larger_images_are_shrunk(size, longest_side, expected):
     assert photographs.shrunk_size(size, longest_side) == expected
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_shrinking_averages_and_turns(suffix, tmp_path):
     """Stripes of one pixel become grey; the size is that of the image the right way up."""
     stripes = np.zeros((120, 240, 3), np.uint8)
@@ -105,14 +105,32 @@ def test_shrinking_averages_and_turns(suffix, tmp_path):
     )
     shown = photographs.decode(photograph.image)
     assert shown.shape == (40, 20, 3) and np.abs(shown.astype(int) - 100).max() < 12
-    assert photograph.image[:2] == {"jpg": b"\xff\xd8", "png": b"\x89P"}[suffix]
+    assert photograph.image[:2] == (b"\xff\xd8" if suffix == "jpg" else b"\x89P")
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_map_is_turned_as_the_photograph(orientation, tmp_path):
+def test_photographs_and_their_maps_are_turned(orientation, suffix, tmp_path):
+    """As Pillow turns a PNG file; TIFF files it turns while it loads them."""
     pixels, exif = np.arange(6, dtype=np.uint8).reshape(2, 3), Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    photograph = photographs.read_photograph(tmp_path / "a.png", "a.png")
-    turned = photographs.turn(pixels, photograph.orientation)
-    np.testing.assert_array_equal(turned, photographs.decode(photograph.image)[..., 0])
+    for path in {tmp_path / "a.png", tmp_path / f"a.{suffix}"}:
+        Image.fromarray(pixels).save(path, exif=exif)
+    photograph = photographs.read_photograph(path, "a")
+    with Image.open(tmp_path / "a.png") as opened:
+        expected = np.array(ImageOps.exif_transpose(opened))
+    shown = photographs.decode(photograph.image)
+    np.testing.assert_array_equal(shown, gray(expected))
+    np.testing.assert_array_equal(photographs.turn(pixels, photograph.orientation), expected)
+    assert photograph.upright == photograph.size == expected.shape
+    assert photograph.stored == pixels.shape
+
+
+def test_the_first_image_of_a_file_with_several_is_passed_on(tmp_path):
+    """As some phones write them, under the name of a JPEG."""
+    pixels = np.random.RandomState(0).randint(0, 256, (16, 24, 3)).astype(np.uint8)
+    first, second = (Image.fromarray(x) for x in (pixels, 255 - pixels))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    first.save(tmp_path / "b.jpg")
+    assert photographs.read_photograph(tmp_path / "a.jpg", "a").image[:2] == b"\xff\xd8"
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg"), read(tmp_path / "b.jpg"))

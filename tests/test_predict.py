@@ -254,9 +254,13 @@ def test_only_earlier_results_are_replaced(seen, tmp_path):
     arguments = ["--workdir=w", tmp_path / "photos", f"--out={out}", "--probabilities"]
     with pytest.raises(InputError, match="that is all"):
         predict(*arguments)
-    for name in ("a.png", "a_overlay.jpg", "a_probabilities.npz"):
+    for name, broken in (
+        ("a.png", b"mine"),
+        ("a_overlay.jpg", b"mine"),
+        *(("a_probabilities.npz", content) for content in (b"mine", b"", b"PK\x03\x04")),
+    ):
         before = (out / name).read_bytes()
-        (out / name).write_bytes(b"mine")
+        (out / name).write_bytes(broken)
         with pytest.raises(InputError, match=f"{name} is there, and predict did not write it"):
             predict(*arguments)
         (out / name).write_bytes(before)
@@ -269,12 +273,11 @@ def test_only_earlier_results_are_replaced(seen, tmp_path):
 
 def test_heic_photographs_are_named(run, photographs, tmp_path, capsys):
     touch(tmp_path / "in" / "phone.HEIC")
-    with pytest.raises(InputError, match="there are no photographs in this folder"):
-        predict("--workdir=w", tmp_path / "in", f"--out={tmp_path / 'out'}")
     shutil.copy(photographs / "grey.PNG", tmp_path / "in")
     assert predict(f"--workdir={run[1]}", tmp_path / "in", f"--out={tmp_path / 'out'}") == 1
     said = capsys.readouterr()
-    assert "phone.HEIC" in said.err and "1 of 2 photographs predicted; 1 could not" in said.out
+    assert "phone.HEIC is HEIC: save it as JPEG or PNG" in said.err
+    assert "1 of 2 photographs predicted; 1 could not" in said.out
 
 
 def test_results_are_never_written_among_photographs(seen, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from small_runs import small_config
 
 from segadv_jax import experiment, streams
-from segadv_jax.data import order, unlabelled
+from segadv_jax.data import order, photographs, unlabelled
 from segadv_jax.data.builders import png
 from segadv_jax.data.pipeline import Encoded
 from segadv_jax.errors import InputError
@@ -95,6 +95,23 @@ def test_photographs_are_compared_with_encoded_images(tmp_path):
     of_both = data_set()._replace(read_split=splits.get)
     with pytest.raises(InputError, match="1 images, such as copy.bmp, are in config.data.valid"):
         unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
+
+
+def test_photographs_are_shrunk_as_those_of_the_data_set(tmp_path, caplog):
+    """Otherwise one that is held out could not be recognised."""
+    large = np.random.RandomState(0).randint(0, 256, (40, 60, 3)).astype(np.uint8)
+    Image.fromarray(large).save(tmp_path / "copy.jpg")
+    (tmp_path / "phone.HEIC").write_bytes(b"...")
+    which = str(tmp_path), "train", CHOSEN
+    assert unlabelled.read(data_set(), *which, HELD_OUT, 30).sizes.tolist() == [[20, 30]]
+    assert "phone.HEIC is left out" in caplog.text
+    shrunk = photographs.read_photograph(tmp_path / "copy.jpg", "copy", 30).image
+    label, sizes = png(photographs.void((20, 30))), np.array([[20, 30]], np.int32)
+    held_out = Encoded(["one"], [shrunk], [label], sizes)
+    splits = {"validation": held_out, "test": images(SIZES[:2], 2)}
+    of_both = data_set()._replace(read_split=splits.get)
+    with pytest.raises(InputError, match="1 images, such as copy.jpg, are in config.data.valid"):
+        unlabelled.read(of_both, *which, HELD_OUT, 30)
 
 
 @pytest.mark.parametrize("field", ["train", "validation", "test"])

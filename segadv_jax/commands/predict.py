@@ -157,7 +157,7 @@ def _find(given: Path, out: Path) -> list[tuple[Path, Path]]:
         # What earlier calls wrote may lie below the photographs.
         if is_image and not predicted.is_result(path):
             found.append((path, own.parent))
-    if all(path.suffix.lower() in photographs.HEIC for path, _ in found):
+    if not found:
         suffixes = ", ".join(photographs.SUFFIXES)
         raise InputError(f"{given}: there are no photographs in this folder ({suffixes})")
     return found

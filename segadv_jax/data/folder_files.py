@@ -112,22 +112,33 @@ def find(layout: Layout, problems: Report, notices: Report) -> Files:
         else:
             problems.add(TWICE, f"{layout.where(other)} and {layout.where(path)}")
 
+    def is_label(path):
+        ours = normal(path.stem).endswith(normal(layout.suffix))
+        return ours and path.suffix.lower() in LABEL_SUFFIXES + JPEG_SUFFIXES
+
     for path in walk(root):
-        is_label = layout.shared() and normal(path.stem).endswith(normal(layout.suffix))
-        if path.suffix.lower() not in SUFFIXES:
+        if _is_in(path, label_root, root) or (layout.shared() and is_label(path)):
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            add(images, path, root)
+        else:
             heic = path.suffix.lower() in HEIC_SUFFIXES
             notices.add(HEIC if heic else OTHER, layout.where(path))
-        elif not is_label:
-            add(images, path, root)
     for path in walk(label_root):
-        ours = normal(path.stem).endswith(normal(layout.suffix))
-        if path.suffix.lower() in LABEL_SUFFIXES + JPEG_SUFFIXES and ours:
+        if _is_in(path, root, label_root):
+            continue
+        if is_label(path):
             add(labels, path, label_root, layout.suffix)
         elif not layout.shared():
             notices.add(OTHER, layout.where(path))
     for name in sorted(labels.keys() - images.keys()):
         notices.add(UNPAIRED, layout.where(labels[name]))
     return Files(images, labels)
+
+
+def _is_in(path, inner, outer):
+    """Whether a path of the folder `outer` lies in `inner`, which is a folder in it."""
+    return inner != outer and inner.is_relative_to(outer) and path.is_relative_to(inner)
 
 
 def guess_suffix(files: Files) -> str:
@@ -170,20 +181,20 @@ def read_splits(
 ) -> dict[str, list[str]]:
     """{split: names} of the lists, or of a draw if there are no lists."""
     known = (*SPLITS, UNLABELLED) if without_masks else SPLITS
-    given = {}
+    given, lists = {}, {}
     for split in known:
         paths = [layout.folder / f"{name}.txt" for name in LISTS[split]]
         there = [path for path in paths if path.is_file()]
         if len(there) > 1:
             problems.add(LIST, f"{' and '.join(p.name for p in there)} are both there: keep one")
         if there:
-            lines = read_lines(there[0])
-            given[split] = _names(lines, layout, files, there[0].name, problems)
+            lists[split] = there[0].name
+            given[split] = _names(read_lines(there[0]), layout, files, lists[split], problems)
     listed = set().union(*given.values())
     if without_masks and UNLABELLED not in given:
         rest = [n for n in files.images if n not in listed and n not in files.labels]
         given |= {UNLABELLED: rest} if rest else {}
-    _check_lists(given, problems)
+    _check_lists(given, lists, problems)
     if not given.keys() - {UNLABELLED}:
         return given | _draw(
             [name for name in files.images if name not in given.get(UNLABELLED, ())], problems
@@ -228,24 +239,24 @@ def _draw(names, problems):
     return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
 
 
-def _check_lists(given, problems):
-    """Adds what is wrong with the lists {split: names}."""
+def _check_lists(given, lists, problems):
+    """Adds what is wrong with the splits {split: names}, those of `lists` from {split: file}."""
 
     def add(problem):
         problems.add(LIST, problem)
 
     for split, names in given.items():
         if not names:
-            add(f"{split}.txt names no image")
+            add(f"{lists[split]} names no image")
         for name, count in Counter(names).items():
             if count > 1:
-                add(f"{split}.txt names {name} twice")
+                add(f"{lists[split]} names {name} twice")
     for split in SPLITS[:2] if given.keys() - {UNLABELLED} else ():
         if split not in given:
             add("val.txt is missing" if split == "validation" else f"{split}.txt is missing")
     for (other, theirs), (split, names) in itertools.combinations(given.items(), 2):
         for name in sorted(set(names) & set(theirs)):
-            add(f"{name} is in both {other}.txt and {split}.txt")
+            add(f"{name} is in both {lists[other]} and {lists[split]}")
 
 
 def read_lines(path: Path) -> list[str]:

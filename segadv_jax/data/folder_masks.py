@@ -1,5 +1,6 @@
 """How the label files of an image folder are read: class indices, palettes, or colours."""
 
+import io
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from PIL import Image
 
 from segadv_jax import VOID
 from segadv_jax.data.folder_files import read_lines
-from segadv_jax.data.photographs import readable
+from segadv_jax.data.photographs import JPEG, readable
 from segadv_jax.errors import InputError
 
 FIELD = "--config.data.void"
@@ -121,8 +122,9 @@ def read_label(path: Path, where: str, classes: Classes) -> UInt8[np.ndarray, "H
         Refused: it is no map of classes, or has classes that do not exist.
         InputError: it cannot be read.
     """
-    with readable(where), Image.open(path) as opened:
-        if opened.format in ("JPEG", "MPO"):
+    # Pillow reads the bytes of some turned TIFF files better than the files.
+    with readable(where), Image.open(io.BytesIO(path.read_bytes())) as opened:
+        if opened.format in JPEG:
             raise Refused(AS_JPEG, where)
         opened.load()
         mode = opened.mode

@@ -22,7 +22,7 @@ MISSING = (
     "images without a mask; add it, take them out, or set --config.data.without_masks=True to have "
     "them used without labels:"
 )
-STILL_MISSING = "images without a mask, which a list names for a split with labels:"
+STILL_MISSING = "images without a mask in a split with labels; name them in unlabelled.txt instead:"
 UNREADABLE = "files that cannot be read:"
 OTHER_SIZE = "masks of another size than their image (height x width):"
 TURNED = (
@@ -196,7 +196,7 @@ def _check_classes(
 ) -> None:
     """Adds what is wrong with the classes that the labels use, given the pixels of each."""
     used, void = np.flatnonzero(pixels[:VOID]).tolist(), folder_masks.FIELD
-    if used == [0] and pixels[VOID] and classes.colours is None:
+    if used == [0] and pixels[VOID] and classes.colours is None and classes.void == VOID:
         return problems.add(
             CLASSES,
             "the labels have only 0 and 255, and 255 is void: nobody knows what is there. If 255 "

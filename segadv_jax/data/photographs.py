@@ -9,20 +9,18 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from segadv_jax import VOID
 from segadv_jax.errors import InputError
 
-if TYPE_CHECKING:
-    from segadv_jax.data.pipeline import Encoded
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HEIC = (".heic", ".heif")  # Photographs that cannot be read.
+JPEG = ("JPEG", "MPO")  # Pillow's names; of an MPO file, as some phones write, the first image.
 REPORTED = 20  # Problems that an error lists.
 ORIENTATION = 0x0112  # The EXIF field.
 _PNG_16 = "I", "PNG"
@@ -57,8 +55,9 @@ def shrunk_size(size: Sequence[int], longest_side: int) -> tuple[int, int]:
 def read_photograph(path: Path, where: str, longest_side: int = 0) -> Photograph:
     """Reads an image file; a larger one is shrunk to `longest_side` pixels, antialiased.
 
-    A JPEG file remains one, of quality 95 if it is shrunk; so the same file is the same image for
-    whoever reads it with the same `longest_side`.
+    A file that is neither shrunk nor turned, and is RGB of 8 bits already, is passed on as it is;
+    of what is shrunk a JPEG file remains one, of quality 95; all else becomes PNG. So the same file
+    is the same image for whoever reads it with the same `longest_side`.
 
     Raises:
         InputError: it is no image, or cannot be shown; it is named as `where`.
@@ -66,7 +65,7 @@ def read_photograph(path: Path, where: str, longest_side: int = 0) -> Photograph
     with readable(where):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
-            stored, orientation = opened.size[::-1], _orientation(opened)
+            stored, orientation = _stored_size(opened), _orientation(opened)
             upright = stored[::-1] if orientation >= 5 else stored
             size, bits = shrunk_size(upright, longest_side), _bits(opened, content)
             is_shrunk, file_format = size != upright, opened.format
@@ -74,24 +73,19 @@ def read_photograph(path: Path, where: str, longest_side: int = 0) -> Photograph
                 opened.draft(opened.mode, (2 * longest_side, 2 * longest_side))
             opened.load()
             is_plain = opened.mode == "RGB" and not opened.has_transparency_data and bits == 8
-            kept = file_format in ("JPEG", "PNG") and is_plain and orientation == 1
+            kept = file_format in (*JPEG, "PNG") and is_plain and orientation == 1
             if kept and not is_shrunk:
                 return Photograph(content, size, upright, stored, orientation, bits)
-            turned = ImageOps.exif_transpose(opened)
             # Pillow before 11 opens PNG files of 16 bits as of 32.
-            is_deep = turned.mode.startswith("I;16") or (turned.mode, file_format) == _PNG_16
-            shown = _eight_bits(turned) if is_deep else _rgb(turned)
+            is_deep = opened.mode.startswith("I;16") or (opened.mode, file_format) == _PNG_16
+            shown = _eight_bits(opened) if is_deep else _rgb(opened)
+            if file_format != "TIFF":  # Which Pillow has turned.
+                shown = turn(shown, orientation)
             if is_shrunk:
                 image = Image.fromarray(shown)
                 shown = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
-            encoded = jpeg(shown) if is_shrunk and file_format == "JPEG" else png(shown)
+            encoded = jpeg(shown) if is_shrunk and file_format in JPEG else png(shown)
             return Photograph(encoded, size, upright, stored, orientation, bits)
-
-
-def read_image(path: Path, where: str, longest_side: int = 0) -> tuple[bytes, tuple[int, int]]:
-    """The `image` and the `size` of `read_photograph`."""
-    photograph = read_photograph(path, where, longest_side)
-    return photograph.image, photograph.size
 
 
 def decode(image: bytes) -> UInt8[np.ndarray, "H W 3"]:
@@ -100,12 +94,20 @@ def decode(image: bytes) -> UInt8[np.ndarray, "H W 3"]:
         return np.array(opened.convert("RGB"))
 
 
-def turn(label: UInt8[np.ndarray, "H W"], orientation: int) -> UInt8[np.ndarray, "h w"]:
-    """A map of the pixels of an image as it is stored, turned as its EXIF data says."""
-    transposed = label.T if orientation >= 5 else label
+def turn(
+    pixels: UInt8[np.ndarray, "H W *channels"], orientation: int
+) -> UInt8[np.ndarray, "h w *channels"]:
+    """The pixels of an image as it is stored, or a map of them, turned as its EXIF data says."""
+    transposed = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
     # Which of the sides are mirrored afterwards.
     vertical, horizontal = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
     return np.ascontiguousarray(transposed[:: -1 if vertical else 1, :: -1 if horizontal else 1])
+
+
+def _stored_size(opened: Image.Image) -> tuple[int, int]:
+    """(height, width) in the file; of a TIFF file Pillow itself may say them as they are turned."""
+    tags = getattr(opened, "tag_v2", {})
+    return (tags[257], tags[256]) if 256 in tags else opened.size[::-1]
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -151,6 +153,8 @@ def readable(where: str) -> Iterator[None]:
         reason = str(error).partition(",")[0]
         raise InputError(f"{where} is too large ({reason}): shrink it") from error
     except UnidentifiedImageError as error:
+        if where.lower().endswith(HEIC):
+            raise InputError(f"{where} is HEIC: save it as JPEG or PNG") from error
         # Pillow's own message shows the object that it read from.
         raise InputError(f"{where} is not a readable image (its format is not known)") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -169,33 +173,6 @@ def jpeg(array: UInt8[np.ndarray, "H W 3"]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="jpeg", quality=95, subsampling=0)
     return buffer.getvalue()
-
-
-def read(folder: Path) -> "Encoded":
-    """All images of a folder, not of the folders in it; their labels are void.
-
-    Raises:
-        InputError: there are none, or it lists those that cannot be read.
-    """
-    from segadv_jax.data.builders import check_decoded  # They need TensorFlow.
-    from segadv_jax.data.pipeline import Encoded
-
-    names, images, sizes, problems = [], [], [], []
-    for path in find(folder):
-        try:
-            image, size = read_image(path, path.name)
-            check_decoded(path.name, image, size)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        names.append(path.name)
-        images.append(image)
-        sizes.append(size)
-    if not names and not problems:
-        problems = [f"it holds no images ({', '.join(SUFFIXES)})"]
-    report(folder, problems)
-    labels = [void(size) for size in sizes]
-    return Encoded(names, images, [png(x) for x in labels], np.array(sizes, np.int32))
 
 
 def void(size: tuple[int, int]) -> np.ndarray:

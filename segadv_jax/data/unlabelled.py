@@ -2,13 +2,15 @@
 
 import hashlib
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from jaxtyping import Integer
 from PIL import Image
 
-from segadv_jax.data import DataSet, Split
+from segadv_jax.data import DataSet, Split, photographs
 from segadv_jax.errors import InputError
 
 FIELD = "config.data.unlabelled"
@@ -22,6 +24,7 @@ def read(
     train: str,
     chosen: Integer[np.ndarray, " m"],
     held_out: dict[str, str],
+    longest_side: int = 0,
 ) -> Split:
     """Reads the images that `config.data.unlabelled` names; nobody looks at their labels.
 
@@ -34,6 +37,8 @@ def read(
         held_out: splits that must not be among them, by the names of their fields. They are only
             compared: with splits by the names of the images, with photographs also by what these
             show.
+        longest_side: larger photographs are shrunk to so many pixels, as those of the data set
+            were; 0: none are.
 
     Raises:
         InputError: there are no such images, or they are held out, or cannot be read.
@@ -45,10 +50,7 @@ def read(
     except InputError as error:
         folder = Path(which).expanduser()
         if folder.is_dir():
-            # Imported only here: the rest needs no TensorFlow.
-            from segadv_jax.data import photographs
-
-            photos = photographs.read(folder)
+            photos = _photographs(folder, longest_side)
             _check_photographs(which, photos, data_set, held_out)
             return photos
         raise InputError(
@@ -62,6 +64,33 @@ def read(
     return split
 
 
+def _photographs(folder: Path, longest_side: int) -> Split:
+    """All images of a folder, not of the folders in it; their labels are void."""
+    # Imported only here: the rest needs no TensorFlow.
+    from segadv_jax.data.builders import check_decoded
+    from segadv_jax.data.pipeline import Encoded
+
+    names, images, sizes, problems = [], [], [], []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in photographs.HEIC:
+            logging.warning("%s: %s is left out: save it as JPEG or PNG", folder, path.name)
+    for path in photographs.find(folder):
+        try:
+            read = photographs.read_photograph(path, path.name, longest_side)
+            check_decoded(path.name, read.image, read.size)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        names.append(path.name)
+        images.append(read.image)
+        sizes.append(read.size)
+    if not names and not problems:
+        problems = [f"it holds no images ({', '.join(photographs.SUFFIXES)})"]
+    photographs.report(folder, problems)
+    labels = [photographs.png(photographs.void(size)) for size in sizes]
+    return Encoded(names, images, labels, np.array(sizes, np.int32))
+
+
 def _check_photographs(
     which: str, photos: Split, data_set: DataSet, held_out: dict[str, str]
 ) -> None:
@@ -72,17 +101,22 @@ def _check_photographs(
     shown = [_pixels(image) for image in photos.images]
     for field, other in held_out.items():
         split = data_set.read(other)
-        names, pixels = {*split.ids}, {_pixels(image) for image in split.images}
+        names, pixels = {*map(_normal, split.ids)}, {_pixels(image) for image in split.images}
         both = [
             name
             for name, own in zip(photos.ids, shown, strict=True)
-            if own in pixels or {name, Path(name).stem} & names
+            if own in pixels or {_normal(name), _normal(Path(name).stem)} & names
         ]
         remedy = (
             "take them out of the folder, rename what only has the same name; what the data set "
             "itself has without labels is 'rest'"
         )
         _refuse(which, both, field, other, remedy)
+
+
+def _normal(name: str) -> str:
+    """A name in Unicode's composed form, as a data set may have it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _pixels(image: bytes | np.ndarray) -> bytes:
