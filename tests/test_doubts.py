@@ -97,6 +97,16 @@ def test_grey_levels_are_doubted():
         ({"optimizer.segmenter.learning_rate": 0.0}, "config.optimizer.segmenter.learning_rate is"),
         ({"optimizer.adversary.learning_rate": 0.0}, "config.optimizer.adversary.learning_rate is"),
         ({"loss.lam": 0.0}, "config.loss.lam is 0: the segmenter takes no notice"),
+        (
+            {"alternation.schedule": "standard"},
+            "nothing uses config.loss.lam: there is no adversary; for one set config.alternation",
+        ),
+        (
+            {"alternation.schedule": "standard", "loss.lam": 0.0, "loss.r1": 1.0}
+            | {"loss.lam_unlabelled": 0.1, "encoding": "product"},
+            "nothing uses config.loss.lam_unlabelled, config.loss.r1, config.encoding: there",
+        ),
+        ({"alternation.schedule": "standard", "loss.lam": 0.0}, ""),
         ({"alternation.schedule": "slow"}, "the adversary is never trained"),
         ({"alternation.schedule": "slow", "alternation.pretrain": 3}, ""),
         ({"loss.start": 5, "loss.ramp": 7}, ""),  # The last of 12 updates has all of it.

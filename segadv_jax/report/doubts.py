@@ -1,9 +1,11 @@
 """What usually goes wrong, looked for before training: in images, labels and configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from ml_collections import ConfigDict
 
+from segadv_jax.configs import common
 from segadv_jax.data import statistics
 from segadv_jax.data.statistics import Statistics
 from segadv_jax.preparation import Assembled
@@ -12,6 +14,9 @@ from segadv_jax.report import costs
 RARE = 0.001  # Of the labelled pixels.
 FEW = 10  # Images to validate with.
 NAMED = 5  # So many of what is wrong are named.
+# What nobody sets who wants no adversary.
+_OF_THE_GAME = ("loss.lam", "loss.lam_unlabelled", "loss.saturating", "loss.game")
+_OF_THE_GAME += ("loss.smoothing", "loss.noise", "loss.r1", "encoding")
 
 
 def of_data(names: Sequence[str], gathered: Mapping[str, Statistics]) -> Iterator[str]:
@@ -70,7 +75,17 @@ def of_config(config: ConfigDict, found: Assembled) -> Iterator[str]:
     for player in found.experiment.learning_rates:
         if config.optimizer[player].learning_rate == 0:
             yield f"config.optimizer.{player}.learning_rate is 0: the {player} learns nothing"
-    if turns.schedule != "standard":
+    if turns.schedule == "standard":
+        usual = common.get_config()
+        idle = [
+            name for name in _OF_THE_GAME if attrgetter(name)(config) != attrgetter(name)(usual)
+        ]
+        if idle:
+            yield (
+                f"nothing uses {', '.join(f'config.{name}' for name in idle)}: there is no "
+                "adversary; for one set config.alternation.schedule, to simultaneous for instance"
+            )
+    else:
         if not (config.loss.lam or config.loss.lam_unlabelled):
             yield "config.loss.lam is 0: the segmenter takes no notice of its adversary"
         if not counts.keys() & {"adversary", "both"}:
