@@ -54,13 +54,14 @@ class Journal:
         self._learning_rates, self._profile, self._select = learning_rates, profile, select
         self._window: list[Metrics] = []
         self._unchecked: tuple[Metrics, Mapping[str, Any]] | None = None
+        self._last: tuple[Mapping[str, int], Mapping[str, Any]] | None = None  # As `add` has them.
         self._recent: dict[str, collections.deque[jax.Array]] = {}
         self._best: tuple[float, int] | None = None  # The value and the updates.
         for row in history:
             self._is_best(row.get(f"validation_{select}"), int(row["segmenter_updates"]))
         self._compiled: dict[str, float] = {}  # Seconds, by what was compiled.
         self._steps = 0  # Since this start.
-        self._began = time.time()
+        self._began = time.monotonic()
 
     @contextlib.contextmanager
     def compiling(self, what: str) -> Iterator[None]:
@@ -76,14 +77,15 @@ class Journal:
         name = {VALIDATION: "the validation", "segmenter": "the segmenter's training step"}
         name |= {"adversary": "the adversary's training step"}
         logging.info("compiling %s ...", name.get(what, "the training step"))
-        begin, before = time.time(), sum(self._compiled.values())
+        begin, before = time.monotonic(), sum(self._compiled.values())
         yield
-        seconds = time.time() - begin
+        seconds = time.monotonic() - begin
         if what == VALIDATION:  # It was not only compiled.
             seconds = 0.0
         else:
             in_all = f", {before + seconds:.0f} s in all" if before else ""
             logging.info("compiled in %.0f s%s", seconds, in_all)
+            self._began += seconds  # As in `pause`, within which a validation is compiled.
         self._compiled[what] = seconds
         self._bar.restart()
 
@@ -107,7 +109,7 @@ class Journal:
             self._profile(self._steps)
         if metrics:
             self._window.append(metrics)
-            self._unchecked = metrics, position
+            self._unchecked, self._last = (metrics, position), (updates, position)
             self._bar.add(updates[SEGMENTER], metrics["mce"])
         for name in metrics:
             if name.endswith(_OF_BOTH):
@@ -120,16 +122,25 @@ class Journal:
         window = self._window
         finished, self._window = (window, []) if at_end else (window[:-1], window[-1:])
         self._bar.follow(len(self._window))
-        if not finished:
-            return
+        if finished:
+            self._write(finished, updates, position)
+
+    def finish(self) -> None:
+        """Writes the rest of the metrics, of a run that ends before its last update."""
+        if self._window and self._last is not None:
+            self._write(self._window, *self._last)
+            self._window = []
+
+    def _write(self, finished, updates, position):
+        """Writes the means of the metrics of steps."""
         scalars = means(finished)
         self._bar.say(updates[SEGMENTER], scalars["mce"])
         for player, learning_rate in self._learning_rates.items():
             scalars[f"learning_rate_{player}"] = float(learning_rate(updates[player]))
-        images, seconds = len(finished) * self._train.batch_size, time.time() - self._began
+        images, seconds = len(finished) * self._train.batch_size, time.monotonic() - self._began
         scalars["images_per_second"] = images / seconds
         self._writer.write_scalars(updates[SEGMENTER], {**scalars, **position})
-        self._began = time.time()
+        self._began = time.monotonic()
 
     def check(self) -> None:
         """Raises a soundness.UnsoundError if the last step was not sound; waits for it."""
@@ -155,9 +166,9 @@ class Journal:
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """The time that is spent within takes nothing from the images per second."""
-        begin = time.time()
+        begin = time.monotonic()
         yield
-        self._began += time.time() - begin
+        self._began += time.monotonic() - begin
 
     def _describe(self, value: float | None, updates: int) -> str:
         """A validation in a line; `value` is that of the measure that selects."""
@@ -213,7 +224,9 @@ def open_journal(
         stack.enter_context(contextlib.closing(bar))
         if profile:
             stack.callback(_end_profile)
-        yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
+        journal = Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
+        yield journal
+        journal.finish()
 
 
 def _end_profile():

@@ -78,7 +78,7 @@ def test_means_are_those_of_the_steps_before_the_one_just_dispatched(add, writer
 def test_what_a_pause_takes_is_not_counted(writer, monkeypatch):
     """A validation within the window, whose steps are of before and after it."""
     now = [100.0]
-    monkeypatch.setattr("segadv_jax.journal.time.time", lambda: now[0])
+    monkeypatch.setattr("segadv_jax.journal.time.monotonic", lambda: now[0])
     journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
     for after in range(1, 5):
         now[0] += 2.0
@@ -90,6 +90,32 @@ def test_what_a_pause_takes_is_not_counted(writer, monkeypatch):
                 now[0] += 60.0
     _, last = writer.scalars[-1]  # Of steps 2 to 4.
     assert last["images_per_second"] == pytest.approx(TRAIN.batch_size * 3 / 4.0)
+
+
+def test_what_compiling_takes_is_not_counted(writer, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("segadv_jax.journal.time.monotonic", lambda: now[0])
+    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
+    for after in (1, 2):
+        with journal.compiling("standard"):
+            now[0] += 60.0 if after == 1 else 0.0
+        now[0] += 2.0
+        metrics = jax.tree.map(jnp.float32, {"mce": 3.0, "fault": 0.0})
+        position = {"step": after, "segmenter_updates": after, "epoch": 0.0}
+        journal.add(metrics, {"segmenter": after}, position, at_end=after == 2)
+    assert writer.scalars[0][1]["images_per_second"] == pytest.approx(TRAIN.batch_size * 2 / 4.0)
+
+
+def test_the_rest_is_written_of_a_run_that_ends_early(writer):
+    """By its patience, which no step foresees."""
+    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
+    for after, mce in enumerate((1.0, 2.0, 4.0), 1):
+        metrics = jax.tree.map(jnp.float32, {"mce": mce, "fault": 0.0})
+        position = {"step": after, "segmenter_updates": after, "epoch": 0.0}
+        journal.add(metrics, {"segmenter": after}, position, at_end=False)
+    for _ in range(2):  # Once only.
+        journal.finish()
+    assert [(step, scalars["mce"]) for step, scalars in writer.scalars] == [(2, 1.0), (3, 3.0)]
 
 
 def test_a_step_that_is_not_sound_ends_it_once_the_next_is_dispatched(add):
