@@ -12,9 +12,7 @@ Arms differ from "simultaneous", the adversary as the paper prints it, in what t
 Images are seen at half size and training is short: what longer training would do is not shown.
 """
 
-import ml_collections
-
-from segadv_jax.configs import common, stanford
+from segadv_jax.configs import common, stanford, voc_baseline
 
 # Fields that differ from those of "simultaneous".
 ARMS = {
@@ -47,12 +45,8 @@ def get_config(arm="simultaneous"):
     config.train.patience = 0
     config.evaluate.every = 100
     if arm.startswith("label_map"):
-        config.adversary = ml_collections.ConfigDict()
+        config.adversary = voc_baseline.field_of_view()
         config.adversary.name = "smallfov_light"
-        config.adversary.padding = "same"
-        config.adversary.width = 1.0
-        config.adversary.spectral_norm = False
-        config.adversary.dtype = "float32"
         # As in configs/voc_baseline.py: this network is initialised differently.
         config.optimizer.adversary.learning_rate = 0.1
         config.optimizer.adversary.momentum = 0.0

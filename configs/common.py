@@ -154,7 +154,7 @@ def get_config():
     config.evaluate.batch_size = 4
     config.evaluate.train_images = 72  # Of the training split, measured without augmentation.
     config.evaluate.pictures = 4  # Validation images shown in the prediction grids.
-    config.evaluate.split = "test"  # What --mode=evaluate evaluates; empty: data.test.
+    config.evaluate.split = ""  # What --mode=evaluate evaluates; empty: data.test.
     # Also measure the structure: BF and Boundary IoU, on the boundaries, and regions; not while
     # training.
     config.evaluate.bf = False

@@ -42,7 +42,6 @@ def get_config(arm="standard"):
     config.evaluate.every = 40
     config.evaluate.train_images = 8
     config.evaluate.pictures = 4
-    config.evaluate.split = ""
     if arm == "boundary":
         stanford_light.set_boundaries(config)
     elif arm == "adversarial":

@@ -53,7 +53,6 @@ def get_config(variant=""):
     config.optimizer.adversary.clip = 1.0
     config.evaluate.every = 2_000
     config.evaluate.batch_size = 8
-    config.evaluate.split = "val"
     config.evaluate.bf = True
     config.evaluate.tile = 66  # That of the released program.
     config.evaluate.train_images = 64

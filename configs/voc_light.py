@@ -48,7 +48,6 @@ def get_config(arm="adversarial"):
     config.train.contrast = 0.2
     config.train.saturation = 0.2
     config.evaluate.every = 250
-    config.evaluate.split = "val"
     if arm != "standard":
         stanford_light.set_adversary(config)
     if arm in PAIRS:

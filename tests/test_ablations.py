@@ -6,6 +6,7 @@ from small_runs import ROOT
 
 from segadv_jax import cli, configuration, experiment, files
 from segadv_jax.configs import ablations as arms_config
+from segadv_jax.configs import voc_baseline
 from segadv_jax.errors import InputError
 from segadv_jax.report import ablations_page, pages
 from segadv_jax.report.ablations_page import ARMS, CLAIMS
@@ -42,6 +43,13 @@ def test_arms_differ_in_what_their_name_says(arm):
     assert config.train == reference.train and config.data == reference.data
     # A pre-trained adversary's steps come on top.
     assert parts.alternation.updates(parts.alternation.steps(300))["segmenter"] == 300
+
+
+def test_an_adversary_of_label_maps_has_the_fields_of_the_paper_s():
+    """So that each can be set, as --config.adversary.leak=0.2."""
+    for arm in ("label_map", "label_map_rgb"):
+        expected = voc_baseline.field_of_view().to_dict() | {"name": "smallfov_light"}
+        assert arms_config.get_config(arm).adversary.to_dict() == expected
 
 
 def test_every_claim_names_arms_that_there_are():

@@ -8,7 +8,7 @@ import pytest
 import small
 from small_runs import ROOT
 
-from segadv_jax import configuration, experiment
+from segadv_jax import configuration, data, experiment
 from segadv_jax.configs import stanford, stanford_light, voc_light
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
@@ -43,6 +43,28 @@ def test_arms_differ_in_the_adversary_alone(file):
     assert standard.alternation.schedule == "standard"
     assert adversarial.adversary.image_branch == "features"
     assert adversarial.optimizer.adversary.betas == (0.5, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "split"),
+    [
+        ("stanford_light", [], "test"),
+        ("stanford_light", ["--config.data.test=subset_7"], "subset_7"),
+        ("voc_light", [], "val"),
+        ("voc_baseline", ["--config.evaluate.split=val_full"], "val_full"),
+    ],
+)
+def test_what_is_evaluated_later_is_what_training_ends_with(file, fields, split, monkeypatch):
+    """The test split of the run, unless another one is named."""
+    made = data.DataSet("mine", (), None, ("a", "b"), None)
+    monkeypatch.setattr(data, "load", lambda name, **options: made)
+    config = configuration.load(file, fields)
+    experiment.load_data(config)
+    assert config.evaluate.split == split
+    # A run of before is evaluated on what it recorded.
+    recorded = configuration.completed({"evaluate": {"split": "test"}, "data": {"test": "more"}})
+    experiment.load_data(recorded)
+    assert recorded.evaluate.split == "test"
 
 
 @pytest.mark.parametrize("arm", ["boundary", "standard"])
