@@ -1,5 +1,6 @@
 """The stages of a study, with a stand-in for the training: what they run, refuse and record."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -15,6 +16,7 @@ from segadv_jax.campaign import pool
 from segadv_jax.errors import InputError
 from segadv_jax.report import study_definition
 
+STUDY = small_study.STUDY
 small, corrections = study_stages.small, study_stages.corrections
 tuned, trained = study_stages.tuned, study_stages.trained
 
@@ -149,6 +151,10 @@ def test_a_failed_run_leaves_the_rest(tmp_path, monkeypatch, capsys):
         (["small", "tune", "--workdir=W", "--arms=x"], "--arms: there is no x; known: standard"),
         (["small", "tune", "--workdir=W", "--blocks=fold_1"], "take the choices of another block"),
         (["small", "tune", "--workdir=W", "--blocks=fold_1", "--arms=both"], "none is in --blocks"),
+        (["small", "tune", "--workdir=W", "--seeds=0"], "--seeds: the stage tune does not take it"),
+        (["small", "report", "--blocks=natural"], "--blocks: the stage report does not take it"),
+        (["small", "report", "--arms=standard"], "--arms: the stage report does not take it"),
+        (["small", "report", "--seeds=0"], "--seeds: the stage report does not take it; leave it"),
         (["small", "train", "--workdir=W", "--config.loss.lam=1"], "the fields are those of the"),
         (["small", "train", "--workdir=W"], "small_choices.json is missing"),
         (["small", "report"], "small.csv is missing"),
@@ -190,6 +196,19 @@ def test_choices_of_other_arms_are_kept_and_those_of_changed_ones_are_not(tuned,
         again["natural"].keys() == {"standard"}
         and again["balanced"] == before["blocks"]["balanced"]
     )
+
+
+def test_what_was_inherited_from_an_arm_with_another_grid_is_not_kept(tuned, tmp_path, monkeypatch):
+    """Though another arm alone is tuned now: the choice that it began with is gone."""
+    results = tmp_path / "results"
+    shutil.copytree(tuned / "results", results, ignore=shutil.ignore_patterns(".git"))
+    arms = dict(small_study.ARMS)
+    grid = {"slow": {"loss.lam": 0.0}, "fast": {"loss.lam": 0.01}}
+    arms["standard"] = study_definition.Arm(grid)
+    other = small_study.make(natural=dataclasses.replace(STUDY.blocks["natural"], arms=arms))
+    monkeypatch.setattr(sys.modules["segadv_jax.report.studies.small"], "STUDY", other)
+    assert study(tmp_path, "tune", "--blocks=balanced", "--arms=standard") == 0
+    assert choices_of(tmp_path)["blocks"].keys() == {"balanced"}
 
 
 def test_where_no_run_ends_the_choices_are_left_alone(tuned, tmp_path, capsys):

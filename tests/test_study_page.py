@@ -220,6 +220,34 @@ def test_files_that_do_not_belong_together_are_refused(folder):
         with pytest.raises(InputError, match=f"small.csv is damaged .{message}"):
             render(folder)
     table.write_text(before)
+    path = folder / "small_choices.json"
+    for damage in (
+        lambda both: both.pop("chosen"),
+        lambda both: both.pop("points"),
+        lambda both: both.update(chosen="neither"),
+        lambda both: both.update(fields=None),
+        lambda both: both["points"]["one"].pop("fields"),
+        lambda both: both["points"]["one"].pop("mean_bf"),
+    ):
+        content = files.read_json(path, "")
+        before = path.read_text()
+        damage(content["blocks"]["natural"]["both"])
+        files.write_json(path, content)
+        message = "small_choices.json is damaged .the choice of natural/both is not whole"
+        with pytest.raises(InputError, match=message):
+            render(folder)
+        path.write_text(before)
+    files.write_json(path, files.read_json(path, "") | {"blocks": []})
+    with pytest.raises(InputError, match="the choice of natural/standard is not whole"):
+        render(folder)
+    content.pop("machine")
+    files.write_json(path, content | {"blocks": {}})
+    with pytest.raises(InputError, match="small_choices.json is damaged .it lacks machine"):
+        render(folder)
+    row = {"block": "nature", "arm": "both", "seed": 0}
+    files.write_csv(folder / "small_histories.csv", study_files.HISTORY_COLUMNS, [row])
+    with pytest.raises(InputError, match="the study has no arm nature/both.; restore it, or"):
+        study_files.read_histories(folder / "small_histories.csv", STUDY)
     (folder / "small_choices.json").unlink()
     with pytest.raises(InputError, match="small_choices.json is missing"):
         render(folder)

@@ -49,6 +49,8 @@ WITHOUT_RAREST = "mean_iou_without_rarest"
 # Of a point, all on the validation images.
 POINT_MEASURES = (*PAPER_MEASURES, "mean_bf")
 
+_REPORT_ANEW = "restore it, or delete it and run the stage report anew"
+
 Point = dict[str, Any]  # {"fields": its own, "score": ..., measure of POINT_MEASURES: mean}.
 
 
@@ -97,7 +99,13 @@ def read_histories(path: Path, study: Study) -> list[Row]:
     if not path.exists():
         return []
     arms = {arm for block in study.blocks.values() for arm in block.arms}
-    return pages.read_rows(path, HISTORY_COLUMNS, ("block", "arm"), arms)
+    rows = pages.read_rows(path, HISTORY_COLUMNS, ("block", "arm"), arms)
+    known = {(name, arm) for name, block in study.blocks.items() for arm in block.arms}
+    for row in rows:
+        if (row["block"], row["arm"]) not in known:
+            wrong = f"the study has no arm {row['block']}/{row['arm']}"
+            raise files.damaged(path, wrong, _REPORT_ANEW)
+    return rows
 
 
 def _sorted(study: Study, rows: Sequence[Row]) -> list[Row]:
@@ -116,7 +124,7 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     lacking = [name for name in COLUMNS if rows and name not in rows[0]]
     wrong = f"it has no column {lacking[0]}" if lacking else _wrong_row(study, rows)
     if wrong:
-        raise files.damaged(path, wrong, "restore it, or delete it and run the stage report anew")
+        raise files.damaged(path, wrong, _REPORT_ANEW)
     return [row | {"split": row["block"], WITHOUT_RAREST: without_rarest(row)} for row in rows]
 
 
@@ -215,10 +223,18 @@ def read_choices(
         raise InputError(f"{path} is missing: run the stage tune first")
     content, result = pages.read_json(path, ("blocks",)), {}
     for (block, arm), definition in study.tuned():
-        choice = content["blocks"].get(block, {}).get(arm)
-        if choice is None:
-            continue
-        tried = {name: point["fields"] for name, point in choice["points"].items()}
+        try:
+            choice = content["blocks"].get(block, {}).get(arm)
+            if choice is None:
+                continue
+            tried = {name: point["fields"] for name, point in choice["points"].items()}
+            whole = all({*POINT_MEASURES} <= {*point} for point in choice["points"].values())
+            whole &= choice["chosen"] in tried and isinstance(choice["fields"], dict)
+        except (AttributeError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            wrong = f"the choice of {block}/{arm} is not whole"
+            raise files.damaged(path, wrong, "restore it, or delete it and tune again")
         if tried != json.loads(json.dumps(definition.grid)):
             if of_other_grids:
                 continue
@@ -252,13 +268,14 @@ def keep_choices(
 ) -> dict[Key, dict[str, Any]]:
     """What was found, and what was chosen before of the other arms.
 
-    The choice of an arm is dropped if that of an arm that it inherits from is another one now.
+    The choice of an arm is dropped if that of an arm that it inherits from is another one now, or
+    is no longer there.
     """
     result: dict[Key, dict[str, Any]] = {}
     for key, arm in study.tuned():
         inherited = [(key[0], other) for other in arm.after]
         same = all(
-            result.get(other, {}).get("fields") == before.get(other, {}).get("fields")
+            other in result and result[other]["fields"] == before.get(other, {}).get("fields")
             for other in inherited
         )
         if key in found:

@@ -14,6 +14,7 @@ from segadv_jax.report import course, markdown, pages, study_classes, study_file
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Block, Study
 
+_HOW = ("commits", "commands", "machine")  # Of the two files that say how runs were made.
 # Of the differences, in their order on the page.
 COMPARED: tuple[str, ...] = (
     "mean_iou",
@@ -68,7 +69,8 @@ def render(folder: Path, name: str, study: Study) -> str:
     """The text of the page; raises an InputError if a file of `folder` cannot be read."""
     rows = study_files.read_rows(study_files.table_path(folder, name), study)
     path = study_files.choices_path(folder, name)
-    choices, how = study_files.read_choices(path, study), pages.read_json(path)
+    choices = study_files.read_choices(path, study)
+    how = pages.read_json(path, ("settings_tried", *_HOW))
     validations = study_files.read_histories(study_files.histories_path(folder, name), study)
     found = compare_all(study, rows)
     return pages.fill(
@@ -304,7 +306,7 @@ def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
 
 
 def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
-    how = pages.read_json(path) if path.exists() else tuning
+    how = pages.read_json(path, _HOW) if path.exists() else tuning
     machine = how["machine"]
     return markdown.join(
         "## How it was run",
