@@ -169,6 +169,26 @@ def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
     path.write_text(chosen)
 
 
+@pytest.mark.parametrize("missing", ["campaign", "prediction"])
+def test_a_report_that_fails_leaves_the_files_as_they_were(
+    reported, tmp_path, monkeypatch, missing
+):
+    shutil.copytree(reported / "runs", tmp_path / "runs")
+    shutil.copytree(reported / "results", tmp_path / "results")
+    path = tmp_path / "runs/fold_1/standard/seed_0/eval/test[71:]+subset_0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mean_iou": 0.125}))
+    if missing == "campaign":
+        (tmp_path / "runs" / "campaign.json").unlink()
+    else:
+        module = sys.modules["segadv_jax.report.studies.small"]
+        pictured = dataclasses.replace(module.STUDY, pictured=("standard",))
+        monkeypatch.setattr(module, "STUDY", pictured)  # The stand-in names no data.
+    before = {path: path.read_bytes() for path in (tmp_path / "results").glob("small*")}
+    with pytest.raises(InputError, match="campaign.json is missing|no data set is called"):
+        study(tmp_path, "report")
+    assert {path: path.read_bytes() for path in (tmp_path / "results").glob("small*")} == before
+
+
 def test_the_picture_is_of_the_named_arms_at_fixed_places(reported, monkeypatch):
     asked = []
     batch = {"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), np.uint8)}

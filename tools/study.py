@@ -13,8 +13,8 @@ and measures it on the validation images; the test images are not read. An arm i
 that it inherits from have their choices. The choices must be committed before `train` reads them,
 which trains all arms of all blocks, seed by seed, and then measures what a block names beside
 them: predictions that are corrected at test time, other checkpoints, other images. What is not done
-is named, and the exit status is 1. --blocks, --arms and --seeds limit a call to a part, as
---arms=standard,features.
+is named, and the exit status is 1. --blocks, --arms and, but for `tune`, --seeds limit a call to a
+part, as --arms=standard,features.
 
 `report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
 the files there alone, `docs/<study>_study.md`, the first page of `docs/results.md` and the rows
@@ -56,6 +56,8 @@ from segadv_jax.report.study_definition import Key, Study
 PROGRAM = "tools.study"
 REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
 PICTURED = (0, 28, 56, 84, 112)  # Test images, by their places in the split.
+# Of what limits a call to a part, what a stage does not take.
+NOT_TAKEN = {"tune": ("seeds",), "report": ("blocks", "arms", "seeds")}
 # Of a fraction of pixels, within which a repeated run must agree. The same code with as many cores
 # repeats a run exactly; other code or another JAX rounds otherwise, step by step, which moved runs
 # by up to 0.0007. Seeds of one arm differ by 0.003.
@@ -73,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     if options.overrides:
         raise InputError(f"{options.overrides[0]}: the fields are those of the study")
+    for flag in NOT_TAKEN.get(options.stage, ()):
+        if getattr(options, flag):
+            raise InputError(f"--{flag}: the stage {options.stage} does not take it; leave it out")
     study = study_definition.load(options.study)
     return STAGES[options.stage](options, study)
 
@@ -204,7 +209,7 @@ def different(some: Iterable[Run]) -> list[Run]:
 
 def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
     """What is measured beside the selected checkpoint of finished runs, in this process."""
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     # They compile the programs that the runs did.
     jax.config.update("jax_compilation_cache_dir", command_line.cache_folder(options))
     for (block, arm), run in some:
@@ -222,6 +227,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
     """Writes the files in `docs/results`, if there is a workdir, and the page."""
     folder, name = options.results, options.study
     if options.workdir:
+        # All that can fail comes before the first file: a table and its page belong together.
         choices = study_files.read_choices(study_files.choices_path(folder, name), study)
         keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
@@ -232,16 +238,21 @@ def report(options: argparse.Namespace, study: Study) -> int:
         table = study_files.table_path(folder, name)
         rows = study_files.read_rows(table, study) if table.exists() else []
         rows = study_files.of_other_runs(study, rows, done)
-        study_files.write_rows(table, study, [*rows, *study_runs.rows(study, every)])
-        rows = study_files.read_histories(study_files.histories_path(folder, name), study)
-        rows = study_files.of_other_runs(study, rows, done)
-        write_histories(options, study, [*rows, *study_runs.histories(study, every)])
+        rows += study_runs.rows(study, every)
+        lines = study_files.read_histories(study_files.histories_path(folder, name), study)
+        lines = study_files.of_other_runs(study, lines, done)
+        lines += study_runs.histories(study, every)
         needed = ("commits", "commands", "machine")
         how = pages.read_json(Path(options.workdir, CAMPAIGN), needed)
+        predicted = predict(study, every)
         provenance.add(study_files.campaign_path(folder, name), how)
-        picture = study_files.picture_path(folder, name)
-        # The photographs and their labels are not ours to publish: they stay in the workdir.
-        draw(study, every, picture, Path(options.workdir, picture.name))
+        study_files.write_rows(table, study, rows)
+        write_histories(options, study, lines)
+        if predicted:
+            picture = study_files.picture_path(folder, name)
+            pictures.draw_boundaries(picture, *predicted, given=False)
+            # The photographs and their labels are not ours to publish: they stay in the workdir.
+            pictures.draw_boundaries(Path(options.workdir, picture.name), *predicted)
     page, text = study_files.page_path(folder, name), study_page.render(folder, name, study)
     # Its first page has figures of studies.
     results = table1_page.render(folder) if (folder / front_page.FRONT).exists() else ""
@@ -267,19 +278,18 @@ def write_histories(options: argparse.Namespace, study: Study, rows: list[pages.
         figures.draw_curves(study_files.curves_path(folder, name, block), curves)
 
 
-def draw(study: Study, every: Iterable[tuple[Key, Run]], public: Path, private: Path) -> None:
-    """Draws the pictured arms' boundaries of some test images, once all of these arms are done."""
+def predict(study: Study, every: Iterable[tuple[Key, Run]]) -> tuple[Any, pictures.Maps] | None:
+    """(test images, the pictured arms' maps of them); None before all of these arms are done."""
     block, definition = next(iter(study.blocks.items()))
     wanted = [(block, arm) for arm in study.pictured]
     first = definition.seeds[0]
     found = {key: run for key, run in every if run.seed == first and key in wanted}
     if not wanted or not all(key in found and found[key].workdir.result() for key in wanted):
-        return
+        return None
     shown = {key[1]: found[key] for key in wanted}
     runs = {arm: (configuration.recorded(run.workdir), run.folder) for arm, run in shown.items()}
     _, batch, maps = pictures.predict(runs, PICTURED)
-    pictures.draw_boundaries(public, batch, maps, given=False)
-    pictures.draw_boundaries(private, batch, maps)
+    return batch, maps
 
 
 def repeat(options: argparse.Namespace, study: Study) -> int:
