@@ -15,8 +15,9 @@ RARE = 0.001  # Of the labelled pixels.
 FEW = 10  # Images to validate with.
 NAMED = 5  # So many of what is wrong are named.
 # What nobody sets who wants no adversary.
-_OF_THE_GAME = ("loss.lam", "loss.lam_unlabelled", "loss.saturating", "loss.game")
-_OF_THE_GAME += ("loss.smoothing", "loss.noise", "loss.r1", "encoding")
+_OF_THE_GAME = """
+    loss.lam loss.lam_unlabelled loss.saturating loss.game loss.smoothing loss.noise loss.r1 encoding
+""".split()
 
 
 def of_data(names: Sequence[str], gathered: Mapping[str, Statistics]) -> Iterator[str]:
