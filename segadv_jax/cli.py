@@ -10,6 +10,7 @@ python main.py --mode=evaluate --workdir=W
 import argparse
 import importlib
 import logging
+import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -140,8 +141,10 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     options.overrides = [*fields, *argv[end + 1 :]]
     from segadv_jax import compilation  # It imports JAX, which --help need not wait for.
 
-    given = [field for field in options.overrides if field.startswith(_CACHE)]
-    compilation.keep(given[-1].removeprefix(_CACHE) if given else "")
+    # A command that loads a configuration keeps what it compiles where that says.
+    if not hasattr(options, "config"):
+        given = [field for field in options.overrides if field.startswith(_CACHE)]
+        compilation.keep(given[-1].removeprefix(_CACHE) if given else "")
     try:
         return command.main(options)
     except InputError:
@@ -170,12 +173,30 @@ def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in argv:
         if word.startswith(("--config.", "--noconfig.")):
             fields.append(word)
-        elif previous.startswith("--config.") and "=" not in previous and word[:1] != "-":
+        elif _lacks_value(previous) and word[:1] != "-" and _may_be(word, previous):
             fields[-1] += f"={word}"
         else:
             others.append(word)
         previous = word
     return others, fields
+
+
+def _lacks_value(field: str) -> bool:
+    return field.startswith("--config.") and "=" not in field
+
+
+def _may_be(word: str, field: str) -> bool:
+    """Whether a word can be the value of "--config.FIELD".
+
+    One that is True or False needs none: in "--config.evaluate.flip a.jpg" the photograph is not.
+    """
+    from segadv_jax.configs import common
+
+    try:
+        usual = operator.attrgetter(field.removeprefix("--config."))(common.get_config())
+    except AttributeError:  # A network's own field, or a mistake, which is refused later.
+        return True
+    return not isinstance(usual, bool) or word.lower() in ("true", "t", "1", "false", "f", "0")
 
 
 class _Handler(logging.Handler):

@@ -125,6 +125,12 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
     assert called == called[:1] * 3
 
 
+def test_what_follows_a_field_that_is_true_or_false_need_not_be_its_value():
+    argv = ["--config.evaluate.flip", "a.jpg", "--config.evaluate.bf", "False", "b.jpg"]
+    fields = ["--config.evaluate.flip", "--config.evaluate.bf=False"]
+    assert cli._split_fields(argv) == (["a.jpg", "b.jpg"], fields)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

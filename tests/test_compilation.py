@@ -65,6 +65,19 @@ def test_commands_keep_what_they_compile(tmp_path, monkeypatch):
         assert (tmp_path / jax.config.jax_compilation_cache_dir) == tmp_path / folder
 
 
+def test_a_configuration_is_read_before_a_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from segadv_jax.configs import synthetic\n\n\ndef get_config():\n"
+        "    config = synthetic.get_config()\n    config.compilation_cache = 'none'\n"
+        "    config.train.updates = 0\n    return config\n"
+    )
+    with pytest.raises(InputError, match="config.train.updates is 0"):
+        cli.run("segadv_jax.commands.check", "check", [f"--config={config}"])
+    assert jax.config.jax_compilation_cache_dir is None and not (tmp_path / "users").exists()
+
+
 def test_nothing_is_kept_if_that_is_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compilation.keep("none")
