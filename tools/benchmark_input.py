@@ -48,7 +48,8 @@ def main(options: argparse.Namespace) -> None:
     height, width = whole.canvas()
     print(f"{len(split.ids)} images repeated to {images}, canvas {height}x{width}, batches of")
     print(f"{batch_size}, {os.cpu_count()} cores\n")
-    lines = [("pipeline", "images/s", "ms of a core/image", "images/s and core", "load")]
+    head = ("pipeline", "images/s", "ms of a core/image", "images/s and core", "load")
+    lines: list[tuple[str, ...]] = [head]
     for row in rows:
         numbers = (row.images / row.seconds, 1000 / row.per_core_second, row.per_core_second)
         lines.append((row.name, *(f"{number:.1f}" for number in numbers), f"{row.load:.1f}"))

@@ -45,9 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", help=turns)
     classes = "of the data; 21, VOC's, if not given"
     parser.add_argument("--classes", type=int, default=21, help=classes)
-    canvas = {"default": (512, 512), "metavar": "HEIGHTxWIDTH"}
-    canvas["help"] = "that holds all images, in pixels; 512x512 if not given"
-    parser.add_argument("--canvas", type=arguments.size, **canvas)
+    parser.add_argument(
+        "--canvas",
+        type=arguments.size,
+        default=(512, 512),
+        metavar="HEIGHTxWIDTH",
+        help="that holds all images, in pixels; 512x512 if not given",
+    )
     parser.add_argument("--json", metavar="FILE", help="where to write all figures")
 
 
