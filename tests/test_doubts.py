@@ -104,7 +104,7 @@ def test_grey_levels_are_doubted():
         (
             {"alternation.schedule": "standard", "loss.lam": 0.0, "loss.r1": 1.0}
             | {"loss.lam_unlabelled": 0.1, "encoding": "product"},
-            "nothing uses config.loss.lam_unlabelled, config.loss.r1, config.encoding: there",
+            "nothing uses config.encoding, config.loss.lam_unlabelled, config.loss.r1: there is",
         ),
         ({"alternation.schedule": "standard", "loss.lam": 0.0}, ""),
         ({"alternation.schedule": "slow"}, "the adversary is never trained"),

@@ -16,7 +16,8 @@ FEW = 10  # Images to validate with.
 NAMED = 5  # So many of what is wrong are named.
 # What nobody sets who wants no adversary.
 _OF_THE_GAME = """
-    loss.lam loss.lam_unlabelled loss.saturating loss.game loss.smoothing loss.noise loss.r1 encoding
+    encoding loss.lam loss.lam_unlabelled loss.saturating loss.game loss.smoothing loss.noise
+    loss.r1
 """.split()
 
 
