@@ -16,6 +16,12 @@ def compare(*arguments):
     return cli.run("segadv_jax.commands.compare", "segadv_jax compare", arguments)
 
 
+def test_a_folder_is_named():
+    """That of another configuration would be no place for it."""
+    with pytest.raises(InputError, match="arguments are required: --workdir"):
+        compare("--config=stanford")
+
+
 def test_a_configuration_is_given_without_variant(tmp_path):
     with pytest.raises(InputError, match="--config=synthetic:standard: give it without a variant"):
         compare("--config=synthetic:standard", f"--workdir={tmp_path / 'w'}")

@@ -24,7 +24,7 @@ from segadv_jax.workdir import Workdir
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="NAME", help="file or name")
-    parser.add_argument("--workdir", default="runs/synthetic", help="folder for a run of each arm")
+    parser.add_argument("--workdir", required=True, help="folder for a run of each arm")
 
 
 def main(options: argparse.Namespace) -> None:
