@@ -188,11 +188,6 @@ def _load(init, kind, path, local, params, segmenter, strict):
     if kind == _EFFICIENTNET_LITE:
         return weights.load_efficientnet_lite(local, params)
     if kind == _VGG:
-        if "conv1_1" not in params:
-            raise InputError(
-                f"config.init is {init!r}, but only the segmenter 'dilated8' has a front end that "
-                "a VGG-16 fits"
-            )
         return weights.load_vgg(local, params)
     flat, trained_as = _read_run(path) if files.is_folder(path) else _read_file(local)
     names = {make: name for name, make in SEGMENTERS.items()}

@@ -23,7 +23,7 @@ from weight_files import (
     write_vgg,
 )
 
-from segadv_jax import cli, experiment, weights
+from segadv_jax import cli, configuration, experiment, weights
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.errors import InputError
 from segadv_jax.train_state import TrainState
@@ -121,14 +121,19 @@ def test_the_best_of_a_run(tmp_path, capsys):
         same(weights.load(target, best.params[player]), best.params[player])
 
 
-def test_the_checkpoint_is_that_of_the_run_or_of_its_fields(tmp_path, capsys):
+def test_the_checkpoint_is_that_of_the_run_or_of_its_fields(tmp_path, capsys, monkeypatch):
     best, latest = make_state(2.0), make_state(3.0)
     save(tmp_path, {2: (best, 0.5), 3: (latest, 0.3)})
     config = small_config("", **{"evaluate.checkpoint": "latest"})
     Workdir(tmp_path).record_config(config.to_dict())
     Workdir(tmp_path).write_classes(["sky"], [[1, 2, 3]])
     target = tmp_path / "a.safetensors"
+    read, count = configuration.of_evaluation, []
+    monkeypatch.setattr(
+        configuration, "of_evaluation", lambda *given: count.append(given) or read(*given)
+    )
     convert(tmp_path, target)
+    assert len(count) == 1
     assert "segmenter of step 3, the latest:" in capsys.readouterr().out
     same(stored(target), latest.params["segmenter"])
     convert(tmp_path, target, "--config.evaluate.checkpoint=selected")

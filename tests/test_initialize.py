@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from weight_files import FRONT_END, random_layers, write_vgg
 
 from configs import synthetic as synthetic_config
 from configs import voc_baseline, voc_largefov
@@ -68,9 +69,9 @@ def test_weights_to_begin_with_are_nobodys_silent_choice(tmp_path):
         InputError, match="config.init is not set: .*segadv_jax convert_weights.*vgg:"
     ):
         check_init(config.init)
-    (tmp_path / "a.h5").write_bytes(b"weights")
-    with pytest.raises(InputError, match="a.h5', but only the segmenter 'dilated8' has a front"):
-        pretrained(f"vgg:{tmp_path / 'a.h5'}", {"trunk": {}}, Dilated8(num_classes=3))
+    path = write_vgg(tmp_path / "vgg.caffemodel", random_layers(FRONT_END))
+    with pytest.raises(InputError, match="^vgg:.*is for Dilated-8, .*choose that segmenter or ot"):
+        pretrained(f"vgg:{path}", {"trunk": {}}, Dilated8(num_classes=3))
     with pytest.raises(InputError, match="weights.safetensors"):
         pretrained("weights.safetensors", {"conv1_1": {}}, Dilated8(num_classes=3))
 

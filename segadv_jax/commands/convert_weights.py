@@ -124,12 +124,12 @@ def _read_run(
     none = InputError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one")
     if not workdir.has_checkpoints():
         raise none
-    config, name = workdir.recorded_config(), "selected"
-    if config is not None or overrides:
-        chosen = configuration.of_evaluation(workdir, overrides)
+    config, name = None, "selected"
+    if overrides or workdir.config_path.exists():
+        config = configuration.of_evaluation(workdir, overrides)
         if overrides:
-            experiment.check_numbers(chosen)
-        name = chosen.evaluate.checkpoint
+            experiment.check_numbers(config)
+        name = config.evaluate.checkpoint
     with Checkpoints(workdir, to_read=True) as checkpoints:
         step = predictor.step_of(name, checkpoints)
         which = _CHECKPOINTS.get(name, f"best by {name}")
@@ -142,9 +142,7 @@ def _read_run(
         raise InputError(f"{workdir} has no checkpoint {name!r}; set --config.evaluate.checkpoint")
     if not params:
         raise InputError(f"{workdir} was trained without an adversary; leave --player out")
-    metadata = {}
-    if config is not None or overrides:
-        metadata = _describe(workdir, player, config, overrides)
+    metadata = {} if config is None else _describe(workdir, player, config, overrides)
     metadata |= {"source": str(workdir), "player": player, "step": str(step)}
     return f"{player} of step {step}, the {which}", params, metadata
 
@@ -153,8 +151,7 @@ def _describe(workdir, player, config, overrides):
     """What a run's configuration, with some fields set, says of its weights."""
     if player == "segmenter":
         try:
-            chosen = configuration.of_evaluation(workdir, overrides)
-            return description.metadata(predictor.describe(workdir, chosen))
+            return description.metadata(predictor.describe(workdir, config))
         except InputError as error:
             if overrides:
                 raise
@@ -163,4 +160,4 @@ def _describe(workdir, player, config, overrides):
                 "--config.init, but not for `segadv_jax predict`",
                 file=sys.stderr,
             )
-    return {player: json.dumps(config[player])}
+    return {player: json.dumps(config[player].to_dict())}
