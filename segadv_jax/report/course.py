@@ -5,6 +5,7 @@ The paper's Figure 4 in figures, and the health of the game.
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from segadv_jax.metrics.names import percent, title
 from segadv_jax.report import markdown
@@ -43,13 +44,37 @@ def by_update(rows: Sequence[Row], arms: Iterable[str]) -> Iterator[tuple[str, i
                 yield arm, int(updates), part
 
 
+def values_at(
+    runs: Iterable[Sequence[Mapping[str, Any]]], x: str, column: str
+) -> dict[float, list[float]]:
+    """{x: a column's values in the histories of the runs}, up to where most runs got.
+
+    Where one has ended by patience, the mean of those that are left is another one.
+    """
+    empty = (None, "")
+    lines = [
+        {
+            float(row[x]): float(row[column])
+            for row in rows
+            if row.get(x) not in empty and row.get(column) not in empty
+        }
+        for rows in runs
+    ]
+    ends = [max(line) for line in lines if line]
+    result: dict[float, list[float]] = {}
+    for place in sorted({place for line in lines for place in line}):
+        if 2 * sum(end >= place for end in ends) > len(ends):
+            result[place] = [line[place] for line in lines if place in line]
+    return result
+
+
 def histories(rows: Sequence[Row], arms: Iterable[str]) -> dict[str, list[list[Row]]]:
-    """{arm: the history of each seed}, as `figures.draw_curves` takes them, as far as above."""
-    result: dict[str, dict[int, list[Row]]] = {}
-    for arm, _, part in by_update(rows, arms):
-        for row in part:
-            result.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
-    return {arm: list(seeds.values()) for arm, seeds in result.items()}
+    """{arm: the history of each seed}, as `figures.draw_curves` takes them."""
+    result: dict[str, dict[int, list[Row]]] = {arm: {} for arm in arms}
+    for row in rows:
+        if row["arm"] in result:
+            result[row["arm"]].setdefault(row["seed"], []).append(row)
+    return {arm: list(seeds.values()) for arm, seeds in result.items() if seeds}
 
 
 def gaps(rows: Sequence[Row], arms: Iterable[str]) -> str:

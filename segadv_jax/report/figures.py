@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from segadv_jax.errors import InputError
 from segadv_jax.files import PathLike
 from segadv_jax.metrics import names as measure_names
+from segadv_jax.report import course
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES, MARKERS = ("-", "--", "-.", ":"), "os^DvPX"
@@ -42,7 +43,8 @@ def draw_curves(
 ) -> None:
     """The paper's Figure 4: measures on training (left) and validation images (right).
 
-    A line is the mean over an arm's runs, the band around it a standard deviation to each side.
+    A line is the mean over an arm's runs, up to where most of them got, the band around it a
+    standard deviation to each side.
 
     Args:
         path: the picture to write.
@@ -164,14 +166,12 @@ def _lines(chart, arms, column, x):
     """Draws a column of histories, a line for each arm that has it; returns their number."""
     drawn, factor = 0, 100 if _is_fraction(column) else 1
     for number, (name, runs) in enumerate(arms.items()):  # An arm's style is its place.
-        points: dict[float, list[float]] = {}
-        for row in (row for rows in runs for row in rows if _has(row, x, column)):
-            points.setdefault(float(row[x]), []).append(factor * float(row[column]))
+        points = course.values_at(runs, x, column)
         if not points:
             continue
-        at = np.array(sorted(points))
-        mean = np.array([np.mean(points[place]) for place in at])
-        spread = np.array([np.std(points[p], ddof=1) if len(points[p]) > 1 else 0 for p in at])
+        at, values = np.array(list(points)), points.values()
+        mean = factor * np.array([np.mean(v) for v in values])
+        spread = factor * np.array([np.std(v, ddof=1) if len(v) > 1 else 0 for v in values])
         label = f"{name} ({len(runs)} runs)" if len(runs) > 1 else name
         every = max(1, len(at) // 12)
         chart.plot(at, mean, label=label, markevery=every, **style(number))
@@ -180,10 +180,6 @@ def _lines(chart, arms, column, x):
             chart.fill_between(at, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
         drawn += 1
     return drawn
-
-
-def _has(row, *columns):
-    return all(row.get(column) not in (None, "") for column in columns)
 
 
 def _is_fraction(measure):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segadv_jax.health import History
+from segadv_jax.report import course
 from segadv_jax.report.html_parts import Html, element, join
 
 # Okabe and Ito's, told apart by the colour-blind and on white as on black; the lines differ too.
@@ -58,15 +59,10 @@ def _points(histories, plot):
     """{arm: [(updates, mean, least, most)]} of one column."""
     found = {}
     for name, seeds in histories.items():
-        by_update: dict[float, list[float]] = {}
-        for history in seeds:
-            for row in history:
-                if plot.column in row and "segmenter_updates" in row:
-                    value = row[plot.column] * (100 if plot.percent else 1)
-                    by_update.setdefault(row["segmenter_updates"], []).append(value)
-        found[name] = [
-            (x, statistics.mean(v), min(v), max(v)) for x, v in sorted(by_update.items())
-        ]
+        factor = 100 if plot.percent else 1
+        values = course.values_at(seeds, "segmenter_updates", plot.column)
+        by_update = {x: [factor * value for value in v] for x, v in values.items()}
+        found[name] = [(x, statistics.mean(v), min(v), max(v)) for x, v in by_update.items()]
     return found
 
 

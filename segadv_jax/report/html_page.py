@@ -131,7 +131,8 @@ def _curves(arms):
         return paragraph("No validation has been recorded yet.")
     note = "At each validation. The adversary's accuracies and the gradients are of single batches."
     if any(len(arm.runs) > 1 for arm in arms):
-        note += " Of several seeds the mean is drawn, and a band from the lowest to the highest."
+        note += " Of several seeds the mean is drawn, as far as most of them got, "
+        note += "and a band from the lowest to the highest."
     return join(drawn, paragraph(note, class_="soft"))
 
 
