@@ -180,6 +180,17 @@ def test_it_runs_without_what_reads_data_and_weights(tmp_path):
         assert word in done.stdout
 
 
+def test_an_evaluation_adds_up_from_step_to_step(monkeypatch):
+    """As a pass over a split does, which makes its zeros once; the mean is that of one step."""
+    case, made = small("multiscale"), []
+    ours = contenders.Ours(case, {"evaluate": images(case)})
+    ours.compile("evaluate")
+    zeros = contenders.zero_totals
+    monkeypatch.setattr(contenders, "zero_totals", lambda *args: made.append(args) or zeros(*args))
+    found = [ours.run("evaluate", count)[1]["mce"] for count in (1, 3)]
+    assert len(made) == 2 and found[0] == pytest.approx(found[1], rel=1e-6) and found[0] > 0
+
+
 def test_operations_are_counted_without_running_anything(tmp_path):
     """Of both players on Dilated-8; the average of the slow schedule is that of its turns."""
     report = tmp_path / "count.json"
