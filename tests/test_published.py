@@ -64,8 +64,8 @@ def test_a_reader_recomputes_the_differences(name):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_settings_were_chosen_on_validation_images_alone(name):
-    """By the sum of the primary measures, among equally many settings for each arm."""
+def test_the_chosen_settings_have_the_highest_sum_of_the_primary_measures(name):
+    """Among equally many settings for each arm."""
     study = study_definition.load(name)
     choices = study_files.read_choices(study_files.choices_path(FOLDER, name), study)
     sizes = {len(choice["points"]) for choice in choices.values()}

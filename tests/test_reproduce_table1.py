@@ -127,13 +127,20 @@ def test_later_stages_know_the_seeds_of_the_earlier_ones(trained):
     assert sorted((trained / "runs").glob("*/*/seed_*")) == before
 
 
-def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
-    monkeypatch.setattr(pictures, "predict", lambda runs, rows: (sorted(runs), list(rows)))
+@pytest.fixture(scope="module")
+def reported(trained):
+    """(the same folder with the stage report done, what was drawn of predictions)."""
     drawn = []
-    for name in ("draw_labels", "draw_probabilities"):
-        monkeypatch.setattr(pictures, name, lambda path, *args, **kwargs: drawn.append(args))
-    assert call(trained, "report") == 0
-    folder = trained / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "predict", lambda runs, rows: (sorted(runs), list(rows)))
+        for name in ("draw_labels", "draw_probabilities"):
+            patch.setattr(pictures, name, lambda path, *args, **kwargs: drawn.append(args))
+        assert call(trained, "report") == 0
+    return trained, drawn
+
+
+def test_the_report_holds_every_run_and_makes_the_page(reported):
+    folder, drawn = reported[0] / "results", reported[1]
     with open(folder / "table1.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * (2 + 3) + 3
@@ -141,7 +148,7 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
     assert (control["encoding"], control["lambda"], control["seed"]) == ("", "0.0", "7")
     tuned = next(row for row in rows if row["arm"] == "tuned")
     assert (tuned["encoding"], tuned["lambda"]) == ("scaling", "0.03")
-    page = (trained / "results.md").read_text()
+    page = (reported[0] / "results.md").read_text()
     assert page == table1_page.render(folder)
     assert "mean IoU +0.03 (" in page and "## The largest gain, with fresh seeds" in page
     first = list(range(table1_page.SHOWN))
@@ -150,8 +157,8 @@ def test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch):
         assert (folder / name).stat().st_size > 5000
 
 
-def test_a_repeated_seed_agrees_or_says_so(trained, monkeypatch, capsys):
-    test_the_report_holds_every_run_and_makes_the_page(trained, monkeypatch)
+def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
+    trained, _ = reported
     with pytest.raises(InputError, match="holds the runs that were recorded"):
         call(trained, "repeat", "--seeds=1")
     again = [f"--workdir={trained / 'again'}", "--seeds=1"]

@@ -16,10 +16,10 @@ _ADVERSARY_RATE = "optimizer.adversary.learning_rate"
 _UNLABELLED = {"data.unlabelled": "rest"}
 
 
-def _over(field, values, **more):
+def _over(field, values):
     """Points that differ in one field."""
     name = field.rpartition(".")[2]
-    return {f"{name}_{value}": {field: value} | more for value in values}
+    return {f"{name}_{value}": {field: value} for value in values}
 
 
 def _game(*lams, unlabelled=False):
