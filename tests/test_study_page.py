@@ -10,7 +10,7 @@ import small_study
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import study_files, study_page
+from segadv_jax.report import study_comparisons, study_files, study_page
 
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.7062, 2: 4.30265}
@@ -25,6 +25,10 @@ def folder(tmp_path):
 
 def render(folder):
     return study_page.render(folder, "small", STUDY)
+
+
+def compare_all(folder):
+    return study_comparisons.compare_all(STUDY, study_files.read_rows(folder / "small.csv", STUDY))
 
 
 def table_of(page, heading, number=0):
@@ -141,8 +145,8 @@ def test_a_comparison_that_lacks_pairs_is_not_among_the_sure(tmp_path):
     page = render(folder)
     first = table_of(page, "## All comparisons at once")[0]
     assert first["pairs"] == "2 of 3" and float(first["p, Holm"]) < 0.05
-    found = study_page.compare_all(STUDY, study_files.read_rows(folder / "small.csv", STUDY))
-    assert (0, "mean_iou") not in study_page.sure(STUDY, found)
+    found = compare_all(folder)
+    assert (0, "mean_iou") not in study_comparisons.sure(STUDY, found)
     assert "- natural: *features* - *standard*, mean IoU" not in page
 
 
@@ -151,9 +155,9 @@ def test_a_p_value_of_0_is_sure(tmp_path):
     for row in rows:
         row["mean_iou"] = 0.75 if row["arm"] == "features" else 0.5
     folder = small_study.write(tmp_path / "results", rows)
-    found = study_page.compare_all(STUDY, study_files.read_rows(folder / "small.csv", STUDY))
+    found = compare_all(folder)
     assert found[0].tests["mean_iou"]["p"] == 0
-    assert (0, "mean_iou") in study_page.sure(STUDY, found)
+    assert (0, "mean_iou") in study_comparisons.sure(STUDY, found)
 
 
 def test_what_is_incomplete_is_said_and_counts_among_the_comparisons(tmp_path):

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadv_jax.errors import InputError
-from segadv_jax.report import pages, study_definition, study_files, study_page
+from segadv_jax.report import pages, study_comparisons, study_definition, study_files, study_page
 from segadv_jax.report.pages import Row
+from segadv_jax.report.study_comparisons import COMPARED, Comparison
 from segadv_jax.report.study_definition import Study
-from segadv_jax.report.study_page import Comparison
 
 FRONT = "front.md"
 _FIELD = re.compile(r"\{([^{}\n]*)\}")
 _REMEDY = (
     "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE} or {STUDY picture}; a "
-    f"MEASURE is one of {', '.join(study_page.COMPARED)}, or of differences pairs, of arms "
-    f"{', '.join(m for m in study_page.SHOWN if m not in study_page.COMPARED)} and seeds"
+    f"MEASURE is one of {', '.join(COMPARED)}, or of differences pairs, of arms "
+    f"{', '.join(m for m in study_page.SHOWN if m not in COMPARED)} and seeds"
 )
 
 
@@ -79,8 +79,8 @@ def _read(folder: Path, name: str) -> _Results:
     study = study_definition.load(name)
     path = study_files.table_path(folder, name)
     rows = study_files.read_rows(path, study) if path.exists() else []
-    found = study_page.compare_all(study, rows)
-    sure = study_page.sure(study, found)
+    found = study_comparisons.compare_all(study, rows)
+    sure = study_comparisons.sure(study, found)
     path = study_files.choices_path(folder, name)
     settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
     comparisons = len(study.primary) * len(found)

@@ -6,25 +6,16 @@ Run as `python -m tools.study <study> report`.
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from segadv_jax.campaign import comparison
 from segadv_jax.metrics.names import title
-from segadv_jax.report import course, markdown, pages, study_classes, study_files
+from segadv_jax.report import course, markdown, pages, study_classes, study_comparisons, study_files
 from segadv_jax.report.pages import Row
+from segadv_jax.report.study_comparisons import COMPARED, Comparison
 from segadv_jax.report.study_definition import Block, Study
 
 _HOW = ("commits", "commands", "machine")  # Of the two files that say how runs were made.
-# Of the differences, in their order on the page.
-COMPARED: tuple[str, ...] = (
-    "mean_iou",
-    study_files.WITHOUT_RAREST,
-    "pixel_accuracy",
-    "class_accuracy",
-    "mean_bf",
-)
-COMPARED += ("mean_bf_3_pixels", "mean_boundary_iou", "ece", "nll")
-# Of the arms, beside these.
+# Of the arms, those of the differences and more.
 SHOWN: tuple[str, ...] = (
     *COMPARED,
     "regions",
@@ -54,17 +45,6 @@ DIGITS = {"nll": 4, "regions": 1, "regions_true": 1, "specks": 1, "specks_true":
 DIGITS |= {"prior_alpha": 2, "temperature": 2, "segmenter_updates": 0}
 
 
-class Comparison(NamedTuple):
-    """A pair of arms: `differences` as {measure: {seed: difference}}, `tests` as of `t_test`."""
-
-    block: str
-    arm: str
-    other: str
-    seeds: list[int]
-    differences: dict[str, dict[int, float]]
-    tests: dict[str, dict[str, Any]]
-
-
 def render(folder: Path, name: str, study: Study) -> str:
     """The text of the page; raises an InputError if a file of `folder` cannot be read."""
     rows = study_files.read_rows(study_files.table_path(folder, name), study)
@@ -72,7 +52,7 @@ def render(folder: Path, name: str, study: Study) -> str:
     choices = study_files.read_choices(path, study)
     how = pages.read_json(path, ("settings_tried", *_HOW))
     validations = study_files.read_histories(study_files.histories_path(folder, name), study)
-    found = compare_all(study, rows)
+    found = study_comparisons.compare_all(study, rows)
     return pages.fill(
         "study.md",
         name=name,
@@ -104,38 +84,6 @@ def render(folder: Path, name: str, study: Study) -> str:
     )
 
 
-def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
-    """All pairs of the study, whether there are runs of them or not."""
-    result = []
-    for name, block in study.blocks.items():
-        mine = study_files.of_block(name, block, rows)
-        for arm, other in block.pairs:
-            seeds, differences = comparison.paired(mine, arm, other, COMPARED)
-            tests = {m: comparison.t_test(list(d.values())) for m, d in differences.items()}
-            result.append(Comparison(name, arm, other, seeds, differences, tests))
-    return result
-
-
-def holm_p_values(study: Study, found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
-    """{(number of a comparison, primary measure): p-value by Holm over all of them}."""
-    keys = [(number, measure) for number in range(len(found)) for measure in study.primary]
-    p_values = comparison.holm([found[number].tests[measure]["p"] for number, measure in keys])
-    return dict(zip(keys, p_values, strict=True))
-
-
-def sure(study: Study, found: Sequence[Comparison]) -> list[tuple[int, str]]:
-    """Those of `holm_p_values` that are below 0.05 and have all of their pairs.
-
-    The correction is not for looking again at each pair that comes.
-    """
-    return [
-        (number, measure)
-        for (number, measure), p in holm_p_values(study, found).items()
-        if p is not None and p < 0.05
-        if len(found[number].seeds) == len(study.blocks[found[number].block].seeds)
-    ]
-
-
 def verdict(differences: Mapping[int, float], test: Mapping[str, Any], measure: str) -> str:
     """ "+0.50 (+0.20 to +0.80)", with "not shown" where the interval holds zero; "-" for none."""
     if not differences:
@@ -164,7 +112,7 @@ def _primary(study: Study) -> str:
 
 
 def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
-    remaining = sure(study, found)
+    remaining = study_comparisons.sure(study, found)
     plain = [p for one in found for m in study.primary if (p := one.tests[m]["p"]) is not None]
     below = sum(p < 0.05 for p in plain)
     text = (
@@ -266,7 +214,7 @@ def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
 
 
 def _tests(study: Study, found: Sequence[Comparison]) -> str:
-    holm, lines = holm_p_values(study, found), []
+    holm, lines = study_comparisons.holm_p_values(study, found), []
     for number, one in enumerate(found):
         for measure in study.primary:
             what = verdict(one.differences[measure], one.tests[measure], measure)
