@@ -29,6 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Workdir, to_read: bool = False):
+        self._to_read = to_read
         # A checkpoint without metrics (of a stopped run, say) must neither be kept for ever nor be
         # deleted while it is the latest, which `max_to_keep` with `best_fn` alone does.
         bests = [
@@ -119,11 +120,7 @@ class Checkpoints:
     def restore(self, state: TrainState, step: int) -> TrainState:
         """The whole state of `step` as NumPy arrays; `state` gives the shapes."""
         segmenter, training = _items(_empty(state))
-        items = ocp.args.Composite(
-            segmenter=ocp.args.StandardRestore(segmenter),
-            training=ocp.args.StandardRestore(training),
-        )
-        restored = self._read(step, items)
+        restored = self._read(step, {SEGMENTER: segmenter, TRAINING: training})
         training, average = restored[TRAINING], None
         segmenter, frozen = split_frozen(restored[SEGMENTER], state.frozen)
         if state.average is not None:
@@ -133,8 +130,7 @@ class Checkpoints:
 
     def restore_segmenter(self, params: Any, step: int) -> Any:
         """The segmenter as it is evaluated, with the shapes of `params`, however it was trained."""
-        items = ocp.args.Composite(segmenter=ocp.args.StandardRestore(_empty(params)))
-        return self._read(step, items)[SEGMENTER]
+        return self._read(step, {SEGMENTER: _empty(params)})[SEGMENTER]
 
     def restore_player(self, player: str, step: int) -> Any:
         """The parameters of "segmenter", as it is evaluated, or "adversary", of whatever shapes."""
@@ -157,26 +153,47 @@ class Checkpoints:
             with ocp.StandardCheckpointer() as checkpointer:
                 return jax.device_get(checkpointer.restore(folder / item))
         except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(folder, error) from error
+            raise self._unreadable(folder, error) from error
 
-    def _read(self, step, items):
+    def _read(self, step, expected):
+        """The items of `expected`, which has arrays of the shapes that theirs must have."""
+        folder = self._manager.directory / str(step)
+        items = {item: ocp.args.StandardRestore(tree) for item, tree in expected.items()}
         try:
-            return self._manager.restore(step, args=items)
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(self._manager.directory / str(step), error) from error
+            raise self._unreadable(folder, error) from error
+        for item, tree in expected.items():  # Orbax does not compare them.
+            of_both = zip(
+                jax.tree_util.tree_leaves_with_path(tree),
+                jax.tree.leaves(restored[item]),
+                strict=True,
+            )
+            for (path, leaf), found in of_both:
+                if leaf.shape != found.shape:
+                    name = jax.tree_util.keystr(path, simple=True, separator="/")
+                    raise InputError(
+                        f"the checkpoint {folder} is of other networks or classes: its {name} has "
+                        f"the shape {found.shape}, here it is {leaf.shape}; choose the "
+                        "configuration and the data of that run, or another --workdir"
+                    )
+        return restored
+
+    def _unreadable(self, folder, error):
+        reason = str(error).strip().split("\n")[0]
+        remedy = (
+            "if it is damaged delete that folder: an earlier one is then taken, if there is one"
+        )
+        if not self._to_read:
+            remedy += ", or training begins anew"
+        if isinstance(error, PermissionError):
+            remedy = "see to the permissions of its files"
+        return InputError(f"the checkpoint {folder} cannot be read ({reason}); {remedy}")
 
 
 def _score(metrics, measure=""):
     """One of a checkpoint's measures, by default and if it lacks that one the first."""
     return metrics.get(measure, next(iter(metrics.values())))
-
-
-def _unreadable(folder, error):
-    reason = str(error).strip().split("\n")[0]
-    return InputError(
-        f"the checkpoint {folder} cannot be read ({reason}); delete that folder to resume from an "
-        "earlier one, if there is one, or from the start"
-    )
 
 
 def _items(state):

@@ -7,17 +7,17 @@ cross-entropy with weights in inverse proportion to the classes' frequencies, wh
 label maps too, as an adversary must see them.
 """
 
-import jax
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 
-from segadv_jax.data import Canvas, Split
+from segadv_jax import VOID
+from segadv_jax.data import Split, statistics
 from segadv_jax.errors import InputError
-from segadv_jax.models.geometry import downsample_labels
+from segadv_jax.models.geometry import nearest_pixels
 
 
 def count_cells(
-    split: Split, stride: int, offset: float, num_classes: int, canvas: Canvas, batch_size: int
+    split: Split, stride: int, offset: float, num_classes: int
 ) -> Int64[np.ndarray, " C"]:
     """The label cells of each class in whole images, without void; every process counts them all.
 
@@ -26,13 +26,12 @@ def count_cells(
         stride: of the segmenter, in pixels, as its
         offset: where its label cells lie.
         num_classes: C.
-        canvas: (height, width) in pixels, on which every image fits.
-        batch_size: images at once.
     """
-    to_cells = jax.jit(lambda label: downsample_labels(label, stride, offset))
-    counts = np.zeros(256, np.int64)
-    for batch in split.eval_batches(batch_size=batch_size, canvas=canvas):
-        counts += np.bincount(np.asarray(to_cells(batch["label"])).ravel(), minlength=256)
+    counts = np.zeros(VOID + 1, np.int64)
+    for label in statistics.read_labels(split):
+        nearest = (nearest_pixels(side, stride, offset) for side in label.shape)
+        rows, columns = (at[at < side] for at, side in zip(nearest, label.shape, strict=True))
+        counts += np.bincount(label[np.ix_(rows, columns)].ravel(), minlength=VOID + 1)
     return counts[:num_classes]
 
 

@@ -18,6 +18,7 @@ from segadv_jax.errors import InputError
 from segadv_jax.models import ADVERSARIES, SEGMENTERS
 from segadv_jax.workdir import Workdir
 
+_SHOWN = 8  # Classes that a message names.
 # Of the files in configs/, those that are no experiments.
 _PARTS = ("common", "hyperparameters")
 
@@ -241,6 +242,17 @@ def compare(workdir: Workdir, config: ConfigDict) -> list[str]:
                 f"another --workdir, or the configuration in {workdir.config_path}"
             )
     return changed
+
+
+def check_classes(workdir: Workdir, names: Sequence[str]) -> None:
+    """Raises an InputError if the run in `workdir` knows other classes, or in another order."""
+    before = (workdir.classes() or (names,))[0]
+    if tuple(before) != tuple(names):
+        then, now = (", ".join([*x[:_SHOWN], *["..."][: len(x) > _SHOWN]]) for x in (before, names))
+        raise InputError(
+            f"--workdir={workdir} holds a run of {len(before)} other classes ({then}), the data "
+            f"have {len(names)} ({now}): choose another --workdir, or the data of that run"
+        )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

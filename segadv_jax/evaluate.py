@@ -10,7 +10,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import class_balance, devices, experiment, predictor, progress
+from segadv_jax import (
+    class_balance,
+    configuration,
+    devices,
+    experiment,
+    predictor,
+    progress,
+)
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Split
@@ -32,6 +39,8 @@ VERDICTS = ("real", "synthetic", "predictions")
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
+# Fields that change what is measured, and not the name of the file that it is written to.
+HOW_MEASURED = ("evaluate.tile", "evaluate.bf_background", "segmenter.dtype")
 # Fields of config.evaluate that correct the logits, at the values that leave them as they are.
 UNCORRECTED = {"prior_shift": 0.0, "temperature": 1.0}
 
@@ -81,13 +90,16 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
         theta as a part of the image's diagonal. With a prior shift also "prior_shift", with a
         temperature "temperature". If the run has an adversary, also "accuracy_real" and
-        "accuracy_synthetic", how often it is right.
+        "accuracy_synthetic", how often it is right. Where it was evaluated otherwise than its
+        recorded configuration says, also "otherwise": {field: value}.
 
     Raises:
-        InputError: the workdir has no checkpoint, or one of another architecture.
+        InputError: the workdir has no checkpoint, or one of another architecture or other classes,
+            or the images have no labels.
     """
     trained = predictor.load(config, workdir)
     split = split or config.evaluate.split or config.data.test  # Loading may have set them.
+    trained.data_set.check_labelled(split, "evaluate.split")
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
@@ -96,6 +108,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     alpha, temperature = config.evaluate.prior_shift, config.evaluate.temperature
     result |= {"prior_shift": alpha} if alpha else {}
     result |= {"temperature": temperature} if temperature != 1 else {}
+    if otherwise := _otherwise(config, Workdir(workdir)):
+        result["otherwise"] = otherwise
+        logging.warning("evaluated otherwise than in its config.json: %s", ", ".join(otherwise))
     if jax.process_index() == 0:
         # Other views of the images are another measurement, and so are corrected logits.
         corrections = [f"prior_{alpha:g}"] if alpha else []
@@ -106,6 +121,16 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("written to %s: %s %%", path, names.describe(result))
     return result
+
+
+def _otherwise(config, workdir):
+    """{field: value} where `config` measures otherwise than the run's recorded configuration.
+
+    What has a file of its own is not among them.
+    """
+    changed = set(configuration.compare(workdir, config))
+    values = {field: config[field.split(".")[0]][field.split(".")[1]] for field in HOW_MEASURED}
+    return {field: value for field, value in values.items() if field in changed}
 
 
 def _measure(
@@ -186,7 +211,7 @@ def choose_prior_shift(
 ) -> tuple[float, list[dict[str, Any]]]:
     """Evaluates several `config.evaluate.prior_shift` with one pass of the network per image.
 
-    Nothing is written. To be chosen on validation images, as any other setting.
+    No measures are written. To be chosen on validation images, as any other setting.
 
     Returns:
         (the one with the highest mean IoU, of equal ones the first, and each one's measures as

@@ -1,6 +1,7 @@
 """The one way to predict: the segmenter of a run, or of a file of weights, with its classes."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -53,8 +54,13 @@ class Predictor:
         self, image: UInt8[np.ndarray, "n H W 3"], size: Integer[np.ndarray, "n 2"]
     ) -> Float[np.ndarray, "n H W C"]:
         """Class probabilities at every pixel of images of true `size`."""
-        found = _predict(self.params, image, size, segmenter=self.segmenter, views=self.views)
+        found = _predict(self._placed, image, size, segmenter=self.segmenter, views=self.views)
         return np.asarray(found)
+
+    @functools.cached_property
+    def _placed(self) -> Any:
+        """The parameters on the device, once for all predictions."""
+        return jax.device_put(self.params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,14 +80,16 @@ def load(config: ConfigDict, folder: files.PathLike, views: bool = True) -> Data
     logits by its `prior_shift` and `temperature`, otherwise on whole images as they are.
 
     Raises:
-        InputError: the workdir `folder` has no checkpoint, or one of another architecture.
+        InputError: the workdir `folder` has no checkpoint, or one of another architecture or of
+            other classes.
     """
     experiment.check_numbers(config)
     data_set, workdir = experiment.load_data(config), Workdir(folder)
+    configuration.check_classes(workdir, data_set.class_names)
     segmenter = experiment.build_segmenter(config, len(data_set.class_names))
     _check_record(config, workdir)
     params, step = _restore(config, workdir, segmenter, config.evaluate.checkpoint)
-    if not workdir.has_checkpoints():
+    if jax.process_index() == 0 and not workdir.has_checkpoints():
         workdir.make()
         configuration.record(workdir, config)
         workdir.write_classes(data_set.class_names, data_set.palette.tolist())
@@ -210,12 +218,7 @@ def log_shares(
     training = data_set.read(config.data.train)
     part = order.part(len(training.ids), config.data.fraction, config.seed)
     counts = class_balance.count_cells(
-        training.take(part),
-        segmenter.stride,
-        segmenter.offset,
-        len(data_set.class_names),
-        training.canvas(),
-        config.evaluate.batch_size,
+        training.take(part), segmenter.stride, segmenter.offset, len(data_set.class_names)
     )
     return class_balance.log_shares(counts)
 
@@ -252,8 +255,7 @@ def _described(about: Description, params: Any, views: bool) -> Predictor:
 
 def _check_record(config, workdir):
     """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
-    trained = workdir.has_checkpoints()
-    changed = (configuration.record if trained else configuration.compare)(workdir, config)
+    trained, changed = workdir.has_checkpoints(), configuration.compare(workdir, config)
     if "init" not in changed or not initialize.names_a_network(config.init):
         return
     holds = "holds checkpoints of its own, which would be evaluated"

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +92,7 @@ def assemble(config: ConfigDict) -> Assembled:
     data_set = experiment.load_data(config)
     images, num_classes = streams.read(config, data_set), len(data_set.class_names)
     canvas = images.canvas
-    weights = _class_weights(config, data_set, images.training, canvas)
+    weights = _class_weights(config, data_set, images.training)
     parts = experiment.build(config, num_classes, weights)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
     begin = functools.partial(initialize, parts.setup, config.seed, patch, num_classes)
@@ -127,7 +127,7 @@ def prepare(
             logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
     _check_selection(config, workdir, checkpoints.selected_by())
     if start:
-        _check_classes(workdir, data_set.class_names)
+        configuration.check_classes(workdir, data_set.class_names)
         state = checkpoints.restore(state, start)
     if jax.process_index() == 0:
         workdir.write_classes(data_set.class_names, data_set.palette.tolist())
@@ -229,28 +229,13 @@ def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -
         )
 
 
-def _check_classes(workdir: Workdir, names: Sequence[str]) -> None:
-    """Raises an InputError if the run in `workdir` knows other classes."""
-    before = (workdir.classes() or (names,))[0]
-    if tuple(before) != tuple(names):
-        then, now = (", ".join([*x[:SHOWN], *["..."][: len(x) > SHOWN]]) for x in (before, names))
-        raise InputError(
-            f"--workdir={workdir} holds a run of {len(before)} other classes ({then}), the data "
-            f"have {len(names)} ({now}): choose another --workdir, or the data of that run"
-        )
-
-
-def _class_weights(
-    config: ConfigDict, data_set: DataSet, training: Split, canvas: tuple[int, int]
-) -> tuple[float, ...]:
+def _class_weights(config: ConfigDict, data_set: DataSet, training: Split) -> tuple[float, ...]:
     """The weights that balance the classes of the training images; none unless that is wanted."""
     if not config.loss.balance:
         return ()
     names = data_set.class_names
     segmenter = experiment.build_segmenter(config, len(names))
-    cells = segmenter.stride, segmenter.offset
-    batch_size = config.evaluate.batch_size
-    counts = class_balance.count_cells(training, *cells, len(names), canvas, batch_size)
+    counts = class_balance.count_cells(training, segmenter.stride, segmenter.offset, len(names))
     weights = class_balance.weights(counts, config.loss.balance, config.loss.largest_weight)
     of_classes = zip(names, weights, strict=True)
     logging.info(

@@ -21,8 +21,8 @@ def train(config: ConfigDict, folder: str) -> None:
 
     Leaves in the folder what `workdir.py` lists. All axes count the segmenter's updates. The test
     split is not read. Training ends after `config.train.updates`, or when the measure on the
-    validation split that selects the checkpoint, `config.evaluate.select`, has not risen for
-    `config.train.patience` validations.
+    validation split that selects the checkpoint, `config.evaluate.select`, has stayed below its
+    best for `config.train.patience` validations.
 
     SIGTERM or Ctrl-C saves a checkpoint and ends the process; the same command resumes the run and,
     on a CPU, arrives at the same state bit for bit.
@@ -92,7 +92,7 @@ def _loop(run: TrainingRun, state: TrainState) -> str:
     turns, every = run.experiment.alternation, run.config.train.checkpoint_every
     inputs = run.inputs()
     for step in range(run.start, run.total):
-        if run.has_waited_in_vain(step):
+        if (step == run.start or run.is_validation(step)) and run.has_waited_in_vain(step):
             return PATIENCE
         turn = turns.turn(step)
         batch, key, updates = next(inputs)

@@ -161,7 +161,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_with_what_to_do(tmp_path):
         for item in ("segmenter", "training"):
             path = tmp_path / "checkpoints" / "5" / item / "_METADATA"
             path.write_bytes(path.read_bytes()[:50])
-        remedy = "delete that folder to resume from an earlier one"
+        remedy = "if it is damaged delete that folder: an earlier one is .* begins anew"
         for read in (
             lambda: checkpoints.restore(make_state(0), 5),
             lambda: checkpoints.restore_segmenter(make_state(0).params["segmenter"], 5),
@@ -169,3 +169,29 @@ def test_a_checkpoint_that_cannot_be_read_is_named_with_what_to_do(tmp_path):
         ):
             with pytest.raises(InputError, match=f"checkpoints/5.* cannot be read .*{remedy}"):
                 read()
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(5), 5)
+        checkpoints.wait()
+        wider = {"w": jnp.zeros((3, 4))}
+        with pytest.raises(InputError, match=r"its w has the shape \(3, 2\), here it is \(3, 4\)"):
+            checkpoints.restore_segmenter(wider, 5)
+        state = make_state(0)
+        other = state._replace(params=state.params | {"adversary": {"w": jnp.zeros(9)}})
+        with pytest.raises(InputError, match=r"its adversary/w has the shape"):
+            checkpoints.restore(other, 5)
+
+
+def test_permissions_are_no_damage(tmp_path, monkeypatch):
+    with Checkpoints(Workdir(tmp_path)) as checkpoints:
+        checkpoints.save(make_state(5), 5)
+    with Checkpoints(Workdir(tmp_path), to_read=True) as checkpoints:
+
+        def denied(*_, **__):
+            raise PermissionError("denied")
+
+        monkeypatch.setattr(checkpoints._manager, "restore", denied)
+        with pytest.raises(InputError, match=r"5 cannot be read \(denied\); see to the permissions"):
+            checkpoints.restore_segmenter(make_state(0).params["segmenter"], 5)

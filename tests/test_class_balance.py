@@ -43,11 +43,8 @@ def test_cells_are_counted_as_a_loop_counts_them(stride, offset):
                 if inside and label[row, column] != VOID:
                     expected[label[row, column]] += 1
     assert min(expected) > 5
-    for batch_size, canvas in ((3, small.CANVAS), (4, (48, 64))):
-        counts = class_balance.count_cells(
-            examples, stride, offset, small.CLASSES, canvas, batch_size
-        )
-        assert counts.dtype == np.int64 and counts.tolist() == expected
+    counts = class_balance.count_cells(examples, stride, offset, small.CLASSES)
+    assert counts.dtype == np.int64 and counts.tolist() == expected
 
 
 @settings(deadline=None)
@@ -137,7 +134,7 @@ def test_a_run_is_balanced_by_the_images_that_it_uses(data_dir, synthetic, tmp_p
     counts = {}
     for fraction in (0.4, 1.0):
         used = images.take(order.part(22, fraction, 3))
-        counts[fraction] = class_balance.count_cells(used, 4, 1.5, 8, used.canvas(), 4)
+        counts[fraction] = class_balance.count_cells(used, 4, 1.5, 8)
     expected = class_balance.weights(counts[0.4], 0.5, 1.5)
     assert expected != class_balance.weights(counts[1.0], 0.5, 1.5) and max(expected) == 1.5
     said = []

@@ -150,10 +150,12 @@ def test_the_command_chooses_a_shift_and_with_it_a_temperature(run, capsys):
     """To change nothing is tried, too; the last line has all fields of an evaluation like it."""
     config, workdir = run
     before = {path: path.read_bytes() for path in workdir.folder.rglob("*.json")}
-    tried = ["--prior_shifts=-1,0.5", "--temperatures=0.5,2", "--config.evaluate.batch_size=3"]
+    tried = ["--prior_shifts=-1,0.5", "--temperatures=0.5,2", "--config.evaluate.scales=(1, 0.5)"]
     assert correct(workdir, *tried) is None
     assert {path: path.read_bytes() for path in workdir.folder.rglob("*.json")} == before
     said = capsys.readouterr().out
+    config = config.copy_and_resolve_references()
+    config.evaluate.scales = (1.0, 0.5)
     where = config, str(workdir), config.data.validation
     shift, results = evaluate.choose_prior_shift(*where, (0, -1, 0.5))
     config.evaluate.prior_shift = shift
@@ -169,7 +171,8 @@ def test_the_command_chooses_a_shift_and_with_it_a_temperature(run, capsys):
     assert [row[0] for row in rows if "chosen" in row] == [f"{shift:g}", f"{temperature:g}"]
     found = {"prior_shift": (shift, 0), "temperature": (temperature, 1)}
     fields = [f"--config.evaluate.{x}={v:g}" for x, (v, plain) in found.items() if v != plain]
-    fields = " ".join(["--config.evaluate.batch_size=3", *fields])
+    # It is to be pasted into a shell.
+    fields = " ".join(["'--config.evaluate.scales=(1, 0.5)'", *fields])
     images = f"{results[0]['images']} images of {config.data.validation}"
     assert said.endswith(f"\nBest on the {images}: {fields}\n")
     for field, (value, plain) in found.items():  # At the end of a list it says so.
@@ -236,3 +239,13 @@ def test_what_is_exported_is_corrected(run, tmp_path):
 def test_what_cannot_be_chosen(run, arguments, reason):
     with pytest.raises(InputError, match=reason):
         correct(run[1], *arguments)
+
+
+def test_an_evaluation_says_how_it_differs_from_its_run(run, evaluated):
+    """Of what has a file of its own the name says it."""
+    config, workdir = run
+    assert not any("otherwise" in result for result in evaluated.values())
+    config = config.copy_and_resolve_references()
+    config.evaluate.bf_background = not config.evaluate.bf_background
+    result = evaluate.evaluate(config, str(workdir), SPLIT)
+    assert result["otherwise"] == {"evaluate.bf_background": config.evaluate.bf_background}

@@ -77,6 +77,8 @@ def test_archive_holds_the_predictions_as_palette_images(run, tmp_path):
     assert len(found) > 1
     with pytest.raises(InputError, match="is not empty; name another folder"):
         export(workdir, tmp_path, "--split=val")
+    with pytest.raises(InputError, match="config.evaluate.scales"):  # Fields are heard.
+        export(workdir, tmp_path / "other", "--split=val", "--config.evaluate.scales=(0.0,)")
 
 
 def test_the_test_split_has_its_name(run, tmp_path):

@@ -57,6 +57,18 @@ def test_runs_of_other_classes_are_not_shown_side_by_side(run):
         predictor.check_alike([one, one, other])
 
 
+def test_data_of_other_classes_are_refused(run, synthetic, tmp_path):
+    """In another order they would be measured as each other."""
+    config, _, setup = run
+    workdir = Workdir(tmp_path)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(initialize(setup, 0, (32, 32), CLASSES), 4, {"mean_iou": 0.5})
+    names = synthetic.class_names
+    workdir.write_classes((*names[1:], names[0]), synthetic.palette.tolist())
+    with pytest.raises(InputError, match="holds a run of 8 other classes .* or the data of that"):
+        predictor.load(config, str(workdir))
+
+
 def test_without_a_checkpoint_there_is_one_clear_error(tmp_path, data_dir):
     config = small_config(data_dir)
     with pytest.raises(InputError, match="holds no checkpoint; train first"):

@@ -41,7 +41,7 @@ def test_shares_are_those_of_the_labelled_pixels(synthetic):
         [x["label"].ravel() for x in images.eval_batches(batch_size=5, canvas=images.canvas())]
     )
     counts = np.bincount(labels[labels != VOID], minlength=8)
-    np.testing.assert_allclose(statistics.shares(images, 8), counts / counts.sum())
+    np.testing.assert_allclose(statistics.gather(images).shares(8), counts / counts.sum())
 
 
 def test_every_image_is_read_once():

@@ -17,6 +17,7 @@ give to `evaluate`, `predict`, `export` and `convert_weights`.
 """
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def main(options: argparse.Namespace) -> None:
             if chosen != recorded[one.field]:
                 fields.append(f"--config.evaluate.{one.field}={arms.short(chosen)}")
     print("".join(f"\n{note}" for note in notes))
-    how = " ".join(fields) or "as the run is, without other fields"
+    how = shlex.join(fields) or "as the run is, without other fields"
     print(f"Best on the {images} images of {config.data.validation}: {how}")
 
 

@@ -6,7 +6,8 @@ writes `submission/results/VOC2012/Segmentation/comp6_test_cls/ID.png`, label im
 palette at the images' own sizes, and `submission/results.tgz`, which is to be submitted. The split
 "test" needs VOC2012test.tar beside the other archives; --split=val shows the format without it.
 Predictions are those of the checkpoint that the run's configuration names, by default the best one,
-with its tiles, flips and scales.
+with its tiles, flips and scales; set others as in --config.evaluate.flip=True, and
+--config.data.archives=FOLDER if the archives have moved.
 """
 
 import argparse
@@ -26,20 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--split", default="test", help="of the data set; test if not given")
-    parser.add_argument("--archives", help="folder of the archives, if not the run's")
-    parser.add_argument("--data_dir", help="folder of prepared data, if not the run's")
 
 
 def main(options: argparse.Namespace) -> None:
-    config = configuration.recorded(Workdir(options.workdir))
+    config = configuration.of_evaluation(Workdir(options.workdir), options.overrides)
     if config.data.name != "voc_sbd":
         raise InputError(
             f"--workdir={options.workdir} is a run on {config.data.name}: the server evaluates "
             "PASCAL VOC, voc_sbd, only"
         )
-    for name in ("archives", "data_dir"):
-        if getattr(options, name) is not None:
-            config.data[name] = getattr(options, name)
     folder = Path(options.out, FOLDER.format(options.split))
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"--out={options.out}: {folder} is not empty; name another folder")

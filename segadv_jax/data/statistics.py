@@ -7,7 +7,7 @@ import concurrent.futures
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,30 +73,30 @@ def gather(split: Split, read: Callable[[int], object] = lambda images: None) ->
 def unseen(split: Split, num_classes: int) -> list[int]:
     """The classes that no label of a split shows; labels are read until all have been seen."""
     seen = np.zeros(VOID + 1, bool)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for begin in range(0, len(split.labels), _LABELS):
-            if seen[:num_classes].all():
-                break
-            seen |= np.any([*pool.map(_occurring, split.labels[begin : begin + _LABELS])], axis=0)
+    for label in read_labels(split):
+        seen |= np.bincount(label.reshape(-1), minlength=VOID + 1) > 0
+        if seen[:num_classes].all():
+            break
     return np.flatnonzero(~seen[:num_classes]).tolist()
 
 
 def has_labels(split: Split) -> bool:
     """Whether any pixel of a split is labelled; labels are read until one is."""
-    return any(_occurring(label)[:VOID].any() for label in split.labels)
+    return any((label != VOID).any() for label in read_labels(split))
 
 
-def _occurring(label: bytes | np.ndarray) -> Bool[np.ndarray, " 256"]:
-    """Whether each value is in a label."""
-    if isinstance(label, bytes):
-        with Image.open(io.BytesIO(label)) as opened:
-            label = np.array(opened)
-    return np.bincount(label.reshape(-1), minlength=VOID + 1) > 0
+def read_labels(split: Split) -> Iterator[UInt8[np.ndarray, "H W"]]:
+    """The labels of a split, decoded on all cores, a few ahead."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for begin in range(0, len(split.labels), _LABELS):
+            yield from pool.map(_decoded, split.labels[begin : begin + _LABELS])
 
 
-def shares(split: Split, num_classes: int) -> Float[np.ndarray, " C"]:
-    """The share of each class of the labelled pixels of a split; 0 without any."""
-    return gather(split).shares(num_classes)
+def _decoded(label: bytes | np.ndarray) -> UInt8[np.ndarray, "H W"]:
+    if not isinstance(label, bytes):
+        return label
+    with Image.open(io.BytesIO(label)) as opened:
+        return np.array(opened)
 
 
 def shared(one: Statistics, other: Statistics) -> list[tuple[str, str]]:
