@@ -65,7 +65,8 @@ def test_a_run_would_go_on(data_dir, tmp_path, cheap, capsys):
 
 
 def test_what_differs_from_the_run_is_said_or_refused(data_dir, tmp_path, cheap, capsys):
-    Workdir(tmp_path).record_config(small_config(data_dir).to_dict())
+    begun = small_config(data_dir, **{"evaluate.split": "test[:7]"})  # As training records it.
+    Workdir(tmp_path).record_config(begun.to_dict())
     check(data_dir, f"--workdir={tmp_path}", "--config.train.updates=13")
     output = capsys.readouterr().out
     assert f"warning: other than in {tmp_path}: train.updates\n" in output
