@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from segadv_jax import (
@@ -103,6 +104,9 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
+    flattering = Workdir(workdir).flattering(split, examples.ids)
+    if flattering and split != config.data.train:
+        logging.warning("%s", flattering)
     result = _measure(config, workdir, trained, examples, split)
     result |= {"step": trained.step, "images": len(examples.ids)}
     alpha, temperature = config.evaluate.prior_shift, config.evaluate.temperature
@@ -128,9 +132,8 @@ def _otherwise(config, workdir):
 
     What has a file of its own is not among them.
     """
-    changed = set(configuration.compare(workdir, config))
-    values = {field: config[field.split(".")[0]][field.split(".")[1]] for field in HOW_MEASURED}
-    return {field: value for field, value in values.items() if field in changed}
+    changed, values = configuration.compare(workdir, config), flatten_dict(config.to_dict(), sep=".")
+    return {field: values.get(field) for field in HOW_MEASURED if field in changed}
 
 
 def _measure(

@@ -131,6 +131,7 @@ def prepare(
         state = checkpoints.restore(state, start)
     if jax.process_index() == 0:
         workdir.write_classes(data_set.class_names, data_set.palette.tolist())
+        _record_images(workdir, images, config.data.validation)
         if not start:
             workdir.write_environment(environment.describe())
         files.clear_parts(workdir.folder)
@@ -227,6 +228,18 @@ def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -
             f"--workdir={workdir} was selected by {before!r}: set it to that, or choose another "
             "--workdir"
         )
+
+
+def _record_images(workdir: Workdir, images: streams.Images, split: str) -> None:
+    """Records what is trained on, beside what was before; warns of other images than then."""
+    before, now = workdir.trained_on(), {*images.training.ids}
+    if before and before != now:
+        added, gone = len(now - before), len(before - now)
+        what = "the training images are no longer those of before, %d are new and %d are gone"
+        logging.warning(f"{what}: what was measured before was another training", added, gone)
+    workdir.write_trained_on(before | now)
+    if flattering := workdir.flattering(split, images.validation.ids):
+        logging.warning("%s", flattering)
 
 
 def _class_weights(config: ConfigDict, data_set: DataSet, training: Split) -> tuple[float, ...]:

@@ -32,14 +32,19 @@ def train(config: ConfigDict, folder: str) -> None:
         folder: of the run.
 
     Raises:
-        InputError: a field holds what it cannot, the data cannot be read, or the folder holds a run
-            of another architecture.
+        InputError: a field holds what it cannot, the data cannot be read, the folder holds a run
+            of another architecture, or another process is training there.
         UnsoundError: a loss is not finite or has exploded, and no more batches may be left out.
         SystemExit: stopped by a signal, with status 128 + signal.
     """
     workdir = Workdir(folder)
     check(config, workdir)
     workdir.make()
+    with workdir.held() if jax.process_index() == 0 else contextlib.nullcontext():
+        _train(config, workdir)
+
+
+def _train(config, workdir):
     skipped = workdir.skipped()
     while True:
         try:

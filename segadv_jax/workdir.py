@@ -4,6 +4,7 @@ The folder may be a URL, as gs://bucket/run.
 
 config.json          the configuration that the run was started with
 classes.json         the names of the classes and their colours
+trained_on.txt       the names of the images that it was trained on
 environment.json     the command that started it, versions of libraries, devices
 parameters.txt       the networks' parameters, layer by layer
 history.csv          a row per validation: the curves of the paper's Figure 4
@@ -14,10 +15,13 @@ ended.json           that training has ended, and why
 warnings.json        what the watcher warned of, and when (see `watcher.py`)
 watched.json         what it knew of the adversary where the history lacks it
 skipped.json         the steps that were left out, because they were not sound
+training.lock        is locked while a process of this machine trains here
 events.*             TensorBoard
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import fcntl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segadv_jax import files
@@ -74,6 +78,7 @@ class Workdir:
         self._warnings_path = self.folder / "warnings.json"
         self._watched_path = self.folder / "watched.json"
         self._skipped_path = self.folder / "skipped.json"
+        self.trained_on_path = self.folder / "trained_on.txt"
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -81,6 +86,28 @@ class Workdir:
     def make(self) -> None:
         """Makes the folder; raises an InputError if it cannot be made or written."""
         files.writable_folder(self.folder, "--workdir")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes of this machine from training here; a bucket's folder is not held.
+
+        The system lets go of it when the process ends, however it ends.
+
+        Raises:
+            InputError: another one does.
+        """
+        if files.is_remote(self.folder):
+            yield
+            return
+        with open(self.folder / "training.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"--workdir={self}: another process is training there: wait for it, stop it, "
+                    "or choose another --workdir"
+                ) from error
+            yield
 
     def has_checkpoints(self) -> bool:
         """Whether the run has saved a checkpoint from which it can be resumed."""
@@ -116,6 +143,26 @@ class Workdir:
     def write_classes(self, names: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
         """Records the classes."""
         files.write_json(self.classes_path, {"class_names": [*names], "palette": [*palette]})
+
+    def trained_on(self) -> set[str]:
+        """The names of the images that the run was trained on; empty if they are not recorded."""
+        try:
+            return set(files.read_text(self.trained_on_path).splitlines())
+        except FileNotFoundError:
+            return set()
+
+    def write_trained_on(self, names: Iterable[str]) -> None:
+        """Records the names of the images that the run was trained on."""
+        with files.replacing(self.trained_on_path) as file:
+            file.writelines(f"{name}\n" for name in sorted(names))
+
+    def flattering(self, split: str, names: Iterable[str]) -> str:
+        """What to warn of if the run was trained on some of these images of a split; else ""."""
+        both = sorted(self.trained_on() & {*names})
+        if not both:
+            return ""
+        few = ", ".join(both[:3])
+        return f"{len(both)} of the images of {split}, such as {few}, were trained on: they flatter"
 
     def environment(self) -> dict[str, Any] | None:
         """With what the run was begun, as `environment.describe` says it; None if not recorded."""

@@ -193,5 +193,5 @@ def test_permissions_are_no_damage(tmp_path, monkeypatch):
             raise PermissionError("denied")
 
         monkeypatch.setattr(checkpoints._manager, "restore", denied)
-        with pytest.raises(InputError, match=r"5 cannot be read \(denied\); see to the permissions"):
+        with pytest.raises(InputError, match=r"cannot be read \(denied\); see to the permissions"):
             checkpoints.restore_segmenter(make_state(0).params["segmenter"], 5)

@@ -4,6 +4,7 @@ import functools
 import re
 import shutil
 import signal
+import subprocess
 import sys
 
 import jax
@@ -362,3 +363,35 @@ def test_patience_parts_averages_and_a_profile(data_dir, tmp_path, monkeypatch):
     assert measured[1] != pytest.approx(result["mce"], rel=1e-5)
     with pytest.raises(InputError, match="config.train.ema"):
         train(small_config(data_dir, "standard", **fields | {"train.ema": 0.0}), str(tmp_path))
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(run, data_dir, tmp_path):
+    holds = "import sys; from segadv_jax.workdir import Workdir\n"
+    holds += "with Workdir(sys.argv[1]).held(): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holds, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="another process is training there: wait for it"):
+            train(run[0], str(tmp_path))
+        other.stdin.close()
+    with Workdir(tmp_path).held():  # It ended, and the system let go.
+        assert [path.name for path in tmp_path.iterdir()] == ["training.lock"]
+
+
+def test_images_that_were_trained_on_are_named(run, synthetic, tmp_path):
+    """As when a folder has more images, and is divided otherwise."""
+    config, first, _, _ = run
+    assert first.trained_on() == {*synthetic.read("train[:22]").ids}
+    workdir = Workdir(shutil.copytree(first.folder, tmp_path / "run"))
+    moved = [synthetic.read(f"{split}[:1]").ids[0] for split in ("validation", "test")]
+    workdir.write_trained_on(["gone", *moved])
+    with told() as said:
+        train(config, str(workdir))
+        evaluate.evaluate(config, str(workdir), "test[:2]")
+        evaluate.evaluate(config, str(workdir), config.data.train)
+    assert any("22 are new and 3 are gone" in line for line in said)
+    flattering = [line for line in said if line.endswith("they flatter")]
+    assert len(flattering) == 2
+    assert f"1 of the images of validation[:5], such as {moved[0]}, were" in flattering[0]
+    assert f"1 of the images of test[:2], such as {moved[1]}, were" in flattering[1]
+    assert workdir.trained_on() == first.trained_on() | {"gone", *moved}
