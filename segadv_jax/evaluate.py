@@ -132,7 +132,8 @@ def _otherwise(config, workdir):
 
     What has a file of its own is not among them.
     """
-    changed, values = configuration.compare(workdir, config), flatten_dict(config.to_dict(), sep=".")
+    changed = configuration.compare(workdir, config)
+    values = flatten_dict(config.to_dict(), sep=".")
     return {field: values.get(field) for field in HOW_MEASURED if field in changed}
 
 
