@@ -80,10 +80,12 @@ STUDY = Study(
             "As *strong*, 6,000 updates at most.",
             _ARMS,
             seeds=tuple(range(5)),
-            pairs=_WITH_SHIFT,
+            pairs=(*_WITH_SHIFT, ("printed_class_accuracy", "standard_class_accuracy")),
             fields={"train.updates": 6000},
             choices="strong",
             prior=tuple(_ARMS),
+            calibrated=tuple(_ARMS),
+            checkpoints=("class_accuracy",),
             histories=True,
         ),
         "short": Block(
