@@ -32,7 +32,7 @@ PLOTS = (
     Plot("validation_mean_iou", "Mean IoU, validation images, %", "iou", True),
     Plot("accuracy_real", "Adversary right on ground truth, %", "accuracy", True),
     Plot("accuracy_synthetic", "Adversary right on predictions, %", "accuracy", True),
-    Plot("grad_norm_mce", "Gradient of the cross-entropy", "norm"),
+    Plot("grad_norm_mce", "Gradient of the segmenter's own loss", "norm"),
     Plot("grad_norm_adversarial", "Gradient of the adversarial term", "norm"),
 )
 
