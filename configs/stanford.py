@@ -38,8 +38,8 @@ with seed 100). All were still rising when the 500 updates were over. Trained lo
 and with the checkpoint of the best mean IoU, so without the line "select" from above, expect 68.7,
 75.0, 53.8 and 50.3 for "standard_half", 67.1, 75.8, 54.2 and 51.7 for "printed_half" (means of five
 seeds, docs/results.md), after 21 and 32 minutes on one CPU core. With --config.train.updates=6000
-instead both end when the validation no longer rises: 68.9, 76.0, 54.7 and 51.9 for "standard_half",
-67.0, 75.8, 54.2 and 51.7 for "printed_half".
+instead both end when mean IoU no longer rises on the validation images: 68.9, 76.0, 54.7 and 51.9
+for "standard_half", 67.0, 75.8, 54.2 and 51.7 for "printed_half".
 """
 
 from segadv_jax.configs import common
