@@ -11,25 +11,12 @@ from absl import logging
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from segadv_jax import (
-    class_balance,
-    configuration,
-    devices,
-    experiment,
-    predictor,
-    progress,
-)
+from segadv_jax import configuration, devices, experiment, predictor, progress
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import Split
 from segadv_jax.errors import InputError
-from segadv_jax.eval_step import (
-    Boundaries,
-    adversary_step,
-    corrections_step,
-    logits_step,
-    zero_totals,
-)
+from segadv_jax.eval_step import Boundaries, adversary_step, logits_step, zero_totals
 from segadv_jax.metrics import boundary, boundary_iou, calibration, confusion, names, regions
 from segadv_jax.models import Segmenter
 from segadv_jax.prediction import Views
@@ -161,7 +148,7 @@ def _measure(
 
     batch_size, what = config.evaluate.batch_size, f"evaluating {split}"
     totals = accumulate(both, devices.replicate(params), examples, zeros, batch_size, what=what)
-    _check_labelled(totals[SEGMENTER], split)
+    check_measured(totals[SEGMENTER], split)
     result = summarize(totals[SEGMENTER], class_names)
     if boundaries:
         result["bf_theta"] = boundaries.tolerance.theta
@@ -208,61 +195,6 @@ def _mapped_adversary_step(segmenter, adversary, encode):
 def boundaries_of(config: ConfigDict, examples: Split) -> Boundaries:
     """How the measures of structure are taken of a split."""
     return Boundaries.of(examples.sizes, first=0 if config.evaluate.bf_background else 1)
-
-
-def choose_prior_shift(
-    config: ConfigDict, workdir: str, split: str, alphas: Sequence[float]
-) -> tuple[float, list[dict[str, Any]]]:
-    """Evaluates several `config.evaluate.prior_shift` with one pass of the network per image.
-
-    No measures are written. To be chosen on validation images, as any other setting.
-
-    Returns:
-        (the one with the highest mean IoU, of equal ones the first, and each one's measures as
-        `evaluate` returns them, without those of structure and of the adversary).
-
-    Raises:
-        InputError: as `evaluate`.
-    """
-    trained = predictor.load(config, workdir)
-    shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
-    shifts = {alpha: class_balance.prior_shift(shares, alpha) for alpha in alphas}
-    views = {alpha: trained.views._replace(shift=shift) for alpha, shift in shifts.items()}
-    results = _correct(config, trained, split, "prior_shift", views)
-    return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results
-
-
-def choose_temperature(
-    config: ConfigDict, workdir: str, split: str, temperatures: Sequence[float]
-) -> tuple[float, list[dict[str, Any]]]:
-    """`choose_prior_shift` for `config.evaluate.temperature`: that with the least "nll".
-
-    Which Guo et al. (2017, Section 4.2) choose by, too.
-    """
-    trained = predictor.load(config, workdir)
-    views = {value: trained.views._replace(temperature=value) for value in temperatures}
-    results = _correct(config, trained, split, "temperature", views)
-    return min(results, key=lambda result: result["nll"])["temperature"], results
-
-
-def _correct(config, trained, split, field, views):
-    """The measures with each of {value of the field: views}."""
-    step = functools.partial(corrections_step, segmenter=trained.segmenter, views=views)
-    examples, class_names = trained.data_set.read(split), trained.class_names
-    totals = accumulate(
-        devices.map_eval_step(step),
-        devices.replicate(trained.params),
-        examples,
-        {value: zero_totals(len(class_names)) for value in views},
-        config.evaluate.batch_size,
-        what=f"evaluating {split}",
-    )
-    results = []
-    for value in views:
-        _check_labelled(totals[value], split)
-        of_run = {field: value, "step": trained.step, "images": len(examples.ids)}
-        results.append(summarize(totals[value], class_names) | of_run)
-    return results
 
 
 def accumulate(
@@ -336,7 +268,8 @@ def _add(sums, totals):
     return jax.tree.map(add, sums, jax.device_get(totals))
 
 
-def _check_labelled(totals, split):
+def check_measured(totals: Sums, split: str) -> None:
+    """Raises an InputError if no pixel of a split had a label."""
     if not totals["confusion"].any():
         raise InputError(f"the split {split!r} has no labels to evaluate against")
 

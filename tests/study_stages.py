@@ -60,8 +60,8 @@ def corrections():
         return result | {"mean_iou": result["mean_iou"] + 0.05}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "choose_prior_shift", choose)
-        patch.setattr(evaluate, "choose_temperature", choose_temperature)
+        patch.setattr("segadv_jax.corrections.choose_prior_shift", choose)
+        patch.setattr("segadv_jax.corrections.choose_temperature", choose_temperature)
         patch.setattr(evaluate, "evaluate", measure)
         yield asked
 

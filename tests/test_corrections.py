@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_runs import small_config
 
-from segadv_jax import cli, configuration, evaluate, experiment, predictor
+from segadv_jax import cli, configuration, corrections, evaluate, experiment, predictor
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.data import order
 from segadv_jax.errors import InputError
@@ -93,7 +93,7 @@ def test_the_best_of_several_shifts(run, evaluated):
     """Each is measured as by itself; nothing is written."""
     config, workdir = run
     before = {path: path.read_bytes() for path in workdir.folder.rglob("*.json")}
-    best, results = evaluate.choose_prior_shift(config, str(workdir), SPLIT, ALPHAS)
+    best, results = corrections.choose_prior_shift(config, str(workdir), SPLIT, ALPHAS)
     assert {path: path.read_bytes() for path in workdir.folder.rglob("*.json")} == before
     assert [result["prior_shift"] for result in results] == list(ALPHAS)
     for alpha, result in zip(ALPHAS, results, strict=True):
@@ -126,7 +126,7 @@ def test_a_temperature_changes_how_certain_predictions_are(run, tempered):
 def test_the_best_of_several_temperatures(run, tempered):
     """By the likelihood of the labels, and on top of a shift."""
     config, workdir = run
-    best, results = evaluate.choose_temperature(config, str(workdir), SPLIT, TEMPERATURES)
+    best, results = corrections.choose_temperature(config, str(workdir), SPLIT, TEMPERATURES)
     assert best == min(TEMPERATURES, key=lambda value: tempered[value]["nll"])
     for temperature, result in zip(TEMPERATURES, results, strict=True):
         assert result["temperature"] == temperature
@@ -136,7 +136,7 @@ def test_the_best_of_several_temperatures(run, tempered):
     both = evaluate.evaluate(config, str(workdir), SPLIT)
     assert workdir.evaluation_path(f"{SPLIT}_prior_0.5_temperature_2").exists()
     config.evaluate.update({"prior_shift": 0.5, "temperature": 1.0})
-    _, (_, shifted) = evaluate.choose_temperature(config, str(workdir), SPLIT, (1.0, 2.0))
+    _, (_, shifted) = corrections.choose_temperature(config, str(workdir), SPLIT, (1.0, 2.0))
     config.evaluate.prior_shift = 0.0
     assert shifted["nll"] == pytest.approx(both["nll"], rel=1e-3)
 
@@ -157,9 +157,9 @@ def test_the_command_chooses_a_shift_and_with_it_a_temperature(run, capsys):
     config = config.copy_and_resolve_references()
     config.evaluate.scales = (1.0, 0.5)
     where = config, str(workdir), config.data.validation
-    shift, results = evaluate.choose_prior_shift(*where, (0, -1, 0.5))
+    shift, results = corrections.choose_prior_shift(*where, (0, -1, 0.5))
     config.evaluate.prior_shift = shift
-    temperature, tempered = evaluate.choose_temperature(*where, TEMPERATURES)
+    temperature, tempered = corrections.choose_temperature(*where, TEMPERATURES)
     config.evaluate.prior_shift = 0.0
     rows = [line.split() for line in said.splitlines() if re.match(r"-?[\d.]+ .* \d", line)]
     rows = [row for row in rows if "may" not in row]
@@ -189,7 +189,7 @@ def test_what_the_run_corrects_by_itself_is_set_anew(run, monkeypatch, capsys):
     correct(workdir, "--prior_shifts=0", "--temperatures=2,3")
     said = capsys.readouterr().out
     where = config, str(workdir), config.data.validation
-    best, _ = evaluate.choose_temperature(*where, (1.0, 2.0, 3.0))
+    best, _ = corrections.choose_temperature(*where, (1.0, 2.0, 3.0))
     fields = ["--config.evaluate.prior_shift=0"]
     fields += [f"--config.evaluate.temperature={best:g}"] if best != 3 else []
     assert said.endswith(f": {' '.join(fields)}\n") and "evaluate.prior_shift " not in said

@@ -22,6 +22,7 @@ LOOPS = (
     STEPS
     | PARTS
     | {
+        "corrections",
         "environment",
         "evaluate",
         "health",
@@ -82,6 +83,7 @@ MAY_IMPORT = {
     "predicted": {"data", "visualize"},
     "export": {"models", "prediction"},
     "evaluate": STEPS | PARTS | {"predictor"},
+    "corrections": STEPS | PARTS | {"evaluate", "predictor"},
     "validation": STEPS | PARTS | {"evaluate"},
     "journal": {"alternation", "metrics", "progress", "soundness", "workdir"},
     "progress": set(),
@@ -129,6 +131,7 @@ SEE_THE_CONFIG = {
     "preparation",
     "training_run",
     "validation",
+    "corrections",
     "evaluate",
     "predictor",
     "experiment",

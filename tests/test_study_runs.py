@@ -7,7 +7,7 @@ import pytest
 import small_study
 from small_runs import small_config
 
-from segadv_jax import evaluate, files
+from segadv_jax import corrections, evaluate, files
 from segadv_jax.campaign.runs import Run
 from segadv_jax.report import study_runs
 from segadv_jax.report.study_definition import CALIBRATED, PRIOR
@@ -34,7 +34,7 @@ def test_a_study_that_tries_other_values_corrects_again(run, monkeypatch, end):
         return tried[0], []
 
     for name in ("choose_prior_shift", "choose_temperature"):
-        monkeypatch.setattr(evaluate, name, choose)
+        monkeypatch.setattr(corrections, name, choose)
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: run.workdir.result())
     few, more = (0.5, 1.0), (0.25, 0.5, 1.0)
     narrow, wide = (

@@ -21,7 +21,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segadv_jax import commands, evaluate, experiment, limits
+from segadv_jax import commands, corrections, evaluate, experiment, limits
 from segadv_jax.campaign import arms, text
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import percent
@@ -53,12 +53,12 @@ class Correction(NamedTuple):
 CORRECTIONS = (
     Correction(
         "prior_shift",
-        evaluate.choose_prior_shift,
+        corrections.choose_prior_shift,
         "-0.5,-0.25,0.25,0.5,0.75,1,1.25,1.5",
     ),
     Correction(
         "temperature",
-        evaluate.choose_temperature,
+        corrections.choose_temperature,
         "0.6,0.7,0.8,0.9,1.1,1.2,1.3,1.4,1.5,1.6,1.8,2,2.5,3,4",
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segadv_jax import configuration, evaluate, experiment, files
+from segadv_jax import configuration, corrections, evaluate, experiment, files
 from segadv_jax.campaign import arms, comparison, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
@@ -204,7 +204,7 @@ def correct(run: Run, end: str, study: Study) -> None:
     if corrected(run, end, study) is not None:
         return
     correction, config = CORRECTIONS[end], configuration.recorded(run.workdir)
-    choose = evaluate.choose_prior_shift if end == PRIOR else evaluate.choose_temperature
+    choose = corrections.choose_prior_shift if end == PRIOR else corrections.choose_temperature
     tried = _tried(study, end)
     chosen, _ = choose(config, run.folder, config.data.validation, tried)
     result = run.workdir.result()
