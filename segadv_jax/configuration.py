@@ -231,7 +231,7 @@ def compare(workdir: Workdir, config: ConfigDict) -> list[str]:
     before = workdir.recorded_config()
     if before is None:
         return []
-    then, now = (_plain(complete(each)) for each in (before, config.to_dict()))
+    then, now = (plain(each) for each in (before, config.to_dict()))
     # A network's own fields that a configuration does not set have their defaults in both.
     changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
     for name in changed:
@@ -255,7 +255,7 @@ def check_classes(workdir: Workdir, names: Sequence[str]) -> None:
         )
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as {"a.b": value}, with lists for tuples, as JSON has it."""
-    flat = flatten_dict(dict(config), sep=".")
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, completed, as {"a.b": value}, with lists for tuples, as JSON has it."""
+    flat = flatten_dict(complete(config), sep=".")
     return {name: list(x) if isinstance(x, tuple) else x for name, x in flat.items()}

@@ -91,17 +91,19 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
-    flattering = Workdir(workdir).flattering(split, examples.ids)
-    if flattering and split != config.data.train:
-        logging.warning("%s", flattering)
+    otherwise = _otherwise(config, Workdir(workdir))
+    if jax.process_index() == 0:
+        if otherwise:
+            logging.warning("evaluated otherwise than in its config.json: %s", ", ".join(otherwise))
+        flattering = Workdir(workdir).flattering(split, examples.ids)
+        if flattering and split != config.data.train:
+            logging.warning("%s", flattering)
     result = _measure(config, workdir, trained, examples, split)
     result |= {"step": trained.step, "images": len(examples.ids)}
     alpha, temperature = config.evaluate.prior_shift, config.evaluate.temperature
     result |= {"prior_shift": alpha} if alpha else {}
     result |= {"temperature": temperature} if temperature != 1 else {}
-    if otherwise := _otherwise(config, Workdir(workdir)):
-        result["otherwise"] = otherwise
-        logging.warning("evaluated otherwise than in its config.json: %s", ", ".join(otherwise))
+    result |= {"otherwise": otherwise} if otherwise else {}
     if jax.process_index() == 0:
         # Other views of the images are another measurement, and so are corrected logits.
         corrections = [f"prior_{alpha:g}"] if alpha else []

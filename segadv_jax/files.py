@@ -6,6 +6,7 @@ A path is one of this machine or a URL, as gs://bucket/run, which etils' epath o
 import contextlib
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -153,6 +154,24 @@ def clear_parts(folder: PathLike) -> None:
 
 
 _PART = re.compile(r"\.\d+\.part$")
+
+
+@contextlib.contextmanager
+def locked(path: PathLike) -> Iterator[int | None]:
+    """Locks a file of this machine, which is made if needed; yields None if it is locked already.
+
+    Otherwise a file descriptor: the lock lasts until this process, and those that it gave it to,
+    have closed it or ended.
+
+    Raises:
+        OSError: the file cannot be written, or its file system knows no locks.
+    """
+    with open(path, "a") as file:
+        lock = None
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = file.fileno()
+        yield lock
 
 
 def writable_folder(path: PathLike, field: str) -> AnyPath:

@@ -54,7 +54,6 @@ class Journal:
         self._learning_rates, self._profile, self._select = learning_rates, profile, select
         self._window: list[Metrics] = []
         self._unchecked: tuple[Metrics, Mapping[str, Any]] | None = None
-        self._last: tuple[Mapping[str, int], Mapping[str, Any]] | None = None  # As `add` has them.
         self._recent: dict[str, collections.deque[jax.Array]] = {}
         self._best: tuple[float, int] | None = None  # The value and the updates.
         for row in history:
@@ -85,7 +84,7 @@ class Journal:
         else:
             in_all = f", {before + seconds:.0f} s in all" if before else ""
             logging.info("compiled in %.0f s%s", seconds, in_all)
-            self._began += seconds  # As in `pause`, within which a validation is compiled.
+            self._began += seconds  # Compiling is no training: `pause` sees to a validation's.
         self._compiled[what] = seconds
         self._bar.restart()
 
@@ -109,7 +108,7 @@ class Journal:
             self._profile(self._steps)
         if metrics:
             self._window.append(metrics)
-            self._unchecked, self._last = (metrics, position), (updates, position)
+            self._unchecked = metrics, position
             self._bar.add(updates[SEGMENTER], metrics["mce"])
         for name in metrics:
             if name.endswith(_OF_BOTH):
@@ -122,17 +121,8 @@ class Journal:
         window = self._window
         finished, self._window = (window, []) if at_end else (window[:-1], window[-1:])
         self._bar.follow(len(self._window))
-        if finished:
-            self._write(finished, updates, position)
-
-    def finish(self) -> None:
-        """Writes the rest of the metrics, of a run that ends before its last update."""
-        if self._window and self._last is not None:
-            self._write(self._window, *self._last)
-            self._window = []
-
-    def _write(self, finished, updates, position):
-        """Writes the means of the metrics of steps."""
+        if not finished:
+            return
         scalars = means(finished)
         self._bar.say(updates[SEGMENTER], scalars["mce"])
         for player, learning_rate in self._learning_rates.items():
@@ -224,9 +214,7 @@ def open_journal(
         stack.enter_context(contextlib.closing(bar))
         if profile:
             stack.callback(_end_profile)
-        journal = Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
-        yield journal
-        journal.finish()
+        yield Journal(writer, bar, train, learning_rates, profile, select, workdir.history())
 
 
 def _end_profile():

@@ -131,7 +131,7 @@ def prepare(
         state = checkpoints.restore(state, start)
     if jax.process_index() == 0:
         workdir.write_classes(data_set.class_names, data_set.palette.tolist())
-        _record_images(workdir, images, config.data.validation)
+        _record_images(workdir, images, config.data.validation, start)
         if not start:
             workdir.write_environment(environment.describe())
         files.clear_parts(workdir.folder)
@@ -230,13 +230,11 @@ def _check_selection(config: ConfigDict, workdir: Workdir, before: str | None) -
         )
 
 
-def _record_images(workdir: Workdir, images: streams.Images, split: str) -> None:
-    """Records what is trained on, beside what was before; warns of other images than then."""
-    before, now = workdir.trained_on(), {*images.training.ids}
-    if before and before != now:
-        added, gone = len(now - before), len(before - now)
-        what = "the training images are no longer those of before, %d are new and %d are gone"
-        logging.warning(f"{what}: what was measured before was another training", added, gone)
+def _record_images(workdir: Workdir, images: streams.Images, split: str, start: int) -> None:
+    """Records what is trained on, beside what was before step `start`; warns of what is new."""
+    before, now = workdir.trained_on() if start else set(), {*images.training.ids}
+    if before and now - before:
+        logging.warning("%d of the training images are new since the run began", len(now - before))
     workdir.write_trained_on(before | now)
     if flattering := workdir.flattering(split, images.validation.ids):
         logging.warning("%s", flattering)

@@ -20,7 +20,6 @@ events.*             TensorBoard
 """
 
 import contextlib
-import fcntl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -78,7 +77,7 @@ class Workdir:
         self._warnings_path = self.folder / "warnings.json"
         self._watched_path = self.folder / "watched.json"
         self._skipped_path = self.folder / "skipped.json"
-        self.trained_on_path = self.folder / "trained_on.txt"
+        self._trained_on_path = self.folder / "trained_on.txt"
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -89,24 +88,23 @@ class Workdir:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other processes of this machine from training here; a bucket's folder is not held.
+        """Keeps other processes of this machine from training here.
 
-        The system lets go of it when the process ends, however it ends.
+        A bucket's folder is not held, nor one on a file system that knows no locks.
 
         Raises:
-            InputError: another one does.
+            InputError: another one trains here.
         """
-        if files.is_remote(self.folder):
-            yield
-            return
-        with open(self.folder / "training.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"--workdir={self}: another process is training there: wait for it, stop it, "
-                    "or choose another --workdir"
-                ) from error
+        with contextlib.ExitStack() as stack:
+            if not files.is_remote(self.folder):
+                lock: int | None = -1
+                with contextlib.suppress(OSError):
+                    lock = stack.enter_context(files.locked(self.folder / "training.lock"))
+                if lock is None:
+                    raise InputError(
+                        f"--workdir={self}: another process is training there: wait for it, stop "
+                        "it, or choose another --workdir"
+                    )
             yield
 
     def has_checkpoints(self) -> bool:
@@ -147,13 +145,14 @@ class Workdir:
     def trained_on(self) -> set[str]:
         """The names of the images that the run was trained on; empty if they are not recorded."""
         try:
-            return set(files.read_text(self.trained_on_path).splitlines())
+            with files.reading(self._trained_on_path, "delete it: nothing else needs it"):
+                return set(files.read_text(self._trained_on_path).split("\n")) - {""}
         except FileNotFoundError:
             return set()
 
     def write_trained_on(self, names: Iterable[str]) -> None:
         """Records the names of the images that the run was trained on."""
-        with files.replacing(self.trained_on_path) as file:
+        with files.replacing(self._trained_on_path) as file:
             file.writelines(f"{name}\n" for name in sorted(names))
 
     def flattering(self, split: str, names: Iterable[str]) -> str:
@@ -162,7 +161,10 @@ class Workdir:
         if not both:
             return ""
         few = ", ".join(both[:3])
-        return f"{len(both)} of the images of {split}, such as {few}, were trained on: they flatter"
+        return (
+            f"{len(both)} images of {split}, such as {few}, have names of images that it was "
+            "trained on: they flatter"
+        )
 
     def environment(self) -> dict[str, Any] | None:
         """With what the run was begun, as `environment.describe` says it; None if not recorded."""

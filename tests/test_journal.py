@@ -106,18 +106,6 @@ def test_what_compiling_takes_is_not_counted(writer, monkeypatch):
     assert writer.scalars[0][1]["images_per_second"] == pytest.approx(TRAIN.batch_size * 2 / 4.0)
 
 
-def test_the_rest_is_written_of_a_run_that_ends_early(writer):
-    """By its patience, which no step foresees."""
-    journal = Journal(writer, UpdatesBar(0, 90), TRAIN, {})
-    for after, mce in enumerate((1.0, 2.0, 4.0), 1):
-        metrics = jax.tree.map(jnp.float32, {"mce": mce, "fault": 0.0})
-        position = {"step": after, "segmenter_updates": after, "epoch": 0.0}
-        journal.add(metrics, {"segmenter": after}, position, at_end=False)
-    for _ in range(2):  # Once only.
-        journal.finish()
-    assert [(step, scalars["mce"]) for step, scalars in writer.scalars] == [(2, 1.0), (3, 3.0)]
-
-
 def test_a_step_that_is_not_sound_ends_it_once_the_next_is_dispatched(add):
     add(1, np.nan, fault=1.0)
     with pytest.raises(UnsoundError, match="the cross-entropy is nan at step 1 "):

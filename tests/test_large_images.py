@@ -103,7 +103,7 @@ def test_pixels_and_cells_of_many_large_images_are_counted_in_64_bits():
     image = np.zeros((64, 80, 3), np.uint8)
     split = arrays.Arrays(["a"], [image], [label])
     assert statistics.gather(split).pixels.dtype == np.int64
-    counts = class_balance.count_cells(split, 4, 1.5, 2, (64, 80), 1)
+    counts = class_balance.count_cells(split, 4, 1.5, 2)
     assert counts.dtype == np.int64
     assert class_balance.weights(np.array([2**40, 2**40]), 1.0, 10.0) == pytest.approx((1, 1))
 

@@ -114,8 +114,9 @@ def test_photographs_and_their_maps_are_turned(orientation, suffix, tmp_path):
     """As Pillow turns a PNG file; TIFF files it turns while it loads them."""
     pixels, exif = np.arange(6, dtype=np.uint8).reshape(2, 3), Image.Exif()
     exif[0x0112] = orientation
-    for path in {tmp_path / "a.png", tmp_path / f"a.{suffix}"}:
-        Image.fromarray(pixels).save(path, exif=exif)
+    for name in ("a.png", f"a.{suffix}"):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    path = tmp_path / f"a.{suffix}"
     photograph = photographs.read_photograph(path, "a")
     with Image.open(tmp_path / "a.png") as opened:
         expected = np.array(ImageOps.exif_transpose(opened))

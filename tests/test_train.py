@@ -389,9 +389,9 @@ def test_images_that_were_trained_on_are_named(run, synthetic, tmp_path):
         train(config, str(workdir))
         evaluate.evaluate(config, str(workdir), "test[:2]")
         evaluate.evaluate(config, str(workdir), config.data.train)
-    assert any("22 are new and 3 are gone" in line for line in said)
+    assert "22 of the training images are new since the run began" in said
     flattering = [line for line in said if line.endswith("they flatter")]
     assert len(flattering) == 2
-    assert f"1 of the images of validation[:5], such as {moved[0]}, were" in flattering[0]
-    assert f"1 of the images of test[:2], such as {moved[1]}, were" in flattering[1]
+    assert f"1 images of validation[:5], such as {moved[0]}, have" in flattering[0]
+    assert f"1 images of test[:2], such as {moved[1]}, have" in flattering[1]
     assert workdir.trained_on() == first.trained_on() | {"gone", *moved}

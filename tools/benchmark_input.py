@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 
-from segadv_jax import cli, configuration, experiment
+from segadv_jax import cli, compilation, configuration, experiment
 from segadv_jax.benchmark import arguments, input_pipeline
 from segadv_jax.campaign import text
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     config = configuration.load(options.config, options.overrides)
+    compilation.keep(config.compilation_cache)
     split = experiment.load_data(config).read(config.data.train)
     images, batch_size = options.images, options.batch_size
     whole = input_pipeline.repeat(split, images)

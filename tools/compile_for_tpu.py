@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from segadv_jax import cli, configuration, experiment, files
+from segadv_jax import cli, compilation, configuration, experiment, files
 from segadv_jax.alternation import ADVERSARY, PLAYERS, SEGMENTER
 from segadv_jax.benchmark import ahead_of_time, arguments
 from segadv_jax.benchmark.ahead_of_time import Chip, Figures
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     config = configuration.load(options.config, options.overrides)
+    compilation.keep(config.compilation_cache)
     turns = _turns(options.turns, config)
     experiment.check_numbers(config)
     setup = experiment.build(config, options.classes).setup

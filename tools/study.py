@@ -227,7 +227,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
     """Writes the files in `docs/results`, if there is a workdir, and the page."""
     folder, name = options.results, options.study
     if options.workdir:
-        # All that can fail comes before the first file: a table and its page belong together.
+        # Runs and files are read before the first file is written.
         choices = study_files.read_choices(study_files.choices_path(folder, name), study)
         keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})

@@ -6,7 +6,6 @@ process works in the folder.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -92,17 +91,9 @@ def _by_name(arguments: Iterable[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def locked(folder: files.PathLike) -> Iterator[int | None]:
-    """Locks a run's folder, which is made if needed; yields None if a process works in it.
-
-    Otherwise a file descriptor: the lock lasts until this process and the one that `start` gave it
-    to have closed it.
-    """
+    """Locks a run's folder, which is made if needed, as `files.locked`; `start` passes it on."""
     os.makedirs(folder, exist_ok=True)
-    with open(Path(folder, "lock"), "a") as file:
-        lock = None
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock = file.fileno()
+    with files.locked(Path(folder, "lock")) as lock:
         yield lock
 
 

@@ -112,12 +112,15 @@ def find(layout: Layout, problems: Report, notices: Report) -> Files:
         else:
             problems.add(TWICE, f"{layout.where(other)} and {layout.where(path)}")
 
-    def is_label(path):
+    def is_label(path, suffixes=LABEL_SUFFIXES + JPEG_SUFFIXES):
         ours = normal(path.stem).endswith(normal(layout.suffix))
-        return ours and path.suffix.lower() in LABEL_SUFFIXES + JPEG_SUFFIXES
+        return ours and path.suffix.lower() in suffixes
 
     for path in walk(root):
-        if _is_in(path, label_root, root) or (layout.shared() and is_label(path)):
+        if _is_in(path, label_root, root):
+            continue
+        # A mask in another format is no photograph either.
+        if layout.shared() and is_label(path, SUFFIXES + LABEL_SUFFIXES):
             continue
         if path.suffix.lower() in SUFFIXES:
             add(images, path, root)

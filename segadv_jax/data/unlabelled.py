@@ -76,14 +76,14 @@ def _photographs(folder: Path, longest_side: int) -> Split:
             logging.warning("%s: %s is left out: save it as JPEG or PNG", folder, path.name)
     for path in photographs.find(folder):
         try:
-            read = photographs.read_photograph(path, path.name, longest_side)
-            check_decoded(path.name, read.image, read.size)
+            photograph = photographs.read_photograph(path, path.name, longest_side)
+            check_decoded(path.name, photograph.image, photograph.size)
         except InputError as error:
             problems.append(str(error))
             continue
         names.append(path.name)
-        images.append(read.image)
-        sizes.append(read.size)
+        images.append(photograph.image)
+        sizes.append(photograph.size)
     if not names and not problems:
         problems = [f"it holds no images ({', '.join(photographs.SUFFIXES)})"]
     photographs.report(folder, problems)

@@ -4,7 +4,7 @@ The paper's Figure 4 in figures, and the health of the game.
 """
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from segadv_jax.metrics.names import percent, title
@@ -38,19 +38,24 @@ def by_update(rows: Sequence[Row], arms: Iterable[str]) -> Iterator[tuple[str, i
     """(arm, updates, the rows of the seeds that got as far), up to where most seeds did."""
     for arm in arms:
         mine = [row for row in rows if row["arm"] == arm]
+        ends: dict[int, float] = {}
+        for row in mine:
+            ends[row["seed"]] = max(row["segmenter_updates"], ends.get(row["seed"], 0))
         for updates in sorted({row["segmenter_updates"] for row in mine}):
-            part = [row for row in mine if row["segmenter_updates"] == updates]
-            if 2 * len(part) > len({row["seed"] for row in mine}):
+            if _most_reach(ends.values(), updates):
+                part = [row for row in mine if row["segmenter_updates"] == updates]
                 yield arm, int(updates), part
+
+
+def _most_reach(ends: Collection[float], place: float) -> bool:
+    """Whether most runs got as far: the mean of the few that are left would be of other runs."""
+    return 2 * sum(end >= place for end in ends) > len(ends)
 
 
 def values_at(
     runs: Iterable[Sequence[Mapping[str, Any]]], x: str, column: str
 ) -> dict[float, list[float]]:
-    """{x: a column's values in the histories of the runs}, up to where most runs got.
-
-    Where one has ended by patience, the mean of those that are left is another one.
-    """
+    """{x: a column's values in the histories of the runs}, up to where most runs got."""
     empty = (None, "")
     lines = [
         {
@@ -63,7 +68,7 @@ def values_at(
     ends = [max(line) for line in lines if line]
     result: dict[float, list[float]] = {}
     for place in sorted({place for line in lines for place in line}):
-        if 2 * sum(end >= place for end in ends) > len(ends):
+        if _most_reach(ends, place):
             result[place] = [line[place] for line in lines if place in line]
     return result
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from segadv_jax import configuration
@@ -37,7 +36,7 @@ _WEIGHTS = (".caffemodel", ".safetensors", ".h5", ".pth", ".pt")  # Suffixes of 
 
 def from_paper(config: Mapping[str, Any], key: paper.Key) -> list[str]:
     """What is otherwise than in the paper's row `key`, as text: ["segmenter.width 0.5, not 1"]."""
-    found, wanted = _complete(config), _complete(_reference(key).to_dict())
+    found, wanted = configuration.plain(config), configuration.plain(_reference(key).to_dict())
     left_out = [*_NO_MATTER, "loss.reduction"]
     if found["loss.reduction"] == "sum":  # As Eq. 1 is printed; ours is the same between means.
         wanted["loss.lam"] *= 16
@@ -66,12 +65,6 @@ def _reference(key: paper.Key) -> ConfigDict:
     if isinstance(key, str):
         return stanford.get_config("standard" if key == "standard" else "printed")
     return voc_baseline.adversarial(*key)
-
-
-def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": value} of a complete configuration, with lists for tuples, as JSON has it."""
-    flat = flatten_dict(configuration.complete(config), sep=".")
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in flat.items()}
 
 
 def _initial_weights(init: str, segmenter: str) -> list[str]:

@@ -14,7 +14,7 @@ from segadv_jax.report import costs
 RARE = 0.001  # Of the labelled pixels.
 FEW = 10  # Images to validate with.
 NAMED = 5  # So many of what is wrong are named.
-# What nobody sets who wants no adversary.
+# Fields that only matter with an adversary.
 _OF_THE_GAME = """
     encoding loss.lam loss.lam_unlabelled loss.saturating loss.game loss.smoothing loss.noise
     loss.r1

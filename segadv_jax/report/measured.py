@@ -12,6 +12,8 @@ from segadv_jax.report import paper
 from segadv_jax.workdir import Workdir
 
 BOUNDARY = ("mean_bf", "std_bf")
+# What may differ between the seeds of an arm, and says nothing of what was trained.
+_OF_A_SEED = ("seed", "data.archives", "data.data_dir", "train.feature_cache", "evaluate.split")
 # Fields of config.loss, and their values where there is no control.
 _CONTROLS = {"entropy": 0.0, "pseudo_labels": 0.0, "boundary": 1.0, "label_smoothing": 0.0}
 
@@ -152,8 +154,8 @@ def _read_run(folder: AnyPath, split: str) -> dict[str, Any] | None:
 
 def _setting(config: Config) -> Config:
     """A configuration, completed, without what may differ between the seeds of an arm."""
-    config = configuration.complete(config)  # Older versions recorded fewer fields.
-    return config | {"data": config["data"] | {"archives": "", "data_dir": ""}, "seed": None}
+    fields = configuration.plain(config)  # Older versions recorded fewer of them.
+    return {name: value for name, value in fields.items() if name not in _OF_A_SEED}
 
 
 def row_of(config: Config) -> paper.Key | None:

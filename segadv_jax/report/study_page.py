@@ -118,7 +118,7 @@ def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> 
     text = (
         f"{len(rows)} results, and {len(found)} comparisons in {_primary(study)}. "
         f"Of the {len(plain)} p-values that there are so far {below} are below 0.05 as they are, "
-        f"and {len(remaining)}, all of whose pairs are there, after correction for "
+        f"and {len(remaining)} of the complete ones after correction for "
         f"{len(study.primary) * len(found)}"
     )
     lines = []

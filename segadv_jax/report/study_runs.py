@@ -229,7 +229,7 @@ def corrected(run: Run, end: str, study: Study) -> dict[str, Any] | None:
     if result is None or not path.exists():
         return None
     found = files.read_json(path, "delete it and train again", (correction.chosen, "result"))
-    tried = _tried(study, end)  # Files of before "tried" was kept count as made with these.
+    tried = _tried(study, end)  # Older files have no "tried": they count as made with these.
     same = found["result"]["step"] == result["step"] and found.get("tried", tried) == tried
     return found if same else None
 
