@@ -249,6 +249,11 @@ def check_classes(workdir: Workdir, names: Sequence[str]) -> None:
     before = (workdir.classes() or (names,))[0]
     if tuple(before) != tuple(names):
         then, now = (", ".join([*x[:_SHOWN], *["..."][: len(x) > _SHOWN]]) for x in (before, names))
+        if sorted(before) == sorted(names):
+            raise InputError(
+                f"--workdir={workdir} holds a run of the same classes in another order ({then}), "
+                f"the data have {now}: restore their order, or choose another --workdir"
+            )
         raise InputError(
             f"--workdir={workdir} holds a run of {len(before)} other classes ({then}), the data "
             f"have {len(names)} ({now}): choose another --workdir, or the data of that run"

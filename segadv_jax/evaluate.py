@@ -27,7 +27,7 @@ VERDICTS = ("real", "synthetic", "predictions")
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
-# Fields that change what is measured, and not the name of the file that it is written to.
+# Further fields that change what is measured.
 HOW_MEASURED = ("evaluate.tile", "evaluate.bf_background", "segmenter.dtype")
 # Fields of config.evaluate that correct the logits, at the values that leave them as they are.
 UNCORRECTED = {"prior_shift": 0.0, "temperature": 1.0}
@@ -47,7 +47,7 @@ def evaluate_run(config: ConfigDict, workdir: str) -> dict[str, Any]:
     A run without the plain measurement is not done, so other views, corrections and checkpoints
     come on top. Theirs is the result, if there are any.
     """
-    result = evaluate(plain(config), workdir, config.data.test)
+    result = _evaluate(plain(config), workdir, config.data.test, {})
     if config != plain(config):
         result = evaluate(config, workdir, config.data.test)
     return result
@@ -61,7 +61,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
     of the image as it is. So does an evaluation with `config.evaluate.prior_shift` or
     `config.evaluate.temperature`, as `eval/<split>_prior_0.5_temperature_1.2.json`. Its logits are
     corrected wherever the segmenter is measured; the adversary judges the maps that it was trained
-    to judge.
+    to judge. And so does what is measured otherwise than the run's recorded configuration says, as
+    `eval/<split>_tile_0.json`.
 
     Args:
         config: of a run that was trained in `workdir`.
@@ -78,49 +79,46 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
         theta as a part of the image's diagonal. With a prior shift also "prior_shift", with a
         temperature "temperature". If the run has an adversary, also "accuracy_real" and
-        "accuracy_synthetic", how often it is right. Where it was evaluated otherwise than its
-        recorded configuration says, also "otherwise": {field: value}.
+        "accuracy_synthetic", how often it is right.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture or other classes,
             or the images have no labels.
     """
+    return _evaluate(config, workdir, split, _otherwise(config, Workdir(workdir)))
+
+
+def _evaluate(config, workdir, split, otherwise):
+    """`evaluate`, with {field: value} of what is measured otherwise than the run does."""
     trained = predictor.load(config, workdir)
     split = split or config.evaluate.split or config.data.test  # Loading may have set them.
     trained.data_set.check_labelled(split, "evaluate.split")
     Workdir(workdir).make()  # If it cannot be written, that is better known now.
     examples = trained.data_set.read(split)
     logging.info("evaluating %s, %d images", split, len(examples.ids))
-    otherwise = _otherwise(config, Workdir(workdir))
-    if jax.process_index() == 0:
-        if otherwise:
-            logging.warning("evaluated otherwise than in its config.json: %s", ", ".join(otherwise))
-        flattering = Workdir(workdir).flattering(split, examples.ids)
-        if flattering and split != config.data.train:
-            logging.warning("%s", flattering)
+    flattering = Workdir(workdir).flattering(split, examples.ids)
+    if flattering and split != config.data.train and jax.process_index() == 0:
+        logging.warning("%s", flattering)
     result = _measure(config, workdir, trained, examples, split)
     result |= {"step": trained.step, "images": len(examples.ids)}
     alpha, temperature = config.evaluate.prior_shift, config.evaluate.temperature
     result |= {"prior_shift": alpha} if alpha else {}
     result |= {"temperature": temperature} if temperature != 1 else {}
-    result |= {"otherwise": otherwise} if otherwise else {}
     if jax.process_index() == 0:
         # Other views of the images are another measurement, and so are corrected logits.
         corrections = [f"prior_{alpha:g}"] if alpha else []
         corrections += [f"temperature_{temperature:g}"] if temperature != 1 else []
         chosen = config.evaluate.checkpoint
         which = [] if chosen == "selected" else [chosen]
-        name = "_".join([split, *which, *trained.views.names, *corrections])
+        others = [f"{field.split('.')[1]}_{value}" for field, value in otherwise.items()]
+        name = "_".join([split, *which, *trained.views.names, *corrections, *others])
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("written to %s: %s %%", path, names.describe(result))
     return result
 
 
 def _otherwise(config, workdir):
-    """{field: value} where `config` measures otherwise than the run's recorded configuration.
-
-    What has a file of its own is not among them.
-    """
+    """{field: value} of `HOW_MEASURED` where the run's recorded configuration has another one."""
     changed = configuration.compare(workdir, config)
     values = flatten_dict(config.to_dict(), sep=".")
     return {field: values.get(field) for field in HOW_MEASURED if field in changed}

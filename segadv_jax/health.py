@@ -65,7 +65,10 @@ _RUINED = Finding(
 
 
 def read(
-    history: History, config: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None
+    history: History,
+    config: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None = None,
+    ended: bool = False,
 ) -> list[Finding]:
     """What a history says about a run: about the game first, then about learning.
 
@@ -74,6 +77,7 @@ def read(
         config: as the run recorded it.
         evaluation: of the run on some split, if there is one: it has the adversary's accuracies
             on both maps, which the schedules "fast" and "slow" leave out of the history.
+        ended: whether training is known to have ended, if before all updates of `config`.
     """
     if not history:
         return [Finding("empty", "No validation has been recorded yet.")]
@@ -85,7 +89,8 @@ def read(
         begun = loss.get("start", 0) + loss.get("ramp", 0)
         findings = _of_game(history, evaluation or {}, begun, loss.get("game", "bce"))
     select = config.get("evaluate", {}).get("select", "mean_iou")
-    return findings + _of_learning(history, updates < config["train"]["updates"], select)
+    unfinished = not ended and updates < config["train"]["updates"]
+    return findings + _of_learning(history, unfinished, select)
 
 
 def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:

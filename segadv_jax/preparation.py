@@ -124,7 +124,7 @@ def prepare(
     if first:
         configuration.record(workdir, config)
         if changed:
-            logging.warning("other than in %s: %s", workdir.config_path, ", ".join(changed))
+            logging.warning("differs from %s in %s", workdir.config_path, ", ".join(changed))
     _check_selection(config, workdir, checkpoints.selected_by())
     if start:
         configuration.check_classes(workdir, data_set.class_names)

@@ -160,11 +160,9 @@ class Workdir:
         both = sorted(self.trained_on() & {*names})
         if not both:
             return ""
-        few = ", ".join(both[:3])
-        return (
-            f"{len(both)} images of {split}, such as {few}, have names of images that it was "
-            "trained on: they flatter"
-        )
+        few = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
+        of = f"{split} has names of images that the run was trained on ({len(both)}: {few})"
+        return f"{of}: figures on them flatter"
 
     def environment(self) -> dict[str, Any] | None:
         """With what the run was begun, as `environment.describe` says it; None if not recorded."""

@@ -69,7 +69,7 @@ def test_what_differs_from_the_run_is_said_or_refused(data_dir, tmp_path, cheap,
     Workdir(tmp_path).record_config(begun.to_dict())
     check(data_dir, f"--workdir={tmp_path}", "--config.train.updates=13")
     output = capsys.readouterr().out
-    assert f"warning: other than in {tmp_path}: train.updates\n" in output
+    assert f"warning: differs from {tmp_path} in train.updates\n" in output
     with pytest.raises(InputError, match="another architecture.*config.segmenter.hidden"):
         check(data_dir, f"--workdir={tmp_path}", "--config.segmenter.hidden=9")
 

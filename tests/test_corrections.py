@@ -241,11 +241,16 @@ def test_what_cannot_be_chosen(run, arguments, reason):
         correct(run[1], *arguments)
 
 
-def test_an_evaluation_says_how_it_differs_from_its_run(run, evaluated):
-    """Of what has a file of its own the name says it."""
-    config, workdir = run
-    assert not any("otherwise" in result for result in evaluated.values())
-    config = config.copy_and_resolve_references()
-    config.evaluate.bf_background = not config.evaluate.bf_background
-    result = evaluate.evaluate(config, str(workdir), SPLIT)
-    assert result["otherwise"] == {"evaluate.bf_background": config.evaluate.bf_background}
+def test_what_is_measured_otherwise_than_the_run_says_has_a_file_of_its_own(run):
+    config, workdir = run[0].copy_and_resolve_references(), run[1]
+    config.evaluate.bf = True
+    own = evaluate.evaluate(config, str(workdir), SPLIT)
+    config.evaluate.bf_background = False
+    other = evaluate.evaluate(config, str(workdir), SPLIT)
+    assert other["mean_bf"] != own["mean_bf"]
+    assert workdir.evaluation(SPLIT) == own
+    assert workdir.evaluation(f"{SPLIT}_bf_background_False") == other
+    # What a run ends with is its result, however its configuration was changed on the way.
+    config.data.test = SPLIT
+    evaluate.evaluate_run(config, str(workdir))
+    assert workdir.evaluation(SPLIT) == other

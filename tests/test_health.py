@@ -178,6 +178,8 @@ def test_the_best_validation_is_that_of_the_measure_that_selects():
 def test_of_an_unfinished_run_it_is_said():
     config = CONFIG | {"train": {"updates": 2 * UPDATES}}
     assert "unfinished" in kinds(history(), config)
+    ended = health.read(history(), config, ended=True)  # By its patience.
+    assert "unfinished" not in {each.kind for each in ended}
 
 
 def test_few_or_no_validations_have_no_shape():

@@ -65,7 +65,9 @@ def test_data_of_other_classes_are_refused(run, synthetic, tmp_path):
         checkpoints.save(initialize(setup, 0, (32, 32), CLASSES), 4, {"mean_iou": 0.5})
     names = synthetic.class_names
     workdir.write_classes((*names[1:], names[0]), synthetic.palette.tolist())
-    with pytest.raises(InputError, match="holds a run of 8 other classes .* or the data of that"):
+    with pytest.raises(
+        InputError, match="of the same classes in another order .*: restore their order"
+    ):
         predictor.load(config, str(workdir))
 
 

@@ -390,8 +390,9 @@ def test_images_that_were_trained_on_are_named(run, synthetic, tmp_path):
         evaluate.evaluate(config, str(workdir), "test[:2]")
         evaluate.evaluate(config, str(workdir), config.data.train)
     assert "22 of the training images are new since the run began" in said
-    flattering = [line for line in said if line.endswith("they flatter")]
+    flattering = [line for line in said if line.endswith("figures on them flatter")]
     assert len(flattering) == 2
-    assert f"1 images of validation[:5], such as {moved[0]}, have" in flattering[0]
-    assert f"1 images of test[:2], such as {moved[1]}, have" in flattering[1]
+    of = "has names of images that the run was trained on (1: "
+    assert f"validation[:5] {of}{moved[0]})" in flattering[0]
+    assert f"test[:2] {of}{moved[1]})" in flattering[1]
     assert workdir.trained_on() == first.trained_on() | {"gone", *moved}

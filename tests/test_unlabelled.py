@@ -43,7 +43,9 @@ def test_splits_are_taken_by_name():
 
 @pytest.mark.parametrize(("field", "seed"), [("validation", 1), ("test", 2)])
 def test_images_that_are_held_out_are_refused(field, seed):
-    with pytest.raises(InputError, match=f"1 images, such as {seed}_0, are in config.data.{field}"):
+    with pytest.raises(
+        InputError, match=f"config.data.{field}, .* has 1 of its images: {seed}_0: name"
+    ):
         read("more", more=images(SIZES[:1], seed))
 
 
@@ -81,8 +83,9 @@ def test_photographs_that_are_held_out_are_refused(field, seed, suffix, tmp_path
     assert read(str(tmp_path)).ids == ["another.png"]
     Image.fromarray(held_out.images[1]).save(tmp_path / f"copy{suffix}")
     Image.fromarray(other.images[0]).save(tmp_path / f"{seed}_0{suffix}")
-    message = f"2 images, such as {seed}_0{suffix}, copy{suffix}, are in config.data.{field}, "
-    with pytest.raises(InputError, match=f"{message}'{field}': take them out"):
+    message = f"config.data.{field}, '{field}', has 2 of its images: {seed}_0{suffix}, whose name "
+    message += f"is there; copy{suffix}, which shows what {seed}_1 shows: take copies out"
+    with pytest.raises(InputError, match=message):
         read(str(tmp_path))
 
 
@@ -93,7 +96,7 @@ def test_photographs_are_compared_with_encoded_images(tmp_path):
     Image.fromarray(held_out.images[1]).save(tmp_path / "copy.bmp")
     splits = {"validation": encoded, "test": images(SIZES[:2], 2)}
     of_both = data_set()._replace(read_split=splits.get)
-    with pytest.raises(InputError, match="1 images, such as copy.bmp, are in config.data.valid"):
+    with pytest.raises(InputError, match="has 1 of its images: copy.bmp, which shows what two"):
         unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
 
 
@@ -110,7 +113,7 @@ def test_photographs_are_shrunk_as_those_of_the_data_set(tmp_path, caplog):
     held_out = Encoded(["one"], [shrunk], [label], sizes)
     splits = {"validation": held_out, "test": images(SIZES[:2], 2)}
     of_both = data_set()._replace(read_split=splits.get)
-    with pytest.raises(InputError, match="1 images, such as copy.jpg, are in config.data.valid"):
+    with pytest.raises(InputError, match="has 1 of its images: copy.jpg, which shows what one"):
         unlabelled.read(of_both, *which, HELD_OUT, 30)
 
 

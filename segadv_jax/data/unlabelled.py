@@ -101,14 +101,16 @@ def _check_photographs(
     shown = [_pixels(image) for image in photos.images]
     for field, other in held_out.items():
         split = data_set.read(other)
-        names, pixels = {*map(_normal, split.ids)}, {_pixels(image) for image in split.images}
-        both = [
-            name
-            for name, own in zip(photos.ids, shown, strict=True)
-            if own in pixels or {_normal(name), _normal(Path(name).stem)} & names
-        ]
+        names = {*map(_normal, split.ids)}
+        theirs = {_pixels(image): name for name, image in zip(split.ids, split.images, strict=True)}
+        both = []
+        for name, own in zip(photos.ids, shown, strict=True):
+            if own in theirs:
+                both.append(f"{name}, which shows what {theirs[own]} shows")
+            elif {_normal(name), _normal(Path(name).stem)} & names:
+                both.append(f"{name}, whose name is there")
         remedy = (
-            "take them out of the folder, rename what only has the same name; what the data set "
+            "take copies out of the folder, rename what only has the same name; what the data set "
             "itself has without labels is 'rest'"
         )
         _refuse(which, both, field, other, remedy)
@@ -130,10 +132,10 @@ def _pixels(image: bytes | np.ndarray) -> bytes:
 def _refuse(which: str, both: list[str], field: str, other: str, remedy: str) -> None:
     """Raises an InputError if there are names in `both`."""
     if both:
-        few = ", ".join(both[:3])
+        few = "; ".join(both[:3])
         raise InputError(
-            f"{FIELD} is {which!r}, of which {len(both)} images, such as {few}, are in "
-            f"config.{field}, {other!r}: {remedy}"
+            f"{FIELD} is {which!r}, and config.{field}, {other!r}, has {len(both)} of its images: "
+            f"{few}: {remedy}"
         )
 
 

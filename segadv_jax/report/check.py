@@ -46,7 +46,7 @@ def check(config: ConfigDict, workdir: Workdir | None, say: Callable[[str], None
     names = found.data_set.class_names
     warnings = [*doubts.of_data(names, gathered), *doubts.of_config(config, found)]
     if changed:
-        warnings.append(f"other than in {workdir}: {', '.join(changed)}")
+        warnings.append(f"differs from {workdir} in {', '.join(changed)}")
     return warnings
 
 

@@ -59,7 +59,8 @@ def _head(arms, split, heading, apart):
     counts = {result["images"] for arm in arms for result in arm.results if "images" in result}
     tested = f"split {split}" + (f" ({counts.pop()} images)" if len(counts) == 1 else "")
     said = [f"Data: {', '.join(data)}; measured on the {tested}."]
-    updates = {arm.first.config["train"]["updates"] for arm in arms}
+    # Those of the configuration are what the run was begun with, and patience may have ended it.
+    updates = {int(arm.first.history[-1]["segmenter_updates"]) for arm in arms if arm.first.history}
     said.append(f"Updates of the segmenter: {', '.join(f'{u:,}' for u in sorted(updates))}.")
     findings = []
     if apart:
@@ -108,7 +109,7 @@ def _health(arms, split):
             if len(arm.runs) > 1:
                 label += f", seed {run.config['seed']}"
             config = configuration.complete(run.config)
-            found = health.read(run.history, config, run.result)
+            found = health.read(run.history, config, run.result, ended=run.end is not None)
             said = [
                 element("span", each.text, class_="alarm") if each.alarm else each.text
                 for each in found
