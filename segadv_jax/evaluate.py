@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from segadv_jax import configuration, devices, experiment, predictor, progress
@@ -47,13 +46,15 @@ def evaluate_run(config: ConfigDict, workdir: str) -> dict[str, Any]:
     A run without the plain measurement is not done, so other views, corrections and checkpoints
     come on top. Theirs is the result, if there are any.
     """
-    result = _evaluate(plain(config), workdir, config.data.test, {})
+    result = evaluate(plain(config), workdir, config.data.test, as_result=True)
     if config != plain(config):
         result = evaluate(config, workdir, config.data.test)
     return result
 
 
-def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any]:
+def evaluate(
+    config: ConfigDict, workdir: str, split: str = "", *, as_result: bool = False
+) -> dict[str, Any]:
     """Evaluates a checkpoint, by default the selected one, and writes `eval/<split>.json`.
 
     Another checkpoint goes to a file of its own, as `eval/<split>_latest.json`, and so do averages
@@ -68,6 +69,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         config: of a run that was trained in `workdir`.
         workdir: folder of the run.
         split: name of the split; `config.evaluate.split`, or `config.data.test`, if not given.
+        as_result: this is what the run ends with, `eval/<split>.json`, even if its configuration
+            was changed on the way.
 
     Returns:
         {"pixel_accuracy", "class_accuracy", "mean_iou", "mce", "certainty", "nll", "ece": float,
@@ -85,11 +88,6 @@ def evaluate(config: ConfigDict, workdir: str, split: str = "") -> dict[str, Any
         InputError: the workdir has no checkpoint, or one of another architecture or other classes,
             or the images have no labels.
     """
-    return _evaluate(config, workdir, split, _otherwise(config, Workdir(workdir)))
-
-
-def _evaluate(config, workdir, split, otherwise):
-    """`evaluate`, with {field: value} of what is measured otherwise than the run does."""
     trained = predictor.load(config, workdir)
     split = split or config.evaluate.split or config.data.test  # Loading may have set them.
     trained.data_set.check_labelled(split, "evaluate.split")
@@ -110,7 +108,7 @@ def _evaluate(config, workdir, split, otherwise):
         corrections += [f"temperature_{temperature:g}"] if temperature != 1 else []
         chosen = config.evaluate.checkpoint
         which = [] if chosen == "selected" else [chosen]
-        others = [f"{field.split('.')[1]}_{value}" for field, value in otherwise.items()]
+        others = [] if as_result else _otherwise(config, Workdir(workdir))
         name = "_".join([split, *which, *trained.views.names, *corrections, *others])
         path = Workdir(workdir).write_evaluation(name, result)
         logging.info("written to %s: %s %%", path, names.describe(result))
@@ -118,10 +116,9 @@ def _evaluate(config, workdir, split, otherwise):
 
 
 def _otherwise(config, workdir):
-    """{field: value} of `HOW_MEASURED` where the run's recorded configuration has another one."""
-    changed = configuration.compare(workdir, config)
-    values = flatten_dict(config.to_dict(), sep=".")
-    return {field: values.get(field) for field in HOW_MEASURED if field in changed}
+    """["FIELD_VALUE"] of `HOW_MEASURED` where the run's recorded configuration has another one."""
+    changed, values = configuration.compare(workdir, config), configuration.plain(config.to_dict())
+    return [f"{field.split('.')[1]}_{values[field]}" for field in HOW_MEASURED if field in changed]
 
 
 def _measure(

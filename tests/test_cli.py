@@ -42,7 +42,7 @@ def called(monkeypatch):
         (evaluate_command, "evaluate"),
     ):
 
-        def record(config, *args, name=name):
+        def record(config, *args, name=name, **_):
             calls.append((name, config.to_dict(), *args))
             return RESULT
 
