@@ -209,7 +209,7 @@ def different(some: Iterable[Run]) -> list[Run]:
 
 def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
     """What is measured beside the selected checkpoint of finished runs, in this process."""
-    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    before = jax.config.values["jax_compilation_cache_dir"]
     # They compile the programs that the runs did.
     jax.config.update("jax_compilation_cache_dir", command_line.cache_folder(options))
     for (block, arm), run in some:
