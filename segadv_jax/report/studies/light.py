@@ -105,6 +105,8 @@ FEW = {
 }
 _WITH_UNLABELLED = [name for name, arm in FEW.items() if "data.unlabelled" in arm.fields]
 
+# What a longer training might gain as well.
+_LONGER = ("standard", "features", "boundary")
 _FOLDED = ("standard", "features", "boundary", "boundary_features")
 
 
@@ -222,6 +224,15 @@ STUDY = Study(
             ),
             choices="natural",
             shares="natural",
+            histories=True,
+        ),
+        "longer": Block(
+            "As *natural*, with its settings, but four times as many updates.",
+            {name: NATURAL[name] for name in _LONGER},
+            seeds=tuple(range(10)),
+            pairs=_against("standard", _LONGER),
+            fields={"train.updates": 2000, "evaluate.every": 200},
+            choices="natural",
             histories=True,
         ),
         "fold_1": _fold(1),
