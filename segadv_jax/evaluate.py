@@ -82,7 +82,7 @@ def evaluate(
         labelled pixels. With `config.evaluate.bf` also what `structure` returns, and "bf_theta",
         theta as a part of the image's diagonal. With a prior shift also "prior_shift", with a
         temperature "temperature". If the run has an adversary, also "accuracy_real" and
-        "accuracy_synthetic", how often it is right.
+        "accuracy_synthetic", how often it is right, unless it sees more than any image has.
 
     Raises:
         InputError: the workdir has no checkpoint, or one of another architecture or other classes,
@@ -133,7 +133,8 @@ def _measure(
     zeros = {SEGMENTER: zero_totals(len(class_names), config.evaluate.bf)}
     judge = None
     if trained.step and config.alternation.schedule != "standard":
-        judge, params[ADVERSARY] = _adversary(config, workdir, trained)
+        judge, params[ADVERSARY] = _adversary(config, workdir, trained, examples)
+    if judge:
         zeros[ADVERSARY] = {name: np.zeros((), np.float32) for name in VERDICTS}
 
     def both(params, totals, batch):
@@ -174,12 +175,23 @@ def _mapped_step(segmenter, boundaries, views):
     return devices.map_eval_step(functools.partial(logits_step, **fixed), rows=True)
 
 
-def _adversary(config, workdir, trained):
-    """(`adversary_step` over all devices, the adversary's parameters) of a run."""
+def _adversary(config, workdir, trained, examples):
+    """(`adversary_step` over all devices, the adversary's parameters) of a run.
+
+    The step is None where all images are smaller than what the adversary sees at once.
+    """
     setup = experiment.build(config, len(trained.class_names)).setup
+    assert setup.adversary is not None
+    least = setup.adversary.least_cells * trained.segmenter.stride
+    if min(examples.canvas()) < least:
+        logging.warning(
+            "how often the adversary is right is not measured: without padding "
+            "(config.adversary.padding) it sees %d pixels at once, more than any image has",
+            least,
+        )
+        return None, {}
     with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
         params = checkpoints.restore_player(ADVERSARY, trained.step)
-    assert setup.adversary is not None
     return _mapped_adversary_step(trained.segmenter, setup.adversary, setup.encode), params
 
 

@@ -171,6 +171,20 @@ def test_evaluation_measures_boundaries_and_the_adversary(run, data_dir):
         assert result[f"accuracy_{kind}"] == pytest.approx(float(right), abs=0.02)
 
 
+def test_an_adversary_that_sees_more_than_the_images_have_is_left_out(
+    run, data_dir, tmp_path, monkeypatch
+):
+    """As one without padding does on small images; its parameters are those of one with it."""
+    copy = Workdir(shutil.copytree(str(run), tmp_path / "run"))
+    fields = config(data_dir, **{"adversary.padding": "valid", "train.crop": 144})
+    copy.config_path.write_text(fields.to_json())
+    said = []
+    monkeypatch.setattr(evaluate.logging, "warning", lambda *text: said.append(text[0] % text[1:]))
+    result = evaluate.evaluate(fields, str(copy), "validation[:5]")
+    assert result["mean_iou"] is not None and "accuracy_real" not in result
+    assert any("sees 144 pixels at once, more than any image has" in text for text in said)
+
+
 def test_other_weights_than_the_runs_own_are_not_silently_passed_over(run, data_dir, tmp_path):
     path = str(tmp_path / "weights.safetensors")
     convert_weights(str(run), path)
