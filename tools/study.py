@@ -14,7 +14,7 @@ that it inherits from have their choices. The choices must be committed before `
 which trains all arms of all blocks, seed by seed, and then measures what a block names beside
 them: predictions that are corrected at test time, other checkpoints, other images. What is not done
 is named, and the exit status is 1. --blocks, --arms and, but for `tune`, --seeds limit a call to a
-part, as --arms=standard,features.
+part, as --arms=standard,features; `report` takes none of them.
 
 `report` writes `docs/results/<study>.csv`, the histories that the study shows, pictures and, from
 the files there alone, `docs/<study>_study.md`, the first page of `docs/results.md` and the rows

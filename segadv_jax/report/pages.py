@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser, stages: Iterable[str], page: 
     """Adds the stage, the folders, `docs/PAGE` among them, and those of a pool of processes."""
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--workdir", default="", help="folder of the runs")
-    parser.add_argument("--archives", default="", help="folder with iccv09Data.tar.gz")
+    parser.add_argument("--archives", default="", help="folder with the official archives")
     parser.add_argument("--data_dir", default="", help="where prepared data is kept")
     docs = provenance.ROOT / "docs" / page
     parser.add_argument("--results", type=Path, default=docs, help="folder to write")
