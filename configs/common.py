@@ -165,7 +165,8 @@ def get_config():
     config.evaluate.flip = False
     config.evaluate.scales = (1.0,)
     # Alpha: alpha * log f is added to the logits, f the classes' shares of the training images'
-    # label cells. Undoes a loss.balance of alpha; from -2 to 2; not while training.
+    # label cells. Undoes a loss.balance of alpha, and more than that where loss.largest_weight
+    # limited a class's weight; from -2 to 2; not while training.
     config.evaluate.prior_shift = 0.0
     # Then the logits are divided by this: above 1 all probabilities become more alike; from 0.01 to
     # 100, 1: as they are; not while training.

@@ -8,7 +8,7 @@ label maps too, as an adversary must see them.
 """
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Int64, Integer
 
 from segadv_jax import VOID
 from segadv_jax.data import Split, statistics
@@ -66,28 +66,33 @@ def weights(counts: Integer[np.ndarray, " C"], balance: float, largest: float) -
         limited |= above
 
 
-def log_shares(counts: Integer[np.ndarray, " C"]) -> Float64[np.ndarray, " C"]:
-    """The logarithm of each class's share of the label cells, of `count_cells`.
+def prior_shift(counts: Integer[np.ndarray, " C"], alpha: float) -> tuple[float, ...]:
+    """What is added to the logits at test time: alpha * log f, f the classes' shares; () for 0.
 
-    A class that does not occur has the share that one cell would have.
+    A segmenter that was trained with weights f^-alpha has learnt as if all classes were that much
+    more alike in number; times f^alpha its probabilities are again those of the images as they are
+    (Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori
+    probabilities, Neural Computation 14(1), 2002, Eq. 2.4; with negative alpha the logit adjustment
+    of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9). Of a class whose
+    weight was limited by `weights` that is more than it had.
+
+    A class that does not occur has the share that one cell would have. A negative alpha, which
+    favours rare classes, does not favour it: nothing was learned of it.
+
+    Args:
+        counts: of `count_cells`.
+        alpha: the power of the shares.
 
     Raises:
         InputError: there is no cell to count.
     """
+    if not alpha:
+        return ()
     _check(counts, "config.evaluate.prior_shift")
-    return np.log(np.maximum(counts, 1) / counts.sum())
-
-
-def prior_shift(log_shares: Float64[np.ndarray, " C"], alpha: float) -> tuple[float, ...]:
-    """What is added to the logits at test time: alpha times `log_shares`; () for alpha 0.
-
-    A segmenter that was trained with weights f^-alpha, f the classes' shares, has learnt as if all
-    classes were that much more alike in number; times f^alpha its probabilities are again those of
-    the images as they are (Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier
-    to new a priori probabilities, Neural Computation 14(1), 2002, Eq. 2.4; with negative alpha the
-    logit adjustment of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9).
-    """
-    return tuple((alpha * log_shares).tolist()) if alpha else ()
+    shift = alpha * np.log(np.maximum(counts, 1) / counts.sum())
+    if alpha < 0:
+        shift = np.where(counts > 0, shift, shift.min())
+    return tuple(shift.tolist())
 
 
 def _check(counts, field):

@@ -30,17 +30,22 @@ def entropy(logits: CellMaps, label: CellLabels) -> SumAndCount:
     return _over(entropies, label != VOID)
 
 
-def pseudo_mce(logits: CellMaps, label: CellLabels, threshold: float) -> SumAndCount:
+def pseudo_mce(
+    logits: CellMaps, label: CellLabels, threshold: float, class_weights: tuple[float, ...] = ()
+) -> SumAndCount:
     """Cross-entropy to the segmenter's own most probable class, where it is certain of it.
 
     That is where its probability is the threshold or more. The count is that of all cells that are
-    not void: the fewer are certain, the less this counts. Lee, Pseudo-label, ICML workshop on
+    not void: the fewer are certain, the less this counts. Class weights are those of `losses.mce`,
+    as pseudo-labels stand for labels. Lee, Pseudo-label, ICML workshop on
     challenges in representation learning, 2013; the threshold as in Sohn et al., FixMatch, NeurIPS
     2020, Eq. 4.
     """
     believed = jnp.argmax(logits, -1)
     certain = jnp.max(jax.nn.softmax(lax.stop_gradient(logits)), -1) >= threshold
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, believed)
+    if class_weights:
+        losses *= jnp.take(jnp.asarray(class_weights, jnp.float32), believed)
     return _over(jnp.where(certain, losses, 0), label != VOID)
 
 

@@ -25,8 +25,8 @@ def choose_prior_shift(
         InputError: as `evaluate.evaluate`.
     """
     trained = predictor.load(config, workdir)
-    shares = predictor.log_shares(config, trained.data_set, trained.segmenter)
-    shifts = {alpha: class_balance.prior_shift(shares, alpha) for alpha in alphas}
+    counts = predictor.count_cells(config, trained.data_set, trained.segmenter)
+    shifts = {alpha: class_balance.prior_shift(counts, alpha) for alpha in alphas}
     views = {alpha: trained.views._replace(shift=shift) for alpha, shift in shifts.items()}
     results = _correct(config, trained, split, "prior_shift", views)
     return max(results, key=lambda result: result["mean_iou"])["prior_shift"], results

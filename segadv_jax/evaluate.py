@@ -23,6 +23,9 @@ from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
 VERDICTS = ("real", "synthetic", "predictions")
+UNJUDGED = (
+    "how often the adversary is right, without padding (config.adversary.padding), is not measured"
+)
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
@@ -152,8 +155,11 @@ def _measure(
         result["bf_theta"] = boundaries.tolerance.theta
     if judge:
         right = totals[ADVERSARY]
-        number = max(right["predictions"], 1)
-        result |= {f"accuracy_{kind}": float(right[kind] / number) for kind in VERDICTS[:2]}
+        number = right["predictions"]
+        if number:
+            result |= {f"accuracy_{kind}": float(right[kind] / number) for kind in VERDICTS[:2]}
+        else:
+            logging.warning("%s: it sees more than any image has", UNJUDGED)
     return result
 
 
@@ -184,11 +190,7 @@ def _adversary(config, workdir, trained, examples):
     assert setup.adversary is not None
     least = setup.adversary.least_cells * trained.segmenter.stride
     if min(examples.canvas()) < least:
-        logging.warning(
-            "how often the adversary is right is not measured: without padding "
-            "(config.adversary.padding) it sees %d pixels at once, more than any image has",
-            least,
-        )
+        logging.warning("%s: it sees %d pixels at once, more than any image has", UNJUDGED, least)
         return None, {}
     with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
         params = checkpoints.restore_player(ADVERSARY, trained.step)

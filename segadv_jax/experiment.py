@@ -139,9 +139,7 @@ def check_numbers(config: ConfigDict) -> None:
     """
     for field, allowed in NUMBERS.items():
         _within_limits(limits.check, field, operator.attrgetter(field)(config), allowed)
-    start, updates = config.loss.start, config.train.updates
-    late = [name for name in ("entropy", "pseudo_labels") if config.loss[name]]
-    late += ["lam"] if config.alternation.schedule != "standard" else []
+    start, updates, late = config.loss.start, config.train.updates, _late_terms(config)
     if late and start >= updates:
         raise InputError(
             f"config.loss.start is {start}, but config.train.updates {updates}: the term of "
@@ -166,6 +164,17 @@ def check_numbers(config: ConfigDict) -> None:
     _choice("evaluate.checkpoint", CHECKPOINTS, config.evaluate.checkpoint)
     _check_unlabelled(config)
     views_of(config)
+
+
+def begun(config: ConfigDict) -> int:
+    """The updates after which all terms of the segmenter's loss have all their weight."""
+    return config.loss.start + config.loss.ramp if _late_terms(config) else 0
+
+
+def _late_terms(config):
+    """The weights in config.loss of what begins at config.loss.start."""
+    late = [name for name in ("entropy", "pseudo_labels") if config.loss[name]]
+    return late + (["lam"] if config.alternation.schedule != "standard" else [])
 
 
 def _check_unlabelled(config: ConfigDict) -> None:
@@ -229,17 +238,31 @@ def build(
         if player == SEGMENTER or not standard:
             learning_rates[player] = rate
     losses = {name: value for name, value in config.loss.items() if name not in _BALANCE}
+    objective = _checked("loss", Objective, losses, class_weights=class_weights)
+    _check_certainty(objective, num_classes)
     setup = Setup(
         segmenter,
         adversary,
         encode=encodings.ENCODINGS[_choice("encoding", encodings.ENCODINGS, config.encoding)],
         optimizer=optimizers.alternate(**players),
-        objective=_checked("loss", Objective, losses, class_weights=class_weights),
+        objective=objective,
         augmentation=_augmentation(config.train),
         ema=config.train.ema,
         accumulate=config.train.accumulate,
     )
     return Experiment(turns, setup, learning_rates)
+
+
+def _check_certainty(objective: Objective, num_classes: int) -> None:
+    """Raises an InputError if no prediction is meant to be as certain as a pseudo-label."""
+    smoothing, threshold = objective.label_smoothing, objective.pseudo_threshold
+    most = 1 - smoothing + smoothing / num_classes
+    if objective.pseudo_labels and smoothing and threshold >= most:
+        raise InputError(
+            f"config.loss.pseudo_threshold is {threshold}, but with config.loss.label_smoothing = "
+            f"{smoothing} no prediction of {num_classes} classes is meant to be more certain than "
+            f"{most:.3f}: set one of them lower"
+        )
 
 
 def _check_crop(crop: int, segmenter: Segmenter, adversary: Adversary | None) -> None:

@@ -166,13 +166,15 @@ def _match_features(game, lams, shards):
         return total / jnp.maximum(count, 1), jnp.maximum(count, 1)
 
     wanted, _ = mean(describe(game.real), slice(game.labelled))
+    # Without any labelled block there is no mean that predictions should have.
+    known = shards.sum(jnp.sum(game.weights[: game.labelled])) > 0
     on_synthetic, pull = jax.vjp(describe, game.synthetic)
     terms, d_features = {}, []
     for name, rows in game.rows.items():
         found, count = mean(on_synthetic[rows], rows)
-        terms[name] = jnp.mean(jnp.abs(found - wanted))
+        terms[name] = known * jnp.mean(jnp.abs(found - wanted))
         # Written out: each device has but a part of the means.
-        slope = lams[name] * jnp.sign(found - wanted) / len(wanted) / count
+        slope = known * lams[name] * jnp.sign(found - wanted) / len(wanted) / count
         d_features.append(game.weights[rows][..., None] * slope.reshape(1, 1, 1, -1))
     (d_map,) = pull(jnp.concatenate(d_features))
     devices = shards.sum(1.0)  # Each knows the whole term, and they are added up.

@@ -62,7 +62,8 @@ class Objective:
         lam_unlabelled: lambda on images without labels (Hung et al., Adversarial learning for
             semi-supervised semantic segmentation, BMVC 2018, Section 3.3), which starts and rises
             as lambda does.
-        class_weights: of `mce`, one for each class, of `class_balance.weights`; () for none.
+        class_weights: of `mce` and pseudo-labels, one for each class, of `class_balance.weights`;
+            () for none.
         boundary: weight of the cells beside another class, see `controls`; 1: as all others.
         boundary_radius: how many cells from another class that is.
         label_smoothing: of `mce`.
@@ -107,6 +108,11 @@ class Objective:
             raise ValueError(
                 "saturating belongs to verdicts, not to feature_matching: set one of them to False"
             )
+        if self.feature_matching and self.reduction == "sum":
+            raise ValueError(
+                "feature_matching compares means, next to which a sum over all cells leaves lam "
+                "without effect: set reduction to 'mean'"
+            )
 
     def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""
@@ -145,7 +151,8 @@ class Objective:
         if self.pseudo_labels and labelled < len(label):
             weight, threshold = self.pseudo_labels * self.rise(updates), self.pseudo_threshold
             unknown = logits[labelled:], label[labelled:]
-            terms["pseudo_mce"] = weight, controls.pseudo_mce(*unknown, threshold)
+            pseudo = controls.pseudo_mce(*unknown, threshold, self.class_weights)
+            terms["pseudo_mce"] = weight, pseudo
         return terms
 
     def adversary_loss(self, logits: Verdicts, is_real: bool, weights: Weights) -> SumAndCount:

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float64, Integer, UInt8
+from absl import logging
+from jaxtyping import Float, Int64, Integer, UInt8
 from ml_collections import ConfigDict
 
 from segadv_jax import (
@@ -207,26 +208,21 @@ def classes_of(workdir: Workdir) -> tuple[tuple[str, ...], Palette]:
     return tuple(class_names), np.array(palette, np.uint8)
 
 
-def log_shares(
+def count_cells(
     config: ConfigDict, data_set: DataSet, segmenter: Segmenter
-) -> Float64[np.ndarray, " C"]:
-    """`class_balance.log_shares` of the training images that the run uses.
-
-    Raises:
-        InputError: they have no labels.
-    """
+) -> Int64[np.ndarray, " C"]:
+    """`class_balance.count_cells` of the training images that the run uses."""
     training = data_set.read(config.data.train)
     part = order.part(len(training.ids), config.data.fraction, config.seed)
-    counts = class_balance.count_cells(
+    return class_balance.count_cells(
         training.take(part), segmenter.stride, segmenter.offset, len(data_set.class_names)
     )
-    return class_balance.log_shares(counts)
 
 
 def _shift(config, data_set, segmenter):
     """What `config.evaluate.prior_shift` adds to the logits."""
-    shares = log_shares(config, data_set, segmenter)
-    return class_balance.prior_shift(shares, config.evaluate.prior_shift)
+    counts = count_cells(config, data_set, segmenter)
+    return class_balance.prior_shift(counts, config.evaluate.prior_shift)
 
 
 def _data_of(workdir, config):
@@ -256,6 +252,13 @@ def _described(about: Description, params: Any, views: bool) -> Predictor:
 def _check_record(config, workdir):
     """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
     trained, changed = workdir.has_checkpoints(), configuration.compare(workdir, config)
+    others = [name for name in ("data.train", "data.fraction", "seed") if name in changed]
+    if trained and others and config.evaluate.prior_shift:
+        logging.warning(
+            "config.evaluate.prior_shift takes the classes' shares of other images than those that "
+            "the run was trained on: it had another %s",
+            " and ".join(f"config.{name}" for name in others),
+        )
     if "init" not in changed or not initialize.names_a_network(config.init):
         return
     holds = "holds checkpoints of its own, which would be evaluated"

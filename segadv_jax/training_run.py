@@ -10,20 +10,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import (
-    devices,
-    streams,
-    visualize,
-    watcher,
-)
+from segadv_jax import devices, experiment, streams, visualize, watcher
 from segadv_jax.alternation import ADVERSARY, SEGMENTER
 from segadv_jax.checkpoints import Checkpoints
 from segadv_jax.experiment import Experiment
 from segadv_jax.game import Metrics
-from segadv_jax.journal import (
-    VALIDATION,
-    Journal,
-)
+from segadv_jax.journal import VALIDATION, Journal
 from segadv_jax.metrics.names import SELECTING
 from segadv_jax.train_state import TrainState, evaluated
 from segadv_jax.validation import Validator
@@ -120,10 +112,16 @@ class TrainingRun:
         self.checkpoints.save(state, after, scores or None)
 
     def has_waited_in_vain(self, step: int) -> bool:
-        """Whether the best validation lies too far back; all processes know it alike."""
+        """Whether the best validation lies too far back; all processes know it alike.
+
+        Before all terms of the loss have begun nothing is in vain: it would be another experiment.
+        """
         patience = self.config.train.patience * self.config.evaluate.every
         best = self.checkpoints.best_step() if patience else None
-        return best is not None and self.updates(step) - self.updates(best) >= patience
+        if best is None:
+            return False
+        since = max(self.updates(best), experiment.begun(self.config))
+        return self.updates(step) - since >= patience
 
     def stop_requested(self, after: int) -> int:
         """The signal that asks to stop, or 0; all processes agree on the step."""

@@ -100,20 +100,24 @@ def test_a_class_that_does_not_occur_has_the_largest_weight_and_takes_none():
 
 def test_shares_for_a_shift_of_the_prior():
     """A class that does not occur has that of one cell: a share of 0 would forbid it for good."""
-    got = class_balance.log_shares(np.array([60, 0, 36, 4]))
-    assert np.exp(got) == pytest.approx([0.6, 0.01, 0.36, 0.04])
-    shift = class_balance.prior_shift(got, -0.5)
-    assert np.exp(shift) == pytest.approx([0.6**-0.5, 10, 0.36**-0.5, 5])
-    assert class_balance.prior_shift(got, 0.0) == ()
+    counts = np.array([60, 0, 36, 4])
+    shift = class_balance.prior_shift(counts, 1.0)
+    assert np.exp(shift) == pytest.approx([0.6, 0.01, 0.36, 0.04])
+    assert class_balance.prior_shift(counts, 0.0) == ()
     with pytest.raises(InputError, match="evaluate.prior_shift needs the classes' frequencies"):
-        class_balance.log_shares(np.zeros(3, int))
+        class_balance.prior_shift(np.zeros(3, int), 1.0)
+
+
+def test_a_shift_in_favour_of_rare_classes_favours_none_that_was_never_seen():
+    shift = class_balance.prior_shift(np.array([60, 0, 36, 4]), -0.5)
+    assert np.exp(shift) == pytest.approx([0.6**-0.5, 0.6**-0.5, 0.36**-0.5, 5])
 
 
 def test_a_shift_undoes_the_weights_of_a_balanced_training():
     """Probabilities as weights f^-balance teach them, times f^balance, are again the true ones."""
     counts, true = np.array([50, 30, 20]), np.array([0.2, 0.3, 0.5])
     taught = class_balance.weights(counts, 0.7, 10.0) * true
-    shift = class_balance.prior_shift(class_balance.log_shares(counts), 0.7)
+    shift = class_balance.prior_shift(counts, 0.7)
     restored = taught * np.exp(shift)
     assert restored / restored.sum() == pytest.approx(true)
 

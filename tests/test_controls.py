@@ -128,6 +128,18 @@ def test_each_control_sees_the_images_that_it_is_for(maps):
         np.testing.assert_array_equal(np.array(terms[name][1]), np.array(loss), err_msg=name)
 
 
+def test_pseudo_labels_have_the_weights_of_their_classes_as_labels_do(maps):
+    logits, label, s = maps
+    weights = (0.5, 1.0, 2.0, 4.0)
+    objective = Objective(pseudo_labels=2.0, pseudo_threshold=0.7, class_weights=weights)
+    _, (total, count) = objective.own_terms(logits, label, 1, 0)["pseudo_mce"]
+    unknown = s[1:]
+    believed = (unknown.max(-1) >= 0.7) & (label[1:] != VOID)
+    losses = -np.log(unknown.max(-1)) * np.array(weights)[unknown.argmax(-1)]
+    np.testing.assert_allclose(total, losses[believed].sum(), rtol=1e-5)
+    assert count == (label[1:] != VOID).sum()
+
+
 def test_what_depends_on_predictions_begins_with_the_adversarial_term(maps):
     logits, label, _ = maps
     objective = Objective(entropy=0.5, pseudo_labels=2.0, start=10, ramp=4)

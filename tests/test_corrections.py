@@ -83,6 +83,16 @@ def test_a_shifted_evaluation_is_a_file_of_its_own(run, evaluated):
         assert len({result[measure] for result in evaluated.values()}) == 3
 
 
+def test_shares_of_other_images_than_the_runs_are_warned_of(run, caplog):
+    config, workdir = run
+    for seed, warned in ((config.seed, False), (config.seed + 1, True)):
+        other = config.copy_and_resolve_references()
+        other.seed, other.evaluate.prior_shift = seed, 0.5
+        predictor.load(other, str(workdir))
+        text = "takes the classes' shares of other images .* it had another config.seed"
+        assert bool(re.search(text, caplog.text)) == warned
+
+
 def test_frequent_classes_gain_with_alpha_above_0_and_lose_below(evaluated, shares):
     frequent = np.argmax(shares)
     got = [list(evaluated[alpha]["histogram_predicted"].values())[frequent] for alpha in ALPHAS]

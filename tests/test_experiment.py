@@ -161,6 +161,16 @@ def test_an_evaluation_is_shown_what_the_configuration_says():
     assert experiment.in_tiles(small.segmenter(), 0) == small.segmenter()
 
 
+def test_pseudo_labels_that_smoothed_labels_would_never_make_are_refused():
+    """With 0.2 of 3 classes labels are certain to 1 - 0.2 + 0.2 / 3 = 0.867."""
+    config = synthetic_config.get_config("standard")
+    config.loss.update({"pseudo_labels": 1.0, "label_smoothing": 0.2, "pseudo_threshold": 0.87})
+    with pytest.raises(InputError, match=r"threshold is 0.87, but .* 0.2 .* than 0.867: set"):
+        experiment.build(config, 3)
+    config.loss.pseudo_threshold = 0.86
+    experiment.build(config, 3)
+
+
 def test_features_are_matched_by_an_adversary_that_has_some():
     config = synthetic_config.get_config("standard")
     config.loss.feature_matching = True

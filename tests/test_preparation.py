@@ -72,8 +72,19 @@ def test_patience_counts_from_the_best_validation(fast, monkeypatch):
     monkeypatch.setattr(fast.checkpoints, "best_step", lambda: 7)
     waited = [fast.has_waited_in_vain(step) for step in (7, 21, 22, 23)]
     assert waited == [False, False, False, True]  # Two validations, 8 updates, after the fourth.
-    monkeypatch.setattr(fast.config.train, "patience", 0)
+    monkeypatch.setitem(fast.config.train, "patience", 0)
     assert not fast.has_waited_in_vain(23)
+
+
+def test_nothing_is_in_vain_before_all_terms_have_begun(fast, monkeypatch):
+    """The best validation is the first, after 4 updates; the adversarial term begins after 6."""
+    monkeypatch.setattr(fast.checkpoints, "best_step", lambda: 7)
+    for field, value in (("start", 4), ("ramp", 2)):
+        monkeypatch.setitem(fast.config.loss, field, value)
+    assert fast.updates(23) == 12 and fast.updates(27) == 14
+    assert [fast.has_waited_in_vain(step) for step in (23, 27)] == [False, True]
+    monkeypatch.setitem(fast.config.alternation, "schedule", "standard")
+    assert fast.has_waited_in_vain(23)  # Without an adversary there is nothing that begins.
 
 
 def test_a_signal_asks_to_stop(fast):

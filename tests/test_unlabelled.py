@@ -98,6 +98,13 @@ def test_photographs_are_compared_with_encoded_images(tmp_path):
     of_both = data_set()._replace(read_split=splits.get)
     with pytest.raises(InputError, match="has 1 of its images: copy.bmp, which shows what two"):
         unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
+    # A name is that of the file, in whatever folder of the data set it lies.
+    (tmp_path / "copy.bmp").rename(tmp_path / "two.bmp")
+    other = images(SIZES[:2], 7)
+    parts = ([png(x) for x in each] for each in (other.images, other.labels))
+    splits["validation"] = Encoded(["one", "beach/two"], *parts, other.sizes)
+    with pytest.raises(InputError, match="has 1 of its images: two.bmp, whose name is there"):
+        unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
 
 
 def test_photographs_are_shrunk_as_those_of_the_data_set(tmp_path, caplog):

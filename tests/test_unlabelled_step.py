@@ -180,6 +180,14 @@ def test_matched_features_are_the_distance_of_means(theta, logits):
     small.assert_close(gradient, own, 1e-4)  # The adversary's own loss is what it was.
 
 
+def test_features_are_matched_with_none_where_nothing_is_labelled(theta, logits):
+    made = batch()
+    void = made | {"label": np.full_like(made["label"], VOID)}
+    got, _, metrics = compiled("both", feature_matching=True)(logits, theta, void)
+    assert np.all(got == 0)
+    assert metrics["adversarial_term"] == metrics["adversarial_term_unlabelled"] == 0
+
+
 OPTIMIZER = optimizers.alternate(
     optimizers.player("sgd", 0.1, 0.9), optimizers.player("sgd", 0.1, 0.9)
 )

@@ -101,7 +101,8 @@ def _check_photographs(
     shown = [_pixels(image) for image in photos.images]
     for field, other in held_out.items():
         split = data_set.read(other)
-        names = {*map(_normal, split.ids)}
+        # Of a folder of images they are paths, as "beach/one".
+        names = {_normal(part) for name in split.ids for part in (name, Path(name).name)}
         theirs = {_pixels(image): name for name, image in zip(split.ids, split.images, strict=True)}
         both = []
         for name, own in zip(photos.ids, shown, strict=True):

@@ -147,18 +147,21 @@ def _play_turns(
     batches = streams.make(
         config, found.images, setup.segmenter, state.frozen, {SEGMENTER: 0, ADVERSARY: 0}
     )
-    first = devices.shard(next(batches[SEGMENTER]))
+    # Only the segmenter's have images without labels in them.
+    players = {turn: ADVERSARY if turn == "adversary" else SEGMENTER for turn in counts}
+    first = {player: devices.shard(next(batches[player])) for player in {*players.values()}}
     batches.clear()  # TensorFlow complains of iterators that outlive Python.
     mapped = devices.map_train_step(functools.partial(train_step, setup=setup))
     key, updates, found_costs = jax.random.key(config.seed), np.int32(0), {}
     for turn in counts:
+        batch = first[players[turn]]
 
-        def play(step):
+        def play(step, batch=batch):
             nonlocal state
-            state, metrics = step(state, first, key, updates)
+            state, metrics = step(state, batch, key, updates)
             return metrics
 
-        arguments = (state, first, key, turn, updates)
+        arguments = (state, batch, key, turn, updates)
         found_costs[turn], metrics = measure(mapped, arguments, play)
         for number, each in enumerate(metrics, 1):
             soundness.check(each, {"step": number, "segmenter_updates": number})
