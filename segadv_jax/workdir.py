@@ -4,7 +4,7 @@ The folder may be a URL, as gs://bucket/run.
 
 config.json          the configuration that the run was started with
 classes.json         the names of the classes and their colours
-trained_on.txt       the names of the images that it was trained on
+trained_on.txt       the names of the images that it was trained on with their labels
 environment.json     the command that started it, versions of libraries, devices
 parameters.txt       the networks' parameters, layer by layer
 history.csv          a row per validation: the curves of the paper's Figure 4
