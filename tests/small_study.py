@@ -7,9 +7,9 @@ from segadv_jax.report import study_files
 from segadv_jax.report.study_definition import Arm, Block, Study
 
 CONFIG = "configs/stanford_light.py"
-_RATE = "optimizer.segmenter.learning_rate"
+RATE = "optimizer.segmenter.learning_rate"
 ARMS = {
-    "standard": Arm({"slow": {_RATE: 0.002}, "fast": {_RATE: 0.004}}),
+    "standard": Arm({"slow": {RATE: 0.002}, "fast": {RATE: 0.004}}),
     "features": Arm(
         {"light": {"loss.lam": 0.03}, "heavy": {"loss.lam": 0.1}},
         ("standard",),
@@ -87,8 +87,9 @@ def made_rows(lacking=()):
                 value = 0.5 + GAIN[arm] + seed / 50
                 row = {m: value + noise.gauss(0, 0.001) for m in study_files.MEASURES}
                 row |= {"regions": 12.25, "regions_true": 19.0, "accuracy_real": None}
-                row |= {"block": name, "arm": arm, "seed": seed, "fraction": 1.0}
-                row |= {"balance": 0.0, "fold": block.fold, "segmenter_updates": 300}
+                row |= {"block": name, "arm": arm, "seed": seed}
+                row |= study_files.conditions(STUDY, (name, block.shown[arm]))
+                row |= {"segmenter_updates": 300}
                 apart = seed * GAIN[arm] / 9
                 row |= {"iou_sky": row["mean_iou"] + apart, "iou_sea": row["mean_iou"] - apart}
                 row |= {"share_sky": 0.25, "share_sea": 0.75}

@@ -61,6 +61,10 @@ def test_runs_of_different_data_are_not_compared(tmp_path):
     [
         ({"names": ("sky", "car")}, "cannot be compared: their classes differ"),
         ({"images": 8}, "cannot be compared: they were measured on different numbers of images"),
+        (
+            {"histogram_true": {"sky": 0.25, "tree": 0.75}},
+            "cannot be compared: they were measured on different images, or on the same",
+        ),
     ],
 )
 def test_figures_of_other_images_are_not_compared(other, said, tmp_path):
@@ -95,6 +99,17 @@ def test_a_difference_that_may_be_chance_is_called_so(tmp_path):
             made(tmp_path / arm / f"seed_{seed}", arm, seed, iou=iou)
     page, _ = report(tmp_path, tmp_path / "standard", tmp_path / "adversarial", "--images=0")
     assert "this may be chance" in page.text and "more than chance explains" not in page.text
+
+
+def test_a_difference_is_over_the_seeds_in_common(tmp_path):
+    """Two further seeds that went well make an arm no better than the other."""
+    for arm, ious in {"standard": (0.50, 0.52), "adversarial": (0.48, 0.51, 0.7, 0.7)}.items():
+        for seed, iou in enumerate(ious):
+            made(tmp_path / arm / f"seed_{seed}", arm, seed, iou=iou)
+    page, _ = report(tmp_path, tmp_path / "standard", tmp_path / "adversarial", "--images=0")
+    assert "adversarial is 1.5 points of mean IoU below standard" in page.text
+    assert "(49.5 against 51.0 %); over the 2 seeds in common" in page.text
+    assert "−1.5" in page.text and "differences are over those in common" in page.text
 
 
 def test_a_run_that_was_not_evaluated_is_named_with_what_to_run(tmp_path):

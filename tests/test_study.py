@@ -150,7 +150,14 @@ def test_a_failed_run_leaves_the_rest(tmp_path, monkeypatch, capsys):
         (["small", "tune", "--workdir=W", "--blocks=x"], "--blocks: there is no x; known: natural"),
         (["small", "tune", "--workdir=W", "--arms=x"], "--arms: there is no x; known: standard"),
         (["small", "tune", "--workdir=W", "--blocks=fold_1"], "take the choices of another block"),
-        (["small", "tune", "--workdir=W", "--blocks=fold_1", "--arms=both"], "none is in --blocks"),
+        (
+            ["small", "tune", "--workdir=W", "--blocks=fold_1", "--arms=both"],
+            "--blocks: fold_1 has none of --arms=both; leave it out",
+        ),
+        (
+            ["small", "tune", "--workdir=W", "--blocks=fold_1", "--arms=standard,both"],
+            "--arms: both is in none of --blocks=fold_1",
+        ),
         (["small", "tune", "--workdir=W", "--seeds=0"], "--seeds: the stage tune does not take it"),
         (["small", "report", "--blocks=natural"], "--blocks: the stage report does not take it"),
         (["small", "report", "--arms=standard"], "--arms: the stage report does not take it"),

@@ -37,6 +37,7 @@ ARM = small_study.ARMS["standard"]
         ({"arms": {"a": ARM, "b": ARM, "a-b": ARM}}, "the hyphen is for differences; rename a-b"),
         ({"pools": {"a-b": ("a", "b")}}, "the hyphen is for differences; rename a-b"),
         ({"choices": "natural"}, "natural has no choices for all of its arms"),
+        ({"fields": {small_study.RATE: 0.1}}, "a sets .*learning_rate, and so does its choice"),
     ],
 )
 def test_a_wrong_definition_is_refused(changes, message):

@@ -212,14 +212,17 @@ def test_files_that_do_not_belong_together_are_refused(folder):
         table.write_text(wrong)
         with pytest.raises(InputError, match=message):
             render(folder)
-    for wrong, message in (
-        ("nan", "nan is no finite number"),
-        ("73.7", "mean_iou of natural/standard/0 is no fraction of one"),
-        ("", "mean_iou of natural/standard/0 is no fraction of one"),
+    for column, wrong, message in (
+        ("mean_iou", "nan", "nan is no finite number"),
+        ("mean_iou", "73.7", "mean_iou of natural/standard/0 is no fraction of one"),
+        ("mean_iou", "", "mean_iou of natural/standard/0 is no fraction of one"),
+        # Made before the block had other fields.
+        ("fraction", "0.5", "natural/standard/0 has fraction 0.5, in the study it is 1.0"),
+        ("balance", "1.0", "natural/standard/0 has balance 1.0, in the study it is 0.0"),
     ):
         head, first, *rest = before.splitlines(keepends=True)
         cells = first.split(",")
-        cells[head.split(",").index("mean_iou")] = wrong
+        cells[head.split(",").index(column)] = wrong
         table.write_text("".join([head, ",".join(cells), *rest]))
         with pytest.raises(InputError, match=f"small.csv is damaged .{message}"):
             render(folder)

@@ -64,7 +64,8 @@ def train(options: argparse.Namespace, seeds: list[int]) -> int:
             if run.workdir.result(config.data.validation) is None:
                 evaluate(config, run.folder, config.data.validation)
     path = Path(options.workdir, CAMPAIGN)
-    provenance.record(path, PROGRAM, options.processes, seeds=seeds)
+    before = pages.read_json(path, ("seeds",))["seeds"] if path.exists() else []
+    provenance.record(path, PROGRAM, options.processes, seeds=sorted({*before, *seeds}))
     return status
 
 

@@ -27,7 +27,7 @@ that are there. To begin anew, delete these. `repeat` trains one seed of each ar
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,12 @@ def select(options: argparse.Namespace, study: Study) -> list[Key]:
         for arm in study.blocks[block].arms
         if not names or arm in names
     ]
-    if not keys:
-        raise InputError(f"--arms={options.arms}: none is in --blocks={options.blocks}")
+    for block in blocks:
+        if block not in [key[0] for key in keys]:
+            raise InputError(f"--blocks: {block} has none of --arms={options.arms}; leave it out")
+    for name in names:
+        if name not in [key[1] for key in keys]:
+            raise InputError(f"--arms: {name} is in none of --blocks={options.blocks}")
     return keys
 
 
@@ -119,6 +123,9 @@ def seeds_of(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> 
     for seed in seeds:
         if seed not in known:
             raise InputError(f"--seeds: no block has the seed {seed}; known: {sorted(known)}")
+    for block in {block for block, _ in keys} if options.blocks else ():
+        if not {*seeds} & {*study.blocks[block].seeds}:
+            raise InputError(f"--seeds={options.seeds}: {block} has none of them; leave it out")
     return seeds
 
 
@@ -244,7 +251,8 @@ def report(options: argparse.Namespace, study: Study) -> int:
         lines += study_runs.histories(study, every)
         needed = ("commits", "commands", "machine")
         how = pages.read_json(Path(options.workdir, CAMPAIGN), needed)
-        predicted = predict(study, every)
+        given = {"archives": options.archives, "data_dir": options.data_dir}
+        predicted = predict(study, every, given)
         provenance.add(study_files.campaign_path(folder, name), how)
         study_files.write_rows(table, study, rows)
         write_histories(options, study, lines)
@@ -278,8 +286,13 @@ def write_histories(options: argparse.Namespace, study: Study, rows: list[pages.
         figures.draw_curves(study_files.curves_path(folder, name, block), curves)
 
 
-def predict(study: Study, every: Iterable[tuple[Key, Run]]) -> tuple[Any, pictures.Maps] | None:
-    """(test images, the pictured arms' maps of them); None before all of these arms are done."""
+def predict(
+    study: Study, every: Iterable[tuple[Key, Run]], place: Mapping[str, str]
+) -> tuple[Any, pictures.Maps] | None:
+    """(test images, the pictured arms' maps of them); None before all of these arms are done.
+
+    The place has "archives" and "data_dir", each "" for where the runs had them.
+    """
     block, definition = next(iter(study.blocks.items()))
     wanted = [(block, arm) for arm in study.pictured]
     first = definition.seeds[0]
@@ -288,6 +301,8 @@ def predict(study: Study, every: Iterable[tuple[Key, Run]]) -> tuple[Any, pictur
         return None
     shown = {key[1]: found[key] for key in wanted}
     runs = {arm: (configuration.recorded(run.workdir), run.folder) for arm, run in shown.items()}
+    for config, _ in runs.values():  # Wherever the data lay when the runs were made.
+        config.data.update({name: value for name, value in place.items() if value})
     _, batch, maps = pictures.predict(runs, PICTURED)
     return batch, maps
 

@@ -112,7 +112,7 @@ def check_pairs(texts: Iterable[str], configs: Mapping[str, ConfigDict]) -> list
             if name not in configs:
                 hint = f"known: {', '.join(configs)}"
                 raise InputError(f"--compare={text}: there is no arm {name}; {hint}")
-        for field in ("name", "test"):
+        for field in ("name", "archives", "longest_side", "test"):
             ours, theirs = (configs[name].data[field] for name in (arm, other))
             if ours != theirs:
                 what = f"config.data.{field} is {ours!r} in one and {theirs!r} in the other"

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,40 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
     before = files.read_json(path, "restore it") if os.path.exists(path) else {}
     recorded: dict[str, Any] = {"commits": [], "commands": []} | before | settings
     for name, value in (("commits", commit()), ("commands", command(program))):
-        if value not in recorded[name]:
-            recorded[name].append(value)
-    recorded["machine"] = {
+        recorded[name] = _joined(recorded[name], [value])
+    machine = {
         "processor": _processor(),
         "cores": len(runs.free_cores()) or os.cpu_count(),
         "python": platform.python_version(),
         "jax": importlib.metadata.version("jax"),
         "processes": processes,
     }
+    recorded["machines"] = _joined(machines(recorded), [machine])
+    recorded["machine"] = machine
     files.write_json(path, recorded)
+
+
+def machines(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All machines of what `record` wrote; older versions recorded the last one alone."""
+    last = [recorded["machine"]] if "machine" in recorded else []
+    return recorded.get("machines", last)
+
+
+def _joined(before: Iterable[Any], more: Iterable[Any]) -> list[Any]:
+    """Both without what comes twice, in order."""
+    result: list[Any] = []
+    for each in (*before, *more):
+        if each not in result:
+            result.append(each)
+    return result
 
 
 def add(path: Path, how: Mapping[str, Any]) -> None:
     """Adds to a JSON file what `record` wrote elsewhere; raises an InputError if it is damaged."""
     before = files.read_json(path, "restore it") if path.exists() else {}
     for name in ("commits", "commands"):
-        how = {**how, name: list(dict.fromkeys([*before.get(name, []), *how[name]]))}
-    files.write_json(path, how)
+        how = {**how, name: _joined(before.get(name, []), how[name])}
+    files.write_json(path, {**how, "machines": _joined(machines(before), machines(how))})
 
 
 def commit() -> str:

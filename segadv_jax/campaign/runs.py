@@ -98,12 +98,13 @@ def locked(folder: files.PathLike) -> Iterator[int | None]:
 
 
 def worker(folder: files.PathLike) -> str | None:
-    """The id of the process that works in a run's folder; None if there is none."""
+    """The id of the process that works in a run's folder; None if there is none, or no locks."""
     path = Path(folder, "lock")
     if not path.exists():
         return None
-    with locked(folder) as lock:
+    with contextlib.suppress(OSError), locked(folder) as lock:
         return path.read_text().strip() if lock is None else None
+    return None
 
 
 def start(

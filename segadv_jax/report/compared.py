@@ -183,6 +183,28 @@ def mean(arm: Arm, measure: str, class_name: str | None = None) -> float | None:
     return sum(found) / len(found) if found else None
 
 
+def in_common(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+    """Both with the seeds alone with which both were evaluated; as they are if there are none.
+
+    A difference of means over different seeds would be one of these seeds, too.
+    """
+    seeds = [{run.config["seed"] for run in each.runs if run.result} for each in (arm, other)]
+    both = set.intersection(*seeds)
+    if not both:
+        return arm, other
+    first, second = (
+        each._replace(runs=[run for run in each.runs if run.config["seed"] in both])
+        for each in (arm, other)
+    )
+    return first, second
+
+
+def difference(arm: Arm, other: Arm, measure: str, class_name: str | None = None) -> float | None:
+    """The mean of an arm less that of the other, over `in_common`; None if one was not measured."""
+    ours, theirs = (mean(each, measure, class_name) for each in in_common(arm, other))
+    return None if ours is None or theirs is None else ours - theirs
+
+
 def class_names(arm: Arm) -> tuple[str, ...]:
     """The classes that an arm was evaluated on; none if it was not."""
     for result in arm.results:
@@ -201,11 +223,15 @@ def why_apart(arms: Sequence[Arm]) -> str:
     counts = {result.get("images") for arm in measured for result in arm.results}
     if len(counts) > 1:
         return "they were measured on different numbers of images"
+    shares = [r["histogram_true"] for arm in measured for r in arm.results if "histogram_true" in r]
+    if any(share != shares[0] for share in shares):
+        return "they were measured on different images, or on the same at different sizes"
     return ""
 
 
 def finding(arm: Arm, other: Arm, split: str) -> str:
     """In one sentence, how the mean IoU of `arm` compares with that of `other`."""
+    arm, other = in_common(arm, other)
     ours, theirs = mean(arm, "mean_iou"), mean(other, "mean_iou")
     if ours is None or theirs is None:
         return ""

@@ -34,6 +34,7 @@ def results(arms: Sequence[Arm], split: str, apart: str) -> Html:
         said += f"; small: the difference to {arms[0].name}; bold: the best"
     if seeds:
         said += "; ± is the standard deviation over seeds"
+        said += ", and differences are over those in common" if len(arms) > 1 and not apart else ""
     return table(["", *(["seeds"] if seeds else []), *heads], rows, f"{said}.")
 
 
@@ -58,14 +59,12 @@ def _measure(arm, other, name, best):
     text = _form(name, mean)
     shown = element("b", text) if best is not None and text == best else text
     spread = f" ± {_form(name, statistics.stdev(values))}" if len(values) > 1 else ""
-    return element("td", shown, spread, _difference(name, mean, other))
+    return element("td", shown, spread, _difference(name, arm, other))
 
 
-def _difference(name, mean, other, class_name=None):
-    theirs = compared.mean(other, name, class_name) if other else None
-    if mean is None or theirs is None:
-        return ""
-    return element("small", _form(name, mean - theirs, "+"))
+def _difference(name, arm, other, class_name=None):
+    value = compared.difference(arm, other, name, class_name) if other else None
+    return "" if value is None else element("small", _form(name, value, "+"))
 
 
 def classes(arms: Sequence[Arm]) -> Html:
@@ -101,7 +100,7 @@ def classes(arms: Sequence[Arm]) -> Html:
             for arm in measured:
                 value = compared.mean(arm, kind, name)
                 other = None if arm is first else first
-                said = _difference(kind, value, other, name)
+                said = _difference(kind, arm, other, name)
                 cells.append(element("td", _form(kind, value), said))
         rows.append([name, *cells])
     order = "Sorted by IoU, the lowest first, in %."

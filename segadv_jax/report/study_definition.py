@@ -146,6 +146,17 @@ class Study:
             if not block.choices:
                 yield from (((name, arm), block.arms[arm]) for arm in block.arms)
 
+    def fixed(self, key: Key) -> dict[str, Any]:
+        """The fields of a block's arm that are not chosen."""
+        block = self.blocks[key[0]]
+        return {**self.fields, **block.fields, **block.arms[key[1]].fields}
+
+    def choosable(self, key: Key) -> set[str]:
+        """The fields that the choice of a tuned arm sets, those that it inherits among them."""
+        block, arm = key[0], self.blocks[key[0]].arms[key[1]]
+        own = {field for point in arm.grid.values() for field in point}
+        return own.union(*(self.choosable((block, other)) for other in arm.after))
+
     def source(self, key: Key) -> Key:
         """Where the choices of a block's arm come from."""
         block, arm = key
@@ -227,3 +238,8 @@ def check(name: str, study: Study) -> None:
             after = set(block.arms[arm].after)
             require(after <= set(before), where, f"{arm} inherits from an arm that comes later")
             before.append(arm)
+    for title, block in study.blocks.items():  # Each of which may take the choices of another.
+        for arm, definition in block.arms.items():
+            chosen = study.choosable(study.source((title, arm)))
+            both = ", ".join(sorted(chosen & {*block.fields, *definition.fields}))
+            require(not both, f"block {title}", f"{arm} sets {both}, and so does its choice")

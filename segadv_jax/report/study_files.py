@@ -41,6 +41,8 @@ COLUMNS: tuple[str, ...] = (
     "temperature",
 )
 COLUMNS += ("segmenter_updates",)
+# Columns: (name, field of the configuration, its value where a study does not set it).
+_CONDITIONS = (("fraction", "data.fraction", 1.0), ("balance", "loss.balance", 0.0))
 # By class: {beginning of a column: name in an evaluation}.
 BY_CLASS = {"iou_": "iou", "share_": "histogram_predicted", "true_share_": "histogram_true"}
 HISTORY_COLUMNS = ("block", "arm", "seed", *course.COLUMNS)
@@ -80,6 +82,13 @@ def picture_path(folder: Path, name: str) -> Path:
 
 def page_path(folder: Path, name: str) -> Path:
     return folder.resolve().parent / f"{name}_study.md"
+
+
+def conditions(study: Study, key: Key) -> Row:
+    """The columns that say under which conditions an arm of a block is trained."""
+    fields = study.fixed(key)
+    result = {name: fields.get(field, default) for name, field, default in _CONDITIONS}
+    return result | {"fold": study.blocks[key[0]].fold}
 
 
 def write_rows(path: Path, study: Study, rows: Sequence[Row]) -> None:
@@ -189,6 +198,9 @@ def _wrong_row(study: Study, rows: Sequence[Row]) -> str:
         if key in seen:
             return f"the row of {name} comes twice"
         seen.add(key)
+        for column, value in conditions(study, (key[0], block.shown[key[1]])).items():
+            if row[column] != value:
+                return f"{name} has {column} {row[column]}, in the study it is {value}"
         for measure in (*PAPER_MEASURES, *study.primary):
             value = row[measure]
             if value is None or not 0 <= value <= 1:

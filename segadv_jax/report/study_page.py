@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segadv_jax.campaign import provenance
 from segadv_jax.metrics.names import title
 from segadv_jax.report import course, markdown, pages, study_classes, study_comparisons, study_files
 from segadv_jax.report.pages import Row
@@ -255,11 +256,15 @@ def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
 
 def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
     how = pages.read_json(path, _HOW) if path.exists() else tuning
-    machine = how["machine"]
+    machines = [
+        f"{machine['processor']}, {machine['cores']} cores, "
+        f"{machine['processes']} run{'s' if machine['processes'] > 1 else ''} at a time, "
+        f"Python {machine['python']}, jax {machine['jax']}"
+        for machine in provenance.machines(how)
+    ]
     return markdown.join(
         "## How it was run",
         f"Choices: commits {pages.listed(tuning['commits'])}; runs: commits "
-        f"{pages.listed(how['commits'])}. {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['processes']} runs at a time, Python {machine['python']}, jax {machine['jax']}.",
+        f"{pages.listed(how['commits'])}. {'; '.join(machines)}.",
         "```\n" + "\n".join(dict.fromkeys([*tuning["commands"], *how["commands"]])) + "\n```",
     )

@@ -40,9 +40,6 @@ CORRECTIONS = {
     CALIBRATED: Correction("temperature", "temperature.json", "temperature", "temperature"),
 }
 
-# Columns: (name, field of the configuration, its value where a study does not set it).
-_CONDITIONS = (("fraction", "data.fraction", 1.0), ("balance", "loss.balance", 0.0))
-
 Choices = Mapping[Key, Mapping[str, Any]]
 
 
@@ -56,7 +53,7 @@ class Place(NamedTuple):
 def arguments(study: Study, key: Key, chosen: Fields, place: Place) -> tuple[str, ...]:
     """The arguments of `segadv_jax train` for an arm of a block with fields that were chosen."""
     config = study.blocks[key[0]].arms[key[1]].config or study.config
-    fields = _set({**_fields(study, key), **chosen}, place)
+    fields = _set({**study.fixed(key), **chosen}, place)
     return f"--config={config}", *place.data, *fields
 
 
@@ -66,12 +63,6 @@ def _set(fields: Fields, place: Place) -> list[str]:
         f"--config.{name}={value.replace(WORKDIR, folder) if isinstance(value, str) else value}"
         for name, value in fields.items()
     ]
-
-
-def _fields(study: Study, key: Key) -> Fields:
-    """The fields of an arm of a block that are not chosen."""
-    block = study.blocks[key[0]]
-    return {**study.fields, **block.fields, **block.arms[key[1]].fields}
 
 
 def check_configs(study: Study, keys: Iterable[Key], place: Place) -> None:
@@ -143,7 +134,7 @@ def choose(
             return None
         spread = comparison.spread(results, study_files.POINT_MEASURES)
         means = {name: spread[name]["mean"] for name in study_files.POINT_MEASURES}
-        fields = dict(definition.grid[point])
+        fields = json.loads(json.dumps(definition.grid[point]))  # As they are read again.
         points[point] = {"fields": fields, "score": study_files.score(means, study.primary)} | means
     best = max(points, key=lambda point: points[point]["score"])
     inherited = study_files.merged(choices, [(key[0], other) for other in definition.after])
@@ -228,7 +219,10 @@ def corrected(run: Run, end: str, study: Study) -> dict[str, Any] | None:
     path = Path(run.folder, correction.file)
     if result is None or not path.exists():
         return None
-    found = files.read_json(path, "delete it and train again", (correction.chosen, "result"))
+    remedy = "delete it and train again"
+    found = files.read_json(path, remedy, (correction.chosen, "result"))
+    if not isinstance(found["result"], dict) or "step" not in found["result"]:
+        raise files.damaged(path, "its result is no evaluation", remedy)
     tried = _tried(study, end)  # Older files have no "tried": they count as made with these.
     same = found["result"]["step"] == result["step"] and found.get("tried", tried) == tried
     return found if same else None
@@ -250,9 +244,7 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         if result is None:
             continue
         runs.check_arguments(_placed(study, (block, arm), run))
-        fields = _fields(study, (block, arm))
-        row = {"block": block, "seed": run.seed, "fold": study.blocks[block].fold}
-        row |= {name: fields.get(field, default) for name, field, default in _CONDITIONS}
+        row = {"block": block, "seed": run.seed} | study_files.conditions(study, (block, arm))
         row["segmenter_updates"] = result["segmenter_updates"]
         yield row | {"arm": arm} | _measures(result)
         for end, correction in CORRECTIONS.items():
@@ -288,10 +280,13 @@ def _placed(study: Study, key: Key, run: Run) -> Run:
     if not path.exists():
         return run
     places = {"data.archives", "data.data_dir"}
-    places |= {name for name, value in _fields(study, key).items() if WORKDIR in str(value)}
+    places |= {name for name, value in study.fixed(key).items() if WORKDIR in str(value)}
     begins = tuple(f"--config.{name}=" for name in places)
     with files.reading(path, remedy):
-        there = [each for each in json.loads(path.read_text()) if each.startswith(begins)]
+        recorded = json.loads(path.read_text())
+        if not isinstance(recorded, list):
+            raise ValueError("it is no list of arguments")
+        there = [each for each in map(str, recorded) if each.startswith(begins)]
     kept = [each for each in run.arguments if not each.startswith(begins)]
     return run._replace(arguments=(*kept, *there))
 

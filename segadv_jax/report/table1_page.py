@@ -82,7 +82,7 @@ def verdict(pair: Mapping[str, Any]) -> str:
     says = "no difference that these seeds can show"
     if low > 0 or high < 0:
         says = "a gain" if low > 0 else "a loss"
-    return f"mean IoU {_mean_and_interval(gain)}: **{says}.**"
+    return f"mean IoU {_mean_and_interval(gain)}: {says}."
 
 
 def _mean_and_interval(gain: Mapping[str, Any]) -> str:
