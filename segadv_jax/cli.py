@@ -135,6 +135,7 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     form = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog, None, command.__doc__, formatter_class=form, allow_abbrev=False)
     command.add_arguments(parser)
+    argv = [_at_home(word) for word in argv]
     end = argv.index("--") if "--" in argv else len(argv)
     known, fields = _split_fields(argv[:end])
     options = parser.parse_args(known)
@@ -163,6 +164,12 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
 
 _CACHE = "--config.compilation_cache="
 _PLACES = ("workdir", "out")  # Options that say where a command writes.
+
+
+def _at_home(word: str) -> str:
+    """Fills in the home folder in --workdir=~/runs: a shell does so only where a word begins."""
+    name, equals, value = word.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if equals and value[:2] in ("~", "~/") else word
 
 
 def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,6 @@
 """Configurations: loaded by name or path, recorded in a run's folder, compared with it later."""
 
 import dataclasses
-import functools
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -107,6 +106,12 @@ def set_field(config: ConfigDict, override: str) -> None:
             f"--{field}: an item is not set by itself; give all that the field holds, as in "
             "'--config.train.scale=(0.5, 2)'"
         )
+    group, within = _value(config, field), _value(config, field.rpartition(".")[0])
+    if within is not None and not isinstance(within, ConfigDict):
+        raise InputError(f"--{field}: the configuration has no such field")
+    if isinstance(group, ConfigDict) and group is not config:
+        few = next(iter(group), "NAME")
+        raise InputError(f"--{field} is a group of fields: set one of them, as --{field}.{few}=")
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
@@ -126,10 +131,17 @@ def set_field(config: ConfigDict, override: str) -> None:
 
 def _kind(config: ConfigDict, field: str) -> str:
     """What kind of number "config.FIELD" takes; "" if it is none."""
-    names = field.removeprefix("config.").split(".")
-    value = functools.reduce(lambda inner, name: inner[name], names, config)
+    value = _value(config, field)
     kinds = {bool: "True or False", int: "a whole number, as 8", float: "a number, as 0.5"}
     return kinds.get(type(value), "")
+
+
+def _value(config: ConfigDict, field: str) -> Any:
+    """What "config.FIELD" holds; None if there is no such field."""
+    value: Any = config
+    for name in field.split(".")[1:]:  # The first is "config".
+        value = value.get(name) if isinstance(value, ConfigDict) else None
+    return value
 
 
 def _hint(error: Exception) -> str:

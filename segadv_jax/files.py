@@ -7,6 +7,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -135,7 +136,9 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
             to_path(path).write_bytes(content.getvalue())
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    part = Path(f"{path}.{socket.gethostname()}.{os.getpid()}.part")
+    # Of a name as long as it may be, too.
+    name = hashlib.sha256(os.fsencode(os.path.basename(path))).hexdigest()[:16]
+    part = Path(path).with_name(f".{name}.{socket.gethostname()}.{os.getpid()}.part")
     newline, encoding = (None, None) if "b" in mode else ("", "utf-8")
     try:
         with open(part, mode, newline=newline, encoding=encoding) as file:
@@ -149,11 +152,11 @@ def clear_parts(folder: PathLike) -> None:
     """Deletes what processes left in a folder that were killed within `replacing`."""
     if not is_remote(folder):
         for part in Path(folder).rglob("*.part"):
-            if _PART.search(part.name):
+            if _PART.match(part.name):
                 part.unlink(missing_ok=True)
 
 
-_PART = re.compile(r"\.\d+\.part$")
+_PART = re.compile(r"^\.[0-9a-f]{16}\..+\.\d+\.part$")
 
 
 @contextlib.contextmanager
@@ -216,6 +219,13 @@ def reading(path: PathLike, remedy: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, InputError):
         raise
+    except NotADirectoryError as error:
+        raise InputError(
+            f"{path} cannot be read: a part of its path is a file, no folder"
+        ) from error
+    except PermissionError as error:
+        what = f"{path} cannot be read ({error.strerror})"
+        raise InputError(f"{what}: let this user read it, or name another folder") from error
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise damaged(path, error, remedy) from error
 

@@ -123,6 +123,9 @@ def write(
     overlay = visualize.overlay(photograph.shown, shown, palette, class_names)
     with files.replacing(places[1], "wb") as file:
         Image.fromarray(overlay).save(file, "JPEG", quality=90, comment=_MARK)
+    earlier = paths(target, True)[2]
+    if not with_probabilities and earlier.exists() and is_result(earlier):
+        earlier.unlink()  # They would be of another prediction.
     if with_probabilities:
         with files.replacing(places[2], "wb") as file:
             np.savez_compressed(

@@ -236,6 +236,16 @@ def _record_images(workdir: Workdir, images: streams.Images, split: str, start: 
     if before and now - before:
         logging.warning("%d of the training images are new since the run began", len(now - before))
     workdir.write_trained_on(before | now)
+    before, now = workdir.validated_on() if start else set(), {*images.validation.ids}
+    if before and before != now:
+        logging.warning(
+            "the validation images are others than before (%d new, %d gone): earlier validations "
+            "are not comparable with later ones, nor is the checkpoint that they selected; to "
+            "select among equals choose another --workdir",
+            len(now - before),
+            len(before - now),
+        )
+    workdir.write_validated_on(now)
     if flattering := workdir.flattering(split, images.validation.ids):
         logging.warning("%s", flattering)
 

@@ -5,6 +5,7 @@ The folder may be a URL, as gs://bucket/run.
 config.json          the configuration that the run was started with
 classes.json         the names of the classes and their colours
 trained_on.txt       the names of the images that it was trained on with their labels
+validated_on.txt     those of the images that it is validated on
 environment.json     the command that started it, versions of libraries, devices
 parameters.txt       the networks' parameters, layer by layer
 history.csv          a row per validation: the curves of the paper's Figure 4
@@ -78,6 +79,7 @@ class Workdir:
         self._watched_path = self.folder / "watched.json"
         self._skipped_path = self.folder / "skipped.json"
         self._trained_on_path = self.folder / "trained_on.txt"
+        self._validated_on_path = self.folder / "validated_on.txt"
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -144,16 +146,19 @@ class Workdir:
 
     def trained_on(self) -> set[str]:
         """The names of the images that the run was trained on; empty if they are not recorded."""
-        try:
-            with files.reading(self._trained_on_path, "delete it: nothing else needs it"):
-                return set(files.read_text(self._trained_on_path).split("\n")) - {""}
-        except FileNotFoundError:
-            return set()
+        return _names(self._trained_on_path)
 
     def write_trained_on(self, names: Iterable[str]) -> None:
         """Records the names of the images that the run was trained on."""
-        with files.replacing(self._trained_on_path) as file:
-            file.writelines(f"{name}\n" for name in sorted(names))
+        _write_names(self._trained_on_path, names)
+
+    def validated_on(self) -> set[str]:
+        """The names of the images that the run is validated on; empty if they are not recorded."""
+        return _names(self._validated_on_path)
+
+    def write_validated_on(self, names: Iterable[str]) -> None:
+        """Records the names of the images that the run is validated on."""
+        _write_names(self._validated_on_path, names)
 
     def flattering(self, split: str, names: Iterable[str]) -> str:
         """What to warn of if the run was trained on some of these images of a split; else ""."""
@@ -324,3 +329,17 @@ class Workdir:
 
 
 _MEND_HISTORY = "mend it, or move it away to begin a new one"
+
+
+def _names(path: files.AnyPath) -> set[str]:
+    """The lines of a file; none without it."""
+    try:
+        with files.reading(path, "delete it: nothing else needs it"):
+            return set(files.read_text(path).split("\n")) - {""}
+    except FileNotFoundError:
+        return set()
+
+
+def _write_names(path: files.AnyPath, names: Iterable[str]) -> None:
+    with files.replacing(path) as file:
+        file.writelines(f"{name}\n" for name in sorted(names))

@@ -125,6 +125,14 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
     assert called == called[:1] * 3
 
 
+def test_the_home_folder_is_meant_within_a_word_too(called, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    fields = ["--config=synthetic", "--workdir=~/runs", "--config.data.data_dir=~"]
+    assert not status_of("evaluate", *fields)
+    ((_, config, workdir),) = called
+    assert (workdir, config["data"]["data_dir"]) == ("/home/me/runs", "/home/me")
+
+
 def test_what_follows_a_field_that_is_true_or_false_need_not_be_its_value():
     argv = ["--config.evaluate.flip", "a.jpg", "--config.evaluate.bf", "False", "b.jpg"]
     fields = ["--config.evaluate.flip", "--config.evaluate.bf=False"]

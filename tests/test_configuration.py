@@ -126,7 +126,16 @@ def test_several_numbers_given_twice_are_the_last(given, scales, tmp_path):
         ),
         ("synthetic", ["--config.loss.lam=much"], "--config.loss.lam=much: .*number"),
         ("synthetic", ["--config.train.batch_size=8.5"], "--config.train.batch_size=8.5: "),
-        ("synthetic", ["--config.train=8"], "--config.train"),
+        (
+            "synthetic",
+            ["--config.train=8"],
+            "--config.train is a group of fields: set one of them, as --config.train.",
+        ),
+        (
+            "synthetic",
+            ["--config.data.archives.x=1"],
+            "--config.data.archives.x: the configuration has no such field",
+        ),
         ("synthetic", ["8"], "8: a field is set as in --config.train.batch_size=8"),
         ("synthetic", ["--batch_size=8"], "--batch_size"),
     ],

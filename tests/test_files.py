@@ -151,10 +151,31 @@ def test_a_file_that_is_not_there_is_no_damage(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
-    parts = ("a.csv.71.part", "deep/b.png.one.example.72.part")
-    for name in (*parts, "mine.part", "c.71.parts"):
+    parts = (".0123456789abcdef.host.71.part", "deep/.0123456789abcdef.one.example.72.part")
+    for name in (*parts, "mine.part", "holiday.7z.001.part", "c.71.parts"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     files.clear_parts(tmp_path)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["c.71.parts", "mine.part"]
+    assert left == ["c.71.parts", "holiday.7z.001.part", "mine.part"]
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    with files.replacing(path, "wb") as file:
+        assert [part.name for part in tmp_path.iterdir()] != [path.name]
+        files.clear_parts(tmp_path / "elsewhere")
+        file.write(b"all of it")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"all of it"
+
+
+def test_what_killed_writing_leaves_is_recognised(tmp_path):
+    """The name that `replacing` gives is one that `clear_parts` clears."""
+    with files.replacing(tmp_path / "a.csv") as file:
+        file.write("torn")
+        (part,) = tmp_path.iterdir()
+        (tmp_path / f"{part.name[:-5]}.part").touch()
+        files.clear_parts(tmp_path)
+        assert not list(tmp_path.iterdir())
+        part.touch()  # `replacing` goes on.

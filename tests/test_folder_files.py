@@ -8,7 +8,7 @@ from PIL import Image
 from small_runs import told
 from test_image_folder import NAMES, examples, load, write, write_lists
 
-from segadv_jax.data import image_folder
+from segadv_jax.data import folder_files, image_folder
 from segadv_jax.errors import InputError
 
 
@@ -125,6 +125,13 @@ def test_what_is_left_out_is_named(folder, tmp_path):
     ]
     kinds = "HEIC photographs are left out", "files of another", "masks without an", "images that"
     assert all(kind.startswith(start) for kind, start in zip(found, kinds, strict=True))
+
+
+def test_text_files_that_are_read_as_nothing_are_named(folder, tmp_path):
+    (folder / "README.txt").write_text("...")
+    assert notices_of(folder, tmp_path)[folder_files.NO_LIST] == ["README.txt"]
+    (folder / "Train.txt").write_text("\n".join(NAMES[:2]))
+    assert "- Train.txt is called train.txt: rename it" in problems_of(folder, tmp_path)
 
 
 @pytest.mark.parametrize(("inner", "outer"), [("labels", "images"), ("images", "labels")])

@@ -1,5 +1,8 @@
 """Label files of a folder: indices, palettes, colours, what stands for void, what is refused."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -102,6 +105,22 @@ def test_classes_that_no_name_is_for_are_refused(tmp_path):
     assert label_of(tmp_path, grey(0, 1, 2), names) == [[255, 0, 1]]
     with pytest.raises(Refused, match="has 3, but classes.txt names only 2 classes; if 3 means vo"):
         label_of(tmp_path, grey(0, 1, 3), names)
+    from_1 = Classes(names=("sky", "road"))
+    with pytest.raises(Refused, match=r"if 2 means void, .*=2; if they count from 1, set .*void=0"):
+        label_of(tmp_path, grey(1, 2), from_1)
+
+
+def test_indices_in_several_channels_of_16_bits_are_refused(tmp_path):
+    """Pillow would read the high byte alone, which is 0 for all of them."""
+    rows = b"".join(b"\0" + struct.pack(">6H", *[value] * 3, *[value + 1] * 3) for value in (0, 2))
+    chunks = (b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))
+    with open(tmp_path / "a.png", "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in (*chunks, (b"IEND", b"")):
+            check = struct.pack(">I", zlib.crc32(kind + content))
+            file.write(struct.pack(">I", len(content)) + kind + content + check)
+    with pytest.raises(Refused, match="labels/a.png has several channels of 16 bits; save one"):
+        read_label(tmp_path / "a.png", "labels/a.png", USUAL)
 
 
 @pytest.mark.parametrize(

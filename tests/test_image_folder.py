@@ -1,12 +1,14 @@
 """Your own images in a folder: what is read, and what is refused before anything is written."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from segadv_jax import data
+from segadv_jax.data import folder_reading
 from segadv_jax.errors import InputError
 
 NAMES = [f"picture_{i}" for i in range(8)]
@@ -100,6 +102,18 @@ def test_photographs_are_turned_as_their_exif_data_says(tmp_path):
     np.testing.assert_array_equal(found[NAMES[0]][0], images[NAMES[0]])
     np.testing.assert_array_equal(found[NAMES[1]][0], np.array(grey)[..., None].repeat(3, -1))
     np.testing.assert_array_equal(found[NAMES[2]][0], images[NAMES[2]])
+
+
+def test_masks_that_fit_a_turned_photograph_either_way_are_named(tmp_path):
+    images, _ = write(tmp_path / "mine")
+    exif = Image.Exif()
+    exif[0x0112] = 3  # Shown turned by 180 degrees.
+    path = tmp_path / "mine/images" / f"{NAMES[0]}.png"
+    Image.fromarray(images[NAMES[0]]).save(path, exif=exif)
+    load(tmp_path / "mine", tmp_path)
+    [about] = tmp_path.rglob("metadata.json")
+    notices = json.loads(about.read_text())["notices"]
+    assert notices[folder_reading.EITHER_WAY] == [f"images/{NAMES[0]}.png"]
 
 
 def test_what_cannot_be_an_image_is_named_with_the_others(tmp_path, monkeypatch):

@@ -280,6 +280,45 @@ def test_heic_photographs_are_named(run, photographs, tmp_path, capsys):
     assert "1 of 2 photographs predicted; 1 could not" in said.out
 
 
+def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(seen, tmp_path, capsys):
+    touch(tmp_path / "there/a.jpg", tmp_path / "photos/b.gif", tmp_path / "photos/.hidden/c.jpg")
+    (tmp_path / "photos/link").symlink_to(tmp_path / "there")
+    (tmp_path / "there/loop").symlink_to(tmp_path / "photos")
+    with pytest.raises(InputError, match="that is all"):
+        predict("--workdir=w", tmp_path / "photos", f"--out={tmp_path / 'out'}")
+    assert [path for path, _ in seen] == [tmp_path / "photos/link/a.jpg"]
+    assert "as files of another kind: 1 .gif\n" in capsys.readouterr().err
+
+
+def test_names_that_cannot_be_are_named(run, photographs, tmp_path, capsys):
+    """With the ending of a result a name may be too long; an empty one is no folder."""
+    folder, long = tmp_path / "in", "照" * 81
+    touch(folder / f"{long}.jpg")
+    shutil.copy(photographs / "grey.PNG", folder)
+    assert predict(f"--workdir={run[1]}", folder, f"--out={tmp_path / 'out'}") == 1
+    said = capsys.readouterr()
+    assert f"left out: {long}: the names of its results would be too long" in said.err
+    assert "1 of 2 photographs predicted" in said.out
+    with pytest.raises(InputError, match="the name of a photograph or folder is empty"):
+        predict(f"--workdir={run[1]}", "", f"--out={tmp_path / 'out'}")
+    path = tmp_path / "net.safetensors"
+    path.touch()
+    with pytest.raises(InputError, match="is a file; .* as --weights=.*net.safetensors"):
+        predict(f"--workdir={path}", folder, f"--out={tmp_path / 'out'}")
+
+
+def test_probabilities_of_an_earlier_prediction_do_not_stay(tmp_path):
+    write_results(tmp_path / "a")
+    assert (tmp_path / "a_probabilities.npz").exists()
+    image, maps = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 2), np.float32)
+    one, palette = predicted.Photograph((4, 4), image, image), np.zeros((2, 3), np.uint8)
+    predicted.write(tmp_path / "a", one, maps, palette, ("a", "b"))
+    assert not (tmp_path / "a_probabilities.npz").exists()
+    (tmp_path / "a_probabilities.npz").write_bytes(b"mine")
+    predicted.write(tmp_path / "a", one, maps, palette, ("a", "b"))
+    assert (tmp_path / "a_probabilities.npz").read_bytes() == b"mine"
+
+
 def test_results_are_never_written_among_photographs(seen, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     touch(one / "x.jpg", two / "x.jpg", two / "sub/y.jpg", tmp_path / "sub/z.png")

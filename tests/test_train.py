@@ -396,3 +396,15 @@ def test_images_that_were_trained_on_are_named(run, synthetic, tmp_path):
     assert f"validation[:5] {of}{moved[0]})" in flattering[0]
     assert f"test[:2] {of}{moved[1]})" in flattering[1]
     assert workdir.trained_on() == first.trained_on() | {"gone", *moved}
+
+
+def test_other_validation_images_than_before_are_named(run, synthetic, tmp_path):
+    """Their scores are compared with earlier ones, and what was best before stays selected."""
+    config, first, _, _ = run
+    assert first.validated_on() == {*synthetic.read("validation[:5]").ids}
+    workdir = Workdir(shutil.copytree(first.folder, tmp_path / "run"))
+    workdir.write_validated_on([*sorted(first.validated_on())[1:], "gone", "too"])
+    with told() as said:
+        train(config, str(workdir))
+    assert any("validation images are others than before (1 new, 2 gone)" in line for line in said)
+    assert workdir.validated_on() == first.validated_on()

@@ -6,11 +6,12 @@ Each is a module with a docstring, which its --help shows, `add_arguments(parser
 
 import argparse
 import functools
+import os
 
 from absl import logging
 from ml_collections import ConfigDict
 
-from segadv_jax import compilation, configuration, experiment, hosts, predictor
+from segadv_jax import compilation, configuration, experiment, files, hosts, predictor
 from segadv_jax.errors import InputError
 from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
@@ -45,6 +46,11 @@ def check_network(options: argparse.Namespace) -> None:
     if (options.workdir is None) == (options.weights is None):
         both = "not both" if options.workdir else "one of them"
         raise InputError(f"name the run, --workdir=W, or weights, --weights=FILE, {both}")
+    if options.workdir and not files.is_remote(options.workdir) and os.path.isfile(options.workdir):
+        raise InputError(
+            f"--workdir={options.workdir} is a file; name the folder of a run, or give a file of "
+            f"weights as --weights={options.workdir}"
+        )
     checkpoint = options.checkpoint
     of_run = [f"--checkpoint={checkpoint}"] if checkpoint else options.overrides
     if options.weights is not None and of_run:

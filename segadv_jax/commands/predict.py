@@ -22,6 +22,8 @@ The exit status is 1 if a photograph could not be read: it is named, and the oth
 """
 
 import argparse
+import collections
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ from segadv_jax.predictor import Predictor
 MULTIPLE = 64  # Of a canvas's sides: few shapes are compiled.
 PIXELS = 2**21  # Of a batch, unless one photograph has more.
 LARGE = 2000  # Pixels on a side that hardly a network was trained with.
+NAME_BYTES = 255  # Of a file's name, on nearly all file systems.
 NAMED = 8  # Classes that the summary names.
 
 Job = tuple[Path, Path]  # A photograph, and where its results go, without suffix.
@@ -102,6 +105,8 @@ def _jobs(inputs: Sequence[str], out: Path, probabilities: bool) -> list[Job]:
     """
     found: dict[Path, tuple[Path, Path]] = {}  # {resolved: (as given, folder of its results)}
     for text in inputs:
+        if not text:  # An unset variable of the shell, say: the path would be the current folder.
+            raise InputError("the name of a photograph or folder is empty; leave it out")
         for path, folder in _find(Path(text), out):
             found.setdefault(path.resolve(), (path, out / folder))
     stems: dict[str, list[Path]] = {}
@@ -131,7 +136,7 @@ def _jobs(inputs: Sequence[str], out: Path, probabilities: bool) -> list[Job]:
             )
     for _, target in jobs:
         for result in predicted.paths(target, probabilities):
-            if result.exists() and not predicted.is_result(result):
+            if os.path.exists(result) and not predicted.is_result(result):
                 raise InputError(
                     f"--out={out}: {result} is there, and predict did not write it: name another "
                     "folder"
@@ -148,19 +153,35 @@ def _find(given: Path, out: Path) -> list[tuple[Path, Path]]:
     here, results = given.resolve(), out.resolve()
     if results == here:
         raise InputError(f"--out={out} is the folder of the photographs; name another folder")
-    found = []
-    for path in sorted(given.rglob("*")):
-        own = path.relative_to(given)
-        hidden = any(part.startswith(".") for part in own.parts)
-        is_image = path.suffix.lower() in (*photographs.SUFFIXES, *photographs.HEIC)
-        is_image = is_image and path.is_file() and not hidden
+    found, others = [], collections.Counter[str]()
+    for path in sorted(_files(given)):
         # What earlier calls wrote may lie below the photographs.
-        if is_image and not predicted.is_result(path):
-            found.append((path, own.parent))
+        if predicted.is_result(path):
+            continue
+        if path.suffix.lower() in (*photographs.SUFFIXES, *photographs.HEIC):
+            found.append((path, path.relative_to(given).parent))
+        else:
+            others[path.suffix] += 1
     if not found:
         suffixes = ", ".join(photographs.SUFFIXES)
         raise InputError(f"{given}: there are no photographs in this folder ({suffixes})")
+    if others:
+        kinds = ", ".join(
+            f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
+        )
+        print(f"left out of {given}, as files of another kind: {kinds}", file=sys.stderr)
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in all folders in it, linked ones as well, but for hidden ones."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            yield from (Path(place, name) for name in names if not name.startswith("."))
+        seen.add(real)
 
 
 def _read(jobs: Iterable[Job], longest_side: int, bar: tqdm) -> Iterator[tuple[Path, Photograph]]:
@@ -168,6 +189,7 @@ def _read(jobs: Iterable[Job], longest_side: int, bar: tqdm) -> Iterator[tuple[P
     warned = False
     for path, target in jobs:
         try:
+            _check_name(target)
             photograph = predicted.read(path, longest_side)
         except InputError as error:
             tqdm.write(f"left out: {' '.join(str(error).split())}", file=sys.stderr)
@@ -182,6 +204,12 @@ def _read(jobs: Iterable[Job], longest_side: int, bar: tqdm) -> Iterator[tuple[P
                 file=sys.stderr,
             )
         yield target, photograph
+
+
+def _check_name(target: Path) -> None:
+    """Raises an InputError if the results of a photograph cannot have names made of its own."""
+    if max(len(os.fsencode(path.name)) for path in predicted.paths(target, True)) > NAME_BYTES:
+        raise InputError(f"{target.name}: the names of its results would be too long; rename it")
 
 
 def _predict(

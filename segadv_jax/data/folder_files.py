@@ -24,6 +24,8 @@ SHARES = (0.7, 0.85)  # Where the validation and the test images begin.
 # The names of a list's file; of the second split both are usual.
 LISTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 LISTS |= {UNLABELLED: (UNLABELLED,)}
+# The text files that are read.
+_OWN = [f"{name}.txt" for name in ("classes", *itertools.chain(*LISTS.values()))]
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini")
@@ -34,6 +36,7 @@ UNPAIRED = "masks without an image are left out:"
 OTHER = "files of another kind are left out:"
 HEIC = "HEIC photographs are left out; save them as JPEG or PNG to have them used:"
 UNLISTED = "images that no list names are left out:"
+NO_LIST = "text files that are no lists are left out:"
 
 
 class Layout(NamedTuple):
@@ -75,14 +78,15 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     folders = [name for name in names if os.path.isdir(folder / name)]
     for name in names:
         if name not in folders and name.lower() not in _LEFT_BY_SYSTEMS:
-            _check_name(folder, name)
+            check_name(folder, name)
             yield folder / name
     for name in folders:
         if name != "__MACOSX":
             yield from walk(folder / name, (*above, real))
 
 
-def _check_name(folder, name):
+def check_name(folder: Path, name: str) -> None:
+    """Raises an InputError if a file's name is not UTF-8, which TensorFlow needs."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -157,9 +161,8 @@ def guess_suffix(files: Files) -> str:
 def state_of(layout: Layout) -> dict[str, tuple[int, int]]:
     """{name: (size, time of the last change)} of the images, labels and lists."""
     state = {}
-    lists = [path for path in sorted(layout.folder.glob("*.txt")) if path.is_file()]
-    own = [f"{name}.txt" for name in ("classes", *itertools.chain(*LISTS.values()))]
-    paths = [path for path in lists if path.name in own]
+    lists = [path for path in sorted(layout.folder.glob("*")) if path.is_file()]
+    paths = [path for path in lists if path.name.lower() in _OWN]
     for root in dict.fromkeys((layout.images, layout.labels)):
         paths += walk(layout.folder / root)
     for path in paths:
@@ -185,6 +188,7 @@ def read_splits(
     """{split: names} of the lists, or of a draw if there are no lists."""
     known = (*SPLITS, UNLABELLED) if without_masks else SPLITS
     given, lists = {}, {}
+    _name_others(layout.folder, problems, notices)
     for split in known:
         paths = [layout.folder / f"{name}.txt" for name in LISTS[split]]
         there = [path for path in paths if path.is_file()]
@@ -207,6 +211,18 @@ def read_splits(
         if name not in listed:
             notices.add(UNLISTED, layout.where(files.images[name]))
     return given
+
+
+def _name_others(folder, problems, notices):
+    """Names the text files that are read as nothing; of one in capitals that is a mistake."""
+    for path in sorted(folder.glob("*")):
+        name = path.name.lower()
+        if path.suffix.lower() != ".txt" or path.name in _OWN or not path.is_file():
+            continue
+        if name in _OWN and not (folder / name).exists():  # It does where capitals do not count.
+            problems.add(LIST, f"{path.name} is called {name}: rename it")
+        elif name not in _OWN:
+            notices.add(NO_LIST, path.name)
 
 
 def _names(lines, layout, files, list_name, problems):

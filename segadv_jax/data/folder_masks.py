@@ -11,7 +11,7 @@ from PIL import Image
 
 from segadv_jax import VOID
 from segadv_jax.data.folder_files import read_lines
-from segadv_jax.data.photographs import JPEG, readable
+from segadv_jax.data.photographs import JPEG, bits_of, readable
 from segadv_jax.errors import InputError
 
 FIELD = "--config.data.void"
@@ -123,7 +123,7 @@ def read_label(path: Path, where: str, classes: Classes) -> UInt8[np.ndarray, "H
         InputError: it cannot be read.
     """
     # Pillow reads the bytes of some turned TIFF files better than the files.
-    with readable(where), Image.open(io.BytesIO(path.read_bytes())) as opened:
+    with readable(where), Image.open(content := io.BytesIO(path.read_bytes())) as opened:
         if opened.format in JPEG:
             raise Refused(AS_JPEG, where)
         opened.load()
@@ -131,6 +131,8 @@ def read_label(path: Path, where: str, classes: Classes) -> UInt8[np.ndarray, "H
         coloured = mode in ("RGB", "RGBA", "CMYK", "YCbCr")
         if classes.colours is not None and (mode == "P" or coloured or _are_grey(classes)):
             return _of_colours(np.array(opened.convert("RGB")), where, classes)
+        if (coloured or mode == "LA") and bits_of(opened, content.getvalue()) == 16:
+            raise Refused(BAD_VALUES, f"{where} has several channels of 16 bits; save one channel")
         if coloured:
             return _of_values(_grey(np.array(opened.convert("RGB")), where), where, classes)
         values = np.array(opened.getchannel(0) if mode == "LA" else opened)
@@ -202,6 +204,7 @@ def _of_values(values, where, classes):
         raise Refused(
             BAD_VALUES,
             f"{where} has {value}, but classes.txt names only {len(classes.names)} classes; "
-            f"if {value} means void, set {FIELD}={value}",
+            f"if {value} means void, set {FIELD}={value}"
+            + (f"; if they count from 1, set {FIELD}=0" if value == len(classes.names) else ""),
         )
     return label

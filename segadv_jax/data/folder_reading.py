@@ -30,6 +30,10 @@ TURNED = (
     "like their photographs set --config.data.turn_masks=True:"
 )
 DEEP = "images with 16 bits per channel, scaled to 8:"
+EITHER_WAY = (
+    "images that the camera turned or mirrored, whose masks are taken as upright; if the masks "
+    "show the pixels as they are stored, set --config.data.turn_masks:"
+)
 CHANGED = "files that changed while they were read; start again once nothing writes to them:"
 ALL_VOID = "splits whose masks are void everywhere: there is nothing to learn or to measure:"
 CLASSES = "the classes:"
@@ -113,6 +117,9 @@ class Reading:
         photograph, label = found
         if photograph.bits == 16:
             self.notices.add(DEEP, self.source.layout.where(self.files.images[name]))
+        fits = photograph.stored == photograph.upright and split != UNLABELLED
+        if photograph.orientation != 1 and fits and not self.source.turn_masks:
+            self.notices.add(EITHER_WAY, self.source.layout.where(self.files.images[name]))
         self.pixels[split] += np.bincount(label.reshape(-1), minlength=VOID + 1)
         self.sizes.append(photograph.size)
         return builders.example(name, photograph.image, label)
@@ -214,6 +221,7 @@ def _check_classes(
             CLASSES,
             f"the labels have values up to {max(used)}, but no pixel of {few}: if {max(used)} "
             f"means void, set {void}={max(used)}; otherwise name all classes in classes.txt"
+            + (f"; if classes count from 1, set {void}=0" if missing == [0] else "")
             + ("; if these are colours turned grey, save class indices instead" if shades else ""),
         )
     if classes.void == VOID and not pixels[VOID] and not len(classes.void_colours):

@@ -67,7 +67,7 @@ def read_photograph(path: Path, where: str, longest_side: int = 0) -> Photograph
         with Image.open(io.BytesIO(content)) as opened:
             stored, orientation = _stored_size(opened), _orientation(opened)
             upright = stored[::-1] if orientation >= 5 else stored
-            size, bits = shrunk_size(upright, longest_side), _bits(opened, content)
+            size, bits = shrunk_size(upright, longest_side), bits_of(opened, content)
             is_shrunk, file_format = size != upright, opened.format
             if is_shrunk:  # A JPEG file can be decoded at a half, a quarter, ... of its size.
                 opened.draft(opened.mode, (2 * longest_side, 2 * longest_side))
@@ -115,7 +115,7 @@ def _orientation(opened: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _bits(opened: Image.Image, content: bytes) -> int:
+def bits_of(opened: Image.Image, content: bytes) -> int:
     """The bits of a value in the file: Pillow cuts those of colour images to 8."""
     if opened.format == "PNG":
         return 16 if content[24] == 16 else 8

@@ -68,6 +68,7 @@ def _photographs(folder: Path, longest_side: int) -> Split:
     """All images of a folder, not of the folders in it; their labels are void."""
     # Imported only here: the rest needs no TensorFlow.
     from segadv_jax.data.builders import check_decoded
+    from segadv_jax.data.folder_files import check_name
     from segadv_jax.data.pipeline import Encoded
 
     names, images, sizes, problems = [], [], [], []
@@ -76,6 +77,7 @@ def _photographs(folder: Path, longest_side: int) -> Split:
             logging.warning("%s: %s is left out: save it as JPEG or PNG", folder, path.name)
     for path in photographs.find(folder):
         try:
+            check_name(folder, path.name)
             photograph = photographs.read_photograph(path, path.name, longest_side)
             check_decoded(path.name, photograph.image, photograph.size)
         except InputError as error:
