@@ -5,9 +5,9 @@
     segadv_jax predict --weights=mine.safetensors FOLDER --out=predicted
 
 The network is that of a run, or of the file that `segadv_jax convert_weights RUN mine.safetensors`
-wrote, which needs neither the run nor its data. A folder is searched with all folders in it, and
---out has the same folders. HEIC photographs are named and left out. Of each other photograph NAME
-there is then
+wrote, which needs neither the run nor its data. A folder is searched with all folders in it, linked
+ones too, and --out has the same folders. HEIC photographs are named and left out. Of each other
+photograph NAME there is then
 
     NAME.png                the class of each pixel, as its index, in the classes' colours
     NAME_overlay.jpg        the photograph under these colours, with a legend
