@@ -62,8 +62,8 @@ def get_config():
     config.loss.lam = 0.0  # Lambda of Eq. 1. Its unit depends on the reduction.
     config.loss.reduction = "mean"  # "mean" or "sum" (Eq. 1 to the letter).
     config.loss.saturating = False  # True keeps the second term of Eq. 3 as printed.
-    # Classes count in the cross-entropy by their share of the labels to the power of 1 - balance:
-    # with 0 as they are, with 1 all alike. The mean weight is 1.
+    # Classes count in the cross-entropy, that of pseudo-labels too, by their share of the labels to
+    # the power of 1 - balance: with 0 as they are, with 1 all alike. The mean weight is 1.
     config.loss.balance = 0.0
     config.loss.largest_weight = 10.0  # The limit for the weight of a class.
     # Lambda on images without labels (config.data.unlabelled).
@@ -93,7 +93,8 @@ def get_config():
 
     config.train = ml_collections.ConfigDict()
     config.train.updates = 0  # Of the segmenter; the adversary's own turns come on top.
-    # End after so many validations without a rise of what selects the checkpoint; 0: never.
+    # End after so many validations without a rise of what selects the checkpoint, all of them after
+    # loss.start and loss.ramp if a term begins then; 0: never.
     config.train.patience = 0
     config.train.ema = 0.0  # Decay of the average of the segmenter's weights; 0: none is kept.
     config.train.batch_size = 4

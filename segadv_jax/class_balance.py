@@ -73,8 +73,8 @@ def prior_shift(counts: Integer[np.ndarray, " C"], alpha: float) -> tuple[float,
     more alike in number; times f^alpha its probabilities are again those of the images as they are
     (Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori
     probabilities, Neural Computation 14(1), 2002, Eq. 2.4; with negative alpha the logit adjustment
-    of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9). Of a class whose
-    weight was limited by `weights` that is more than it had.
+    of Menon et al., Long-tail learning via logit adjustment, ICLR 2021, Eq. 9). A class that has
+    the largest weight of `weights` is shifted by more than that weight.
 
     A class that does not occur has the share that one cell would have. A negative alpha, which
     favours rare classes, does not favour it: nothing was learned of it.

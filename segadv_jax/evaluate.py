@@ -23,9 +23,6 @@ from segadv_jax.predictor import Predictor
 from segadv_jax.workdir import Workdir
 
 VERDICTS = ("real", "synthetic", "predictions")
-UNJUDGED = (
-    "how often the adversary is right, without padding (config.adversary.padding), is not measured"
-)
 COUNTER_LIMIT = 2**31 - 1  # Of the 32-bit counters on the device.
 Sums = dict[str, np.ndarray]
 
@@ -158,8 +155,8 @@ def _measure(
         number = right["predictions"]
         if number:
             result |= {f"accuracy_{kind}": float(right[kind] / number) for kind in VERDICTS[:2]}
-        else:
-            logging.warning("%s: it sees more than any image has", UNJUDGED)
+        elif jax.process_index() == 0:
+            logging.warning("the adversary is not measured: it judges no labelled cell")
     return result
 
 
@@ -189,8 +186,14 @@ def _adversary(config, workdir, trained, examples):
     setup = experiment.build(config, len(trained.class_names)).setup
     assert setup.adversary is not None
     least = setup.adversary.least_cells * trained.segmenter.stride
-    if min(examples.canvas()) < least:
-        logging.warning("%s: it sees %d pixels at once, more than any image has", UNJUDGED, least)
+    stride, largest = trained.segmenter.stride, int(examples.sizes.min(1).max())
+    if -(-largest // stride) * stride < least:
+        if jax.process_index() == 0:
+            logging.warning(
+                "the adversary is not measured: without padding (config.adversary.padding) it sees "
+                "%d pixels at once, more than any image has",
+                least,
+            )
         return None, {}
     with Checkpoints(Workdir(workdir), to_read=True) as checkpoints:
         params = checkpoints.restore_player(ADVERSARY, trained.step)

@@ -239,7 +239,6 @@ def build(
             learning_rates[player] = rate
     losses = {name: value for name, value in config.loss.items() if name not in _BALANCE}
     objective = _checked("loss", Objective, losses, class_weights=class_weights)
-    _check_certainty(objective, num_classes)
     setup = Setup(
         segmenter,
         adversary,
@@ -253,8 +252,13 @@ def build(
     return Experiment(turns, setup, learning_rates)
 
 
-def _check_certainty(objective: Objective, num_classes: int) -> None:
-    """Raises an InputError if no prediction is meant to be as certain as a pseudo-label."""
+def check_worth(objective: Objective, num_classes: int) -> None:
+    """Raises an InputError if a term of the loss is on and can have no effect in training."""
+    if objective.feature_matching and objective.reduction == "sum":
+        raise InputError(
+            "config.loss.feature_matching compares means, next to which a sum over all cells "
+            "leaves config.loss.lam without effect: set config.loss.reduction to 'mean'"
+        )
     smoothing, threshold = objective.label_smoothing, objective.pseudo_threshold
     most = 1 - smoothing + smoothing / num_classes
     if objective.pseudo_labels and smoothing and threshold >= most:

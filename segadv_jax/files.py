@@ -156,7 +156,7 @@ def clear_parts(folder: PathLike) -> None:
                 part.unlink(missing_ok=True)
 
 
-_PART = re.compile(r"^\.[0-9a-f]{16}\..+\.\d+\.part$")
+_PART = re.compile(r"\.[0-9a-f]{16}\..+\.\d+\.part$")
 
 
 @contextlib.contextmanager

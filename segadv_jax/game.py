@@ -163,18 +163,18 @@ def _match_features(game, lams, shards):
     def mean(features, rows):
         weights = game.weights[rows][..., None]
         total, count = shards.sum((jnp.sum(features * weights, (0, 1, 2)), jnp.sum(weights)))
-        return total / jnp.maximum(count, 1), jnp.maximum(count, 1)
+        return total / jnp.maximum(count, 1), count
 
-    wanted, _ = mean(describe(game.real), slice(game.labelled))
-    # Without any labelled block there is no mean that predictions should have.
-    known = shards.sum(jnp.sum(game.weights[: game.labelled])) > 0
+    wanted, number = mean(describe(game.real), slice(game.labelled))
+    known = number > 0  # Otherwise there is no mean that predictions should have.
     on_synthetic, pull = jax.vjp(describe, game.synthetic)
     terms, d_features = {}, []
     for name, rows in game.rows.items():
         found, count = mean(on_synthetic[rows], rows)
         terms[name] = known * jnp.mean(jnp.abs(found - wanted))
         # Written out: each device has but a part of the means.
-        slope = known * lams[name] * jnp.sign(found - wanted) / len(wanted) / count
+        slope = known * lams[name] * jnp.sign(found - wanted) / len(wanted)
+        slope /= jnp.maximum(count, 1)
         d_features.append(game.weights[rows][..., None] * slope.reshape(1, 1, 1, -1))
     (d_map,) = pull(jnp.concatenate(d_features))
     devices = shards.sum(1.0)  # Each knows the whole term, and they are added up.

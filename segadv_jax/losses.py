@@ -108,11 +108,6 @@ class Objective:
             raise ValueError(
                 "saturating belongs to verdicts, not to feature_matching: set one of them to False"
             )
-        if self.feature_matching and self.reduction == "sum":
-            raise ValueError(
-                "feature_matching compares means, next to which a sum over all cells leaves lam "
-                "without effect: set reduction to 'mean'"
-            )
 
     def reduce(self, total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
         """A loss of its sum and its count, see above; of a shard's sum, the shard's part of it."""

@@ -1,5 +1,6 @@
 """A photograph as a network sees it, and its prediction at its own size, as arrays and files."""
 
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -81,10 +82,13 @@ def paths(target: Path, probabilities: bool) -> list[Path]:
 
 def is_result(path: Path) -> bool:
     """Whether `write` wrote this file."""
+    if path.suffix not in (".png", ".jpg", ".npz"):
+        return False
     try:
         if path.suffix == ".npz":
-            with open(path, "rb") as file, np.load(file) as stored:
-                return {"probabilities", "class_names", "size"} <= set(stored.files)
+            with zipfile.ZipFile(path) as stored:
+                names = ("probabilities", "class_names", "size")
+                return {f"{name}.npy" for name in names} <= {*stored.namelist()}
         with Image.open(path) as opened:
             # Comments are bytes in JPEGs and text in PNGs.
             marks = opened.info.get("Software"), opened.info.get("comment")
@@ -124,7 +128,7 @@ def write(
     with files.replacing(places[1], "wb") as file:
         Image.fromarray(overlay).save(file, "JPEG", quality=90, comment=_MARK)
     earlier = paths(target, True)[2]
-    if not with_probabilities and earlier.exists() and is_result(earlier):
+    if not with_probabilities and os.path.exists(earlier) and is_result(earlier):
         earlier.unlink()  # They would be of another prediction.
     if with_probabilities:
         with files.replacing(places[2], "wb") as file:

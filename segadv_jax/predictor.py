@@ -252,8 +252,10 @@ def _described(about: Description, params: Any, views: bool) -> Predictor:
 def _check_record(config, workdir):
     """Raises an InputError if the folder's run is another one, or if its `init` would mislead."""
     trained, changed = workdir.has_checkpoints(), configuration.compare(workdir, config)
-    others = [name for name in ("data.train", "data.fraction", "seed") if name in changed]
-    if trained and others and config.evaluate.prior_shift:
+    drawn = ["seed"] if config.data.fraction < 1 else []
+    others = [name for name in ("data.train", "data.fraction", *drawn) if name in changed]
+    shifted = trained and config.evaluate.prior_shift
+    if shifted and others and jax.process_index() == 0:
         logging.warning(
             "config.evaluate.prior_shift takes the classes' shares of other images than those that "
             "the run was trained on: it had another %s",

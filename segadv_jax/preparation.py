@@ -94,6 +94,7 @@ def assemble(config: ConfigDict) -> Assembled:
     canvas = images.canvas
     weights = _class_weights(config, data_set, images.training)
     parts = experiment.build(config, num_classes, weights)
+    experiment.check_worth(parts.setup.objective, num_classes)
     patch = (config.train.crop, config.train.crop) if config.train.crop else canvas
     begin = functools.partial(initialize, parts.setup, config.seed, patch, num_classes)
     return Assembled(data_set, images, parts, begin)
@@ -167,7 +168,7 @@ def prepare(
         watcher=Watcher(
             workdir,
             config.loss.game,
-            config.loss.start + config.loss.ramp,
+            experiment.begun(config),
             turns.updates(start)[SEGMENTER],
         ),
         skipped=skipped,
@@ -239,13 +240,14 @@ def _record_images(workdir: Workdir, images: streams.Images, split: str, start: 
     before, now = workdir.validated_on() if start else set(), {*images.validation.ids}
     if before and before != now:
         logging.warning(
-            "the validation images are others than before (%d new, %d gone): earlier validations "
-            "are not comparable with later ones, nor is the checkpoint that they selected; to "
-            "select among equals choose another --workdir",
+            "the validation images are others than when the run began (%d new, %d gone): earlier "
+            "validations are not comparable with later ones, nor is the checkpoint that they "
+            "selected; to select among equals choose another --workdir",
             len(now - before),
             len(before - now),
         )
-    workdir.write_validated_on(now)
+    if not before:
+        workdir.write_validated_on(now)
     if flattering := workdir.flattering(split, images.validation.ids):
         logging.warning("%s", flattering)
 

@@ -22,7 +22,7 @@ def train(config: ConfigDict, folder: str) -> None:
     Leaves in the folder what `workdir.py` lists. All axes count the segmenter's updates. The test
     split is not read. Training ends after `config.train.updates`, or when the measure on the
     validation split that selects the checkpoint, `config.evaluate.select`, has stayed below its
-    best for `config.train.patience` validations.
+    best for `config.train.patience` validations, once all terms of the loss have begun.
 
     SIGTERM or Ctrl-C saves a checkpoint and ends the process; the same command resumes the run and,
     on a CPU, arrives at the same state bit for bit.

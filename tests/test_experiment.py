@@ -166,9 +166,20 @@ def test_pseudo_labels_that_smoothed_labels_would_never_make_are_refused():
     config = synthetic_config.get_config("standard")
     config.loss.update({"pseudo_labels": 1.0, "label_smoothing": 0.2, "pseudo_threshold": 0.87})
     with pytest.raises(InputError, match=r"threshold is 0.87, but .* 0.2 .* than 0.867: set"):
-        experiment.build(config, 3)
+        check_worth(config)
     config.loss.pseudo_threshold = 0.86
-    experiment.build(config, 3)
+    check_worth(config)
+
+
+def test_features_that_a_sum_would_drown_are_not_matched():
+    config = synthetic_config.get_config("adversarial")
+    config.loss.update({"feature_matching": True, "reduction": "sum"})
+    with pytest.raises(InputError, match="compares means, .* set config.loss.reduction to 'mean'"):
+        check_worth(config)
+
+
+def check_worth(config):
+    experiment.check_worth(experiment.build(config, 3).setup.objective, 3)
 
 
 def test_features_are_matched_by_an_adversary_that_has_some():

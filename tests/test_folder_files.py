@@ -131,7 +131,7 @@ def test_text_files_that_are_read_as_nothing_are_named(folder, tmp_path):
     (folder / "README.txt").write_text("...")
     assert notices_of(folder, tmp_path)[folder_files.NO_LIST] == ["README.txt"]
     (folder / "Train.txt").write_text("\n".join(NAMES[:2]))
-    assert "- Train.txt is called train.txt: rename it" in problems_of(folder, tmp_path)
+    assert "- Train.txt must be called train.txt: rename it" in problems_of(folder, tmp_path)
 
 
 @pytest.mark.parametrize(("inner", "outer"), [("labels", "images"), ("images", "labels")])

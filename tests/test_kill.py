@@ -50,7 +50,7 @@ def test_two_runs_that_are_the_same_have_no_differences(whole, tmp_path):
     ("change", "found"),
     [
         (lambda folder: Workdir(folder).add_validation(ROW), ["history.csv"]),
-        (lambda folder: (folder / "a.png.71.part").touch(), ["a.png.71.part"]),
+        (lambda folder: (folder / ".12.host.71.part").touch(), [".12.host.71.part"]),
         (lambda folder: (folder / "config.json").unlink(), ["config.json"]),
         (
             lambda folder: (folder / "checkpoints" / "5.orbax-checkpoint-tmp").mkdir(),

@@ -255,7 +255,6 @@ def test_an_objective_that_is_told_nothing_is_the_cross_entropy_of_eq_1(cells):
             {"saturating": True, "feature_matching": True},
             "saturating belongs to verdicts, not to feature_matching: set one of them to False",
         ),
-        ({"reduction": "sum", "feature_matching": True}, "feature_matching compares means, "),
     ],
     ids=str,
 )

@@ -292,7 +292,7 @@ def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(seen
 
 def test_names_that_cannot_be_are_named(run, photographs, tmp_path, capsys):
     """With the ending of a result a name may be too long; an empty one is no folder."""
-    folder, long = tmp_path / "in", "照" * 81
+    folder, long = tmp_path / "in", "照" * 82
     touch(folder / f"{long}.jpg")
     shutil.copy(photographs / "grey.PNG", folder)
     assert predict(f"--workdir={run[1]}", folder, f"--out={tmp_path / 'out'}") == 1

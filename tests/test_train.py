@@ -406,5 +406,4 @@ def test_other_validation_images_than_before_are_named(run, synthetic, tmp_path)
     workdir.write_validated_on([*sorted(first.validated_on())[1:], "gone", "too"])
     with told() as said:
         train(config, str(workdir))
-    assert any("validation images are others than before (1 new, 2 gone)" in line for line in said)
-    assert workdir.validated_on() == first.validated_on()
+    assert any("others than when the run began (1 new, 2 gone)" in line for line in said)

@@ -103,7 +103,7 @@ def test_photographs_are_compared_with_encoded_images(tmp_path):
     other = images(SIZES[:2], 7)
     parts = ([png(x) for x in each] for each in (other.images, other.labels))
     splits["validation"] = Encoded(["one", "beach/two"], *parts, other.sizes)
-    with pytest.raises(InputError, match="has 1 of its images: two.bmp, whose name is there"):
+    with pytest.raises(InputError, match="two.bmp, whose name is there as beach/two"):
         unlabelled.read(of_both, str(tmp_path), "train", CHOSEN, HELD_OUT)
 
 

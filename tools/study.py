@@ -27,7 +27,7 @@ that are there. To begin anew, delete these. `repeat` trains one seed of each ar
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -251,8 +251,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
         lines += study_runs.histories(study, every)
         needed = ("commits", "commands", "machine")
         how = pages.read_json(Path(options.workdir, CAMPAIGN), needed)
-        given = {"archives": options.archives, "data_dir": options.data_dir}
-        predicted = predict(study, every, given)
+        predicted = predict(study, every, pages.data_fields(options))
         provenance.add(study_files.campaign_path(folder, name), how)
         study_files.write_rows(table, study, rows)
         write_histories(options, study, lines)
@@ -287,11 +286,11 @@ def write_histories(options: argparse.Namespace, study: Study, rows: list[pages.
 
 
 def predict(
-    study: Study, every: Iterable[tuple[Key, Run]], place: Mapping[str, str]
+    study: Study, every: Iterable[tuple[Key, Run]], data: Iterable[str]
 ) -> tuple[Any, pictures.Maps] | None:
     """(test images, the pictured arms' maps of them); None before all of these arms are done.
 
-    The place has "archives" and "data_dir", each "" for where the runs had them.
+    The `data` are fields that say where the data lies now, if not where the runs had it.
     """
     block, definition = next(iter(study.blocks.items()))
     wanted = [(block, arm) for arm in study.pictured]
@@ -301,8 +300,8 @@ def predict(
         return None
     shown = {key[1]: found[key] for key in wanted}
     runs = {arm: (configuration.recorded(run.workdir), run.folder) for arm, run in shown.items()}
-    for config, _ in runs.values():  # Wherever the data lay when the runs were made.
-        config.data.update({name: value for name, value in place.items() if value})
+    for (config, _), field in itertools.product(runs.values(), data):
+        configuration.set_field(config, field)
     _, batch, maps = pictures.predict(runs, PICTURED)
     return batch, maps
 

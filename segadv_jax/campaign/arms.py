@@ -112,8 +112,12 @@ def check_pairs(texts: Iterable[str], configs: Mapping[str, ConfigDict]) -> list
             if name not in configs:
                 hint = f"known: {', '.join(configs)}"
                 raise InputError(f"--compare={text}: there is no arm {name}; {hint}")
-        for field in ("name", "archives", "longest_side", "test"):
+        # Archives hold the same images wherever they lie; a folder of images is a data set.
+        fields = ("archives",) if configs[arm].data.name == "image_folder" else ()
+        for field in ("name", "test", "longest_side", *fields):
             ours, theirs = (configs[name].data[field] for name in (arm, other))
+            if field == "archives":
+                ours, theirs = map(os.path.realpath, (ours, theirs))
             if ours != theirs:
                 what = f"config.data.{field} is {ours!r} in one and {theirs!r} in the other"
                 raise InputError(f"--compare={text}: {what}, whose results cannot be compared")

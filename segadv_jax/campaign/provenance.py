@@ -26,7 +26,7 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
     before = files.read_json(path, "restore it") if os.path.exists(path) else {}
     recorded: dict[str, Any] = {"commits": [], "commands": []} | before | settings
     for name, value in (("commits", commit()), ("commands", command(program))):
-        recorded[name] = _joined(recorded[name], [value])
+        recorded[name] = joined(recorded[name], [value])
     machine = {
         "processor": _processor(),
         "cores": len(runs.free_cores()) or os.cpu_count(),
@@ -34,7 +34,7 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
         "jax": importlib.metadata.version("jax"),
         "processes": processes,
     }
-    recorded["machines"] = _joined(machines(recorded), [machine])
+    recorded["machines"] = joined(machines(recorded), [machine])
     recorded["machine"] = machine
     files.write_json(path, recorded)
 
@@ -45,7 +45,7 @@ def machines(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
     return recorded.get("machines", last)
 
 
-def _joined(before: Iterable[Any], more: Iterable[Any]) -> list[Any]:
+def joined(before: Iterable[Any], more: Iterable[Any]) -> list[Any]:
     """Both without what comes twice, in order."""
     result: list[Any] = []
     for each in (*before, *more):
@@ -58,8 +58,8 @@ def add(path: Path, how: Mapping[str, Any]) -> None:
     """Adds to a JSON file what `record` wrote elsewhere; raises an InputError if it is damaged."""
     before = files.read_json(path, "restore it") if path.exists() else {}
     for name in ("commits", "commands"):
-        how = {**how, name: _joined(before.get(name, []), how[name])}
-    files.write_json(path, {**how, "machines": _joined(machines(before), machines(how))})
+        how = {**how, name: joined(before.get(name, []), how[name])}
+    files.write_json(path, {**how, "machines": joined(machines(before), machines(how))})
 
 
 def commit() -> str:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from segadv_jax import commands, files, predicted, progress
 from segadv_jax.data import photographs
+from segadv_jax.data.folder_files import walk
 from segadv_jax.errors import InputError
 from segadv_jax.predicted import Photograph
 from segadv_jax.predictor import Predictor
@@ -68,7 +69,7 @@ def main(options: argparse.Namespace) -> int:
     shares, done = np.zeros(len(trained.class_names)), 0
     own = trained.palette, trained.class_names, options.probabilities
     with progress.bar("predicting", len(jobs)) as bar:
-        read = _read(jobs, longest_side, bar)
+        read = _read(jobs, longest_side, options.probabilities, bar)
         for target, photograph, probabilities in _predict(trained, read, options.batch_size):
             try:
                 labels = predicted.write(target, photograph, probabilities, *own)
@@ -146,22 +147,22 @@ def _jobs(inputs: Sequence[str], out: Path, probabilities: bool) -> list[Job]:
 
 def _find(given: Path, out: Path) -> list[tuple[Path, Path]]:
     """(photograph, where it lies in the folder that is given) of what an argument names."""
-    if given.is_file():
+    if os.path.isfile(given):  # False of a name that is too long.
         return [(given, Path())]
-    if not given.is_dir():
+    if not os.path.isdir(given):
         raise InputError(f"{given}: there is no such file or folder")
     here, results = given.resolve(), out.resolve()
     if results == here:
         raise InputError(f"--out={out} is the folder of the photographs; name another folder")
     found, others = [], collections.Counter[str]()
-    for path in sorted(_files(given)):
-        # What earlier calls wrote may lie below the photographs.
-        if predicted.is_result(path):
+    for path in walk(given, checked=False):
+        # What earlier calls wrote may lie below the photographs; a pipe would never end.
+        if not path.is_file() or predicted.is_result(path):
             continue
         if path.suffix.lower() in (*photographs.SUFFIXES, *photographs.HEIC):
             found.append((path, path.relative_to(given).parent))
         else:
-            others[path.suffix] += 1
+            others[path.suffix.lower()] += 1
     if not found:
         suffixes = ", ".join(photographs.SUFFIXES)
         raise InputError(f"{given}: there are no photographs in this folder ({suffixes})")
@@ -173,23 +174,14 @@ def _find(given: Path, out: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """The files in a folder and in all folders in it, linked ones as well, but for hidden ones."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
-        if real not in seen:
-            yield from (Path(place, name) for name in names if not name.startswith("."))
-        seen.add(real)
-
-
-def _read(jobs: Iterable[Job], longest_side: int, bar: tqdm) -> Iterator[tuple[Path, Photograph]]:
+def _read(
+    jobs: Iterable[Job], longest_side: int, probabilities: bool, bar: tqdm
+) -> Iterator[tuple[Path, Photograph]]:
     """(where its results go, the photograph) of all that can be read; the others are named."""
     warned = False
     for path, target in jobs:
         try:
-            _check_name(target)
+            _check_name(target, probabilities)
             photograph = predicted.read(path, longest_side)
         except InputError as error:
             tqdm.write(f"left out: {' '.join(str(error).split())}", file=sys.stderr)
@@ -206,9 +198,10 @@ def _read(jobs: Iterable[Job], longest_side: int, bar: tqdm) -> Iterator[tuple[P
         yield target, photograph
 
 
-def _check_name(target: Path) -> None:
+def _check_name(target: Path, probabilities: bool) -> None:
     """Raises an InputError if the results of a photograph cannot have names made of its own."""
-    if max(len(os.fsencode(path.name)) for path in predicted.paths(target, True)) > NAME_BYTES:
+    results = predicted.paths(target, probabilities)
+    if max(len(os.fsencode(path.name)) for path in results) > NAME_BYTES:
         raise InputError(f"{target.name}: the names of its results would be too long; rename it")
 
 

@@ -63,10 +63,11 @@ class Files(NamedTuple):
     labels: dict[str, Path]
 
 
-def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+def walk(folder: Path, above: tuple[str, ...] = (), checked: bool = True) -> Iterator[Path]:
     """The files in a folder and the folders in it, sorted, but for what systems leave there.
 
-    Links are followed, but not into one of the folders `above`: that would never end.
+    Links are followed, but not into one of the folders `above`: that would never end. With
+    `checked` a name that is not UTF-8 is an InputError.
     """
     real = os.path.realpath(folder)
     if real in above:
@@ -78,11 +79,12 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     folders = [name for name in names if os.path.isdir(folder / name)]
     for name in names:
         if name not in folders and name.lower() not in _LEFT_BY_SYSTEMS:
-            check_name(folder, name)
+            if checked:
+                check_name(folder, name)
             yield folder / name
     for name in folders:
         if name != "__MACOSX":
-            yield from walk(folder / name, (*above, real))
+            yield from walk(folder / name, (*above, real), checked)
 
 
 def check_name(folder: Path, name: str) -> None:
@@ -215,12 +217,13 @@ def read_splits(
 
 def _name_others(folder, problems, notices):
     """Names the text files that are read as nothing; of one in capitals that is a mistake."""
-    for path in sorted(folder.glob("*")):
+    for path in sorted(folder.glob("[!.]*")):
         name = path.name.lower()
         if path.suffix.lower() != ".txt" or path.name in _OWN or not path.is_file():
             continue
+        check_name(folder, path.name)
         if name in _OWN and not (folder / name).exists():  # It does where capitals do not count.
-            problems.add(LIST, f"{path.name} is called {name}: rename it")
+            problems.add(LIST, f"{path.name} must be called {name}: rename it")
         elif name not in _OWN:
             notices.add(NO_LIST, path.name)
 

@@ -42,7 +42,7 @@ class ImageFolder(builders.Builder):
     """Images and labels as they are in the folder, or shrunk."""
 
     # Raise it with every change of how images are read: prepared data is kept per version.
-    VERSION = tfds.core.Version("2.1.0")
+    VERSION = tfds.core.Version("2.2.0")
     encoding = "png"
 
     def _info(self):

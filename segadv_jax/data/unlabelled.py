@@ -104,14 +104,15 @@ def _check_photographs(
     for field, other in held_out.items():
         split = data_set.read(other)
         # Of a folder of images they are paths, as "beach/one".
-        names = {_normal(part) for name in split.ids for part in (name, Path(name).name)}
+        names = {_normal(part): name for name in split.ids for part in (name, Path(name).name)}
         theirs = {_pixels(image): name for name, image in zip(split.ids, split.images, strict=True)}
         both = []
         for name, own in zip(photos.ids, shown, strict=True):
             if own in theirs:
                 both.append(f"{name}, which shows what {theirs[own]} shows")
-            elif {_normal(name), _normal(Path(name).stem)} & names:
-                both.append(f"{name}, whose name is there")
+            elif same := names.get(_normal(name)) or names.get(_normal(Path(name).stem)):
+                there = "" if same in (name, Path(name).stem) else f" as {same}"
+                both.append(f"{name}, whose name is there{there}")
         remedy = (
             "take copies out of the folder, rename what only has the same name; what the data set "
             "itself has without labels is 'rest'"

