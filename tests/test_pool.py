@@ -124,7 +124,7 @@ def test_a_file_in_place_of_a_run_is_named(tmp_path):
     run = make_run(tmp_path)
     Path(run.folder).parent.mkdir(parents=True)
     Path(run.folder).write_text("")
-    with pytest.raises(InputError, match=r"seed_0/ended.json is damaged .*Not a directory"):
+    with pytest.raises(InputError, match=r"seed_0/ended.json cannot be read: .* is a file"):
         runs.results([run])
 
 

@@ -271,13 +271,16 @@ def test_only_earlier_results_are_replaced(seen, tmp_path):
         predict(*arguments)
 
 
-def test_heic_photographs_are_named(run, photographs, tmp_path, capsys):
-    touch(tmp_path / "in" / "phone.HEIC")
-    shutil.copy(photographs / "grey.PNG", tmp_path / "in")
-    assert predict(f"--workdir={run[1]}", tmp_path / "in", f"--out={tmp_path / 'out'}") == 1
+def test_photographs_that_are_left_out_are_named(run, photographs, tmp_path, capsys):
+    """HEIC files, and those whose results would have too long a name."""
+    folder, long = tmp_path / "in", "照" * 82
+    touch(folder / "phone.HEIC", folder / f"{long}.jpg")
+    shutil.copy(photographs / "grey.PNG", folder)
+    assert predict(f"--workdir={run[1]}", folder, f"--out={tmp_path / 'out'}") == 1
     said = capsys.readouterr()
     assert "phone.HEIC is HEIC: save it as JPEG or PNG" in said.err
-    assert "1 of 2 photographs predicted; 1 could not" in said.out
+    assert f"left out: {long}: the names of its results would be too long; rename it" in said.err
+    assert "1 of 3 photographs predicted; 2 could not" in said.out
 
 
 def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(seen, tmp_path, capsys):
@@ -290,21 +293,13 @@ def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(seen
     assert "as files of another kind: 1 .gif\n" in capsys.readouterr().err
 
 
-def test_names_that_cannot_be_are_named(run, photographs, tmp_path, capsys):
-    """With the ending of a result a name may be too long; an empty one is no folder."""
-    folder, long = tmp_path / "in", "照" * 82
-    touch(folder / f"{long}.jpg")
-    shutil.copy(photographs / "grey.PNG", folder)
-    assert predict(f"--workdir={run[1]}", folder, f"--out={tmp_path / 'out'}") == 1
-    said = capsys.readouterr()
-    assert f"left out: {long}: the names of its results would be too long" in said.err
-    assert "1 of 2 photographs predicted" in said.out
-    with pytest.raises(InputError, match="the name of a photograph or folder is empty"):
-        predict(f"--workdir={run[1]}", "", f"--out={tmp_path / 'out'}")
-    path = tmp_path / "net.safetensors"
-    path.touch()
-    with pytest.raises(InputError, match="is a file; .* as --weights=.*net.safetensors"):
-        predict(f"--workdir={path}", folder, f"--out={tmp_path / 'out'}")
+def test_what_names_no_network_or_no_photograph_is_refused(tmp_path):
+    for arguments, message in (
+        ([f"--workdir={tmp_path}", ""], "the name of a photograph or folder is empty"),
+        ([f"--workdir={__file__}", "a.jpg"], "is a file; .* as --weights=.*test_predict.py"),
+    ):
+        with pytest.raises(InputError, match=message):
+            predict(*arguments, f"--out={tmp_path / 'out'}")
 
 
 def test_probabilities_of_an_earlier_prediction_do_not_stay(tmp_path):

@@ -385,25 +385,17 @@ def test_images_that_were_trained_on_are_named(run, synthetic, tmp_path):
     workdir = Workdir(shutil.copytree(first.folder, tmp_path / "run"))
     moved = [synthetic.read(f"{split}[:1]").ids[0] for split in ("validation", "test")]
     workdir.write_trained_on(["gone", *moved])
+    assert first.validated_on() == {*synthetic.read("validation[:5]").ids}
+    workdir.write_validated_on([*sorted(first.validated_on())[1:], "gone", "too"])
     with told() as said:
         train(config, str(workdir))
         evaluate.evaluate(config, str(workdir), "test[:2]")
         evaluate.evaluate(config, str(workdir), config.data.train)
     assert "22 of the training images are new since the run began" in said
+    assert any("others than when the run began (1 new, 2 gone)" in line for line in said)
     flattering = [line for line in said if line.endswith("figures on them flatter")]
     assert len(flattering) == 2
     of = "has names of images that the run was trained on (1: "
     assert f"validation[:5] {of}{moved[0]})" in flattering[0]
     assert f"test[:2] {of}{moved[1]})" in flattering[1]
     assert workdir.trained_on() == first.trained_on() | {"gone", *moved}
-
-
-def test_other_validation_images_than_before_are_named(run, synthetic, tmp_path):
-    """Their scores are compared with earlier ones, and what was best before stays selected."""
-    config, first, _, _ = run
-    assert first.validated_on() == {*synthetic.read("validation[:5]").ids}
-    workdir = Workdir(shutil.copytree(first.folder, tmp_path / "run"))
-    workdir.write_validated_on([*sorted(first.validated_on())[1:], "gone", "too"])
-    with told() as said:
-        train(config, str(workdir))
-    assert any("others than when the run began (1 new, 2 gone)" in line for line in said)
