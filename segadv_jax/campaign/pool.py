@@ -18,8 +18,10 @@ from segadv_jax.signals import stop_signals
 POLL = 0.2  # Seconds between two looks at the processes.
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # They share the GPU's memory.
-    # Large pages for the arrays of a step: a tenth faster on a CPU (docs/benchmarks.md).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    # Large pages for the arrays of a step, which are kept for the next one: faster on a CPU
+    # (docs/benchmarks.md).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
+    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864",
 }
 
 Failures = list[tuple[Run, str]]
