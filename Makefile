@@ -14,10 +14,6 @@ bin := $(VENV)/bin
 # One for each set of extras: other extras are added to an environment that is there.
 installed := $(VENV)/.installed-$(EXTRAS)
 
-# Large pages for the arrays of a training step, which are kept for the next one: faster on a CPU
-# (docs/benchmarks.md).
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864
-
 .DEFAULT_GOAL := help
 .PHONY: help train test lint clean
 
@@ -32,6 +28,9 @@ help:
 train: $(installed)
 	$(bin)/segadv_jax compare --config=$(CONFIG) --workdir=$(WORKDIR)
 
+# Large pages for the arrays of a training step: a tenth faster on a CPU (docs/benchmarks.md). That
+# they are kept, as by trainings, is not for a process that makes hundreds of networks.
+test: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 test: $(installed)
 	$(bin)/python -m pytest -n $(WORKERS) $(if $(COVERAGE),--cov=segadv_jax)
 
