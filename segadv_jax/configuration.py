@@ -110,9 +110,9 @@ def set_field(config: ConfigDict, override: str) -> None:
     if within is not None and not isinstance(within, ConfigDict):
         raise InputError(f"--{field}: the configuration has no such field")
     if isinstance(group, ConfigDict) and group is not config:
-        own = ["name", *(name for name in group if not isinstance(group[name], ConfigDict))]
-        few = next(name for name in (*own, "NAME") if name in group or name == "NAME")
-        raise InputError(f"--{field} is a group of fields: set one of them, as --{field}.{few}=")
+        own = [name for name in group if not isinstance(group[name], ConfigDict)]
+        one = "name" if "name" in own else next(iter(own), "NAME")
+        raise InputError(f"--{field} is a group of fields: set one of them, as --{field}.{one}=")
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]

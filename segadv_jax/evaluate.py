@@ -185,8 +185,8 @@ def _adversary(config, workdir, trained, examples):
     """
     setup = experiment.build(config, len(trained.class_names)).setup
     assert setup.adversary is not None
-    least = setup.adversary.least_cells * trained.segmenter.stride
     stride, largest = trained.segmenter.stride, int(examples.sizes.min(1).max())
+    least = setup.adversary.least_cells * stride
     if -(-largest // stride) * stride < least:
         if jax.process_index() == 0:
             logging.warning(
