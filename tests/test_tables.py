@@ -363,7 +363,7 @@ def test_the_folders_of_the_data_may_differ(tmp_path):
             evaluations={"test": {"images": 142}},
             **{"data.archives": f"here{seed}"},
         )
-    arms, others = measured.read_all({"w": str(tmp_path / "w")})
+    arms, others = measured.by_row(measured.read("w", str(tmp_path / "w")))
     assert arms["standard"].seeds == [0, 1] and not others
 
 
@@ -376,7 +376,7 @@ def test_seeds_of_an_arm_may_be_of_two_versions_of_the_package(tmp_path):
     path = tmp_path / "w" / "seed_0" / "config.json"
     edit(path, lambda content: content["loss"].pop("boundary"))
     edit(path, lambda content: content["train"].pop("area"))  # JSON has lists for tuples.
-    arms, _ = measured.read_all({"w": str(tmp_path / "w")})
+    arms, _ = measured.by_row(measured.read("w", str(tmp_path / "w")))
     assert arms["standard"].seeds == [0, 1]
 
 

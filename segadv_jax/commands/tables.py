@@ -1,12 +1,14 @@
 """The paper's tables with your figures beside the printed ones, in Markdown and CSV.
 
     segadv_jax tables --out=docs/tables baseline=runs/voc/baseline grid=runs/grid ...
+    segadv_jax tables --out=docs/tables voc=docs/results/voc.csv
 
 Each NAME=WORKDIR is the folder of a run, of an arm of `segadv_jax campaign` with its seeds, of a
-whole campaign, or of `segadv_jax grid_search`, whose best point is taken. The cell that it fills is
-read from its configuration; runs that fill none are in a table of their own. Cells without a run
-show the paper's figure and "-" for yours. FOLDER/tables.md has all tables, and FOLDER/*.csv one
-each.
+whole campaign, or of `segadv_jax grid_search`, whose best point is taken. NAME=STUDY.csv takes the
+rows of a study of `tools/study.py`, beside which its choices lie; STUDY.csv:BLOCK those of one of
+its blocks, and STUDY.csv:BLOCK/ARM those of one arm. The cell that each arm fills is read from its
+configuration; runs that fill none are in a table of their own. Cells without a run show the paper's
+figure and "-" for yours. FOLDER/tables.md has all tables, and FOLDER/*.csv one each.
 
 Figures are those of WORKDIR/eval/SPLIT.json, in the paper's units: mean and standard deviation over
 the seeds that are done. SPLIT is config.data.test of the run, or --split. As in the paper, mean BF
@@ -25,13 +27,13 @@ import textwrap
 
 from segadv_jax import files
 from segadv_jax.errors import InputError
-from segadv_jax.report import measured, tables
+from segadv_jax.report import measured, measured_study, tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--split", default="", help="instead of each run's config.data.test")
-    parser.add_argument("named", nargs="*", metavar="NAME=WORKDIR")
+    parser.add_argument("named", nargs="*", metavar="NAME=WORKDIR|STUDY.csv")
 
 
 def main(options: argparse.Namespace) -> None:
@@ -40,12 +42,18 @@ def main(options: argparse.Namespace) -> None:
     named: dict[str, str] = {}
     for text in options.named:
         name, equals, workdir = text.partition("=")
-        if not equals or not re.fullmatch(r"[\w.+-]+", name) or not files.is_folder(workdir):
+        of_study = bool(measured_study.PLACE.fullmatch(workdir))
+        known = re.fullmatch(r"[\w.+-]+", name) and (of_study or files.is_folder(workdir))
+        if not equals or not known:
             raise InputError(f"{text}: give NAME=WORKDIR, the workdir a folder that holds runs")
         if name in named:
             raise InputError(f"{text}: there are two of that name; rename one")
         named[name] = workdir
-    contents = tables.tables(*measured.read_all(named, options.split))
+    arms = []
+    for name, place in named.items():
+        read = measured_study.read if measured_study.PLACE.fullmatch(place) else measured.read
+        arms += read(name, place, options.split)
+    contents = tables.tables(*measured.by_row(arms))
     page = tables.write(options.out, contents)
     for table in contents:
         for source in tables.sources(table):

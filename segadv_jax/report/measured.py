@@ -1,6 +1,6 @@
 """What finished runs measured, put together by arm, and the row of the paper that an arm fills."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from segadv_jax import configuration, files
@@ -19,6 +19,9 @@ _CONTROLS = {"entropy": 0.0, "pseudo_labels": 0.0, "boundary": 1.0, "label_smoot
 
 Config = dict[str, Any]
 Images = tuple[str, int]
+# The measures of a run, "iou CLASS" among them, and its "seed", "config", "labels" and "boundaries"
+# as in `Arm`.
+Measured = dict[str, Any]
 
 
 class Arm(NamedTuple):
@@ -45,34 +48,40 @@ class Arm(NamedTuple):
     boundaries: Images | None
 
 
-def read_all(named: Mapping[str, str], split: str = "") -> tuple[dict[paper.Key, Arm], list[Arm]]:
-    """What the workdirs of {name: workdir} hold: the arms by row, and those that fill none.
-
-    Figures are of `split`, or of each run's test split.
+def read(name: str, workdir: str, split: str = "") -> list[Arm]:
+    """The arms that a workdir holds, with figures of `split`, or of each run's test split.
 
     Raises:
-        InputError: there is no run or none is done, a file is damaged, runs of an arm are no seeds
-            of the same setting evaluated on the same images, or two arms fill the same row.
+        InputError: there is no run or none is done, a file is damaged, or runs of an arm are no
+            seeds of the same setting evaluated on the same images.
+    """
+    arms = [arm for found in _find(name, workdir) if (arm := _read_arm(*found, split))]
+    if not arms:
+        raise InputError(
+            f"{name}={workdir}: no run is done with its evaluation on "
+            f"{split or 'its test split'}; let it end, or evaluate it"
+        )
+    return arms
+
+
+def by_row(arms: Iterable[Arm]) -> tuple[dict[paper.Key, Arm], list[Arm]]:
+    """The arms by the row of the paper's tables that they fill, and those that fill none.
+
+    Raises:
+        InputError: two arms fill the same row.
     """
     rows: dict[paper.Key, Arm] = {}
     others: list[Arm] = []
-    for name, workdir in named.items():
-        arms = [arm for found in _find(name, workdir) if (arm := _read_arm(*found, split))]
-        if not arms:
+    for arm in arms:
+        key = row_of(arm.config)
+        if key is None:
+            others.append(arm)
+        elif key in rows:
             raise InputError(
-                f"{name}={workdir}: no run is done with its evaluation on "
-                f"{split or 'its test split'}; let it end, or evaluate it"
+                f"{rows[key].folder} and {arm.folder} fill the same cell; name one of them"
             )
-        for arm in arms:
-            key = row_of(arm.config)
-            if key is None:
-                others.append(arm)
-            elif key in rows:
-                raise InputError(
-                    f"{rows[key].folder} and {arm.folder} fill the same cell; name one of them"
-                )
-            else:
-                rows[key] = arm
+        else:
+            rows[key] = arm
     return rows, others
 
 
@@ -103,6 +112,15 @@ def _read_arm(name: str, folder: AnyPath, note: str, runs: list[AnyPath], split:
     done = {run: row for run in runs if (row := _read_run(run, split))}
     if not done:
         return None
+    return make(name, str(folder), note, done)
+
+
+def make(name: str, folder: str, note: str, done: Mapping[Any, Measured]) -> Arm:
+    """The arm of {run: what it measured}.
+
+    Raises:
+        InputError: the runs are no seeds of the same setting evaluated on the same images.
+    """
     rows, first = list(done.values()), next(iter(done))
     row = done[first]
     for run, other in done.items():
@@ -119,11 +137,11 @@ def _read_arm(name: str, folder: AnyPath, note: str, runs: list[AnyPath], split:
     ious = [key for key in row if key.startswith("iou ")]
     values = comparison.spread(rows, (*PAPER_MEASURES, *BOUNDARY, *ious))
     images = row["labels"], row["boundaries"]
-    return Arm(name, str(folder), note, row["config"], seeds, values, *images)
+    return Arm(name, folder, note, row["config"], seeds, values, *images)
 
 
-def _read_run(folder: AnyPath, split: str) -> dict[str, Any] | None:
-    """The measures of a run, and "config", "labels" and "boundaries" as in `Arm`, if it is done."""
+def _read_run(folder: AnyPath, split: str) -> Measured | None:
+    """What a run measured, if it is done."""
     workdir = Workdir(folder)
     row, config = workdir.result(split), workdir.recorded_config()
     if row is None or config is None:

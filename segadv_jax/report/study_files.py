@@ -29,6 +29,8 @@ MEASURES: tuple[str, ...] = (
 )
 MEASURES += ("mean_bf_3_pixels", "mean_boundary_iou", "regions", "regions_true", "specks")
 MEASURES += ("specks_true", "ece", "nll", "mce", "certainty", "accuracy_real", "accuracy_synthetic")
+# What the paper's tables need beside them: how BF varies over the images, and how many these are.
+MEASURES += ("std_bf", "images")
 COLUMNS: tuple[str, ...] = (
     "block",
     "arm",
