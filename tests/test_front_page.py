@@ -1,5 +1,7 @@
 """The first page of the results: its words are people's, its figures those of the studies."""
 
+import itertools
+import statistics
 import sys
 import types
 
@@ -61,6 +63,23 @@ def test_what_is_sure_of_all_comparisons_is_bold(folder):
     assert 0 < bold < 4
 
 
+def test_pairs_of_several_blocks_are_taken_together(folder):
+    """Student's interval of the five differences; never bold."""
+    found = [
+        100 * (ours["mean_iou"] - theirs["mean_iou"])
+        for ours, theirs in itertools.product(small_study.made_rows(), repeat=2)
+        if (ours["arm"], theirs["arm"]) == ("features", "standard")
+        if ours["block"] == theirs["block"] and ours["seed"] == theirs["seed"]
+    ]
+    assert len(found) == 5
+    half = 2.776 * statistics.stdev(found) / 5**0.5
+    mean = statistics.mean(found)
+    text = render(folder, "{small natural+balanced features-standard mean_iou}")
+    assert text == f"+{mean:.2f} (+{mean - half:.2f} to +{mean + half:.2f})"
+    assert render(folder, "{small natural+balanced features-standard pairs}") == "5"
+    assert render(folder, "{small balanced+natural features-standard mean_iou}") == text
+
+
 def test_how_much_was_tried_and_compared_is_that_of_the_studys_page(folder):
     page = study_page.render(folder, "small", small_study.STUDY)
     compared, tried = render(folder, "{small comparisons} {small settings}").split()
@@ -87,6 +106,8 @@ def test_what_has_no_runs_is_a_dash(tmp_path):
         "{small natural standard-features mean_iou}",
         "{small natural features iou}",
         "{small natural features-standard iou}",
+        "{small natural+none features-standard mean_iou}",
+        "{small natural+fold_1 features-standard mean_iou}",
         "{small natural}",
         "{}",
     ],

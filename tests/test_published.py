@@ -19,18 +19,44 @@ STUDIES = [
 ]
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-LINE = re.compile(r"\| (\w+) - (\w+) \| (\d+)[^|]* \| ([-+.\d]+) \(([-+.\d]+) to ([-+.\d]+)\)")
+# Columns of the pages' tables: (name in the file, what it is multiplied with, largest rounding).
+COLUMNS = {
+    "mean IoU": ("mean_iou", 100, 0.005),
+    "pixel accuracy": ("pixel_accuracy", 100, 0.005),
+    "class accuracy": ("class_accuracy", 100, 0.005),
+    "BF": ("mean_bf", 100, 0.005),
+    "Boundary IoU": ("mean_boundary_iou", 100, 0.005),
+    "ECE": ("ece", 100, 0.005),
+    "NLL": ("nll", 1, 0.00005),
+}
+MEAN = re.compile(r"([-+.\d]+)(?: ± ([.\d]+))?")
+DIFFERENCE = re.compile(r"([-+.\d]+) \(([-+.\d]+) to ([-+.\d]+)\)(, not shown)?")
 
 
-def values(name, block, arm):
-    """{seed: mean IoU in %}, of a pool the mean over its arms where all are done."""
+def values(name, block, arm, column):
+    """{seed: value of a column}, of a pool the mean over its arms where all are done."""
     members = study_definition.load(name).blocks[block].pools.get(arm, (arm,))
     found = {}
     with open(FOLDER / f"{name}.csv", newline="") as file:
         for row in csv.DictReader(file):
             if row["block"] == block and row["arm"] in members:
-                found.setdefault(int(row["seed"]), []).append(100 * float(row["mean_iou"]))
+                found.setdefault(int(row["seed"]), []).append(float(row[column]))
     return {s: statistics.mean(x) for s, x in found.items() if len(x) == len(members)}
+
+
+def tables(name, first):
+    """(block, {column: cell}) of each row of a page's tables whose first column is that one."""
+    text = (ROOT / "docs" / f"{name}_study.md").read_text()
+    for part in text.split("\n## Block *")[1:]:
+        block, head = part.partition("*")[0], []
+        for line in part.split("\n## ")[0].splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if not line.startswith("|"):
+                head = []
+            elif not head:
+                head = cells
+            elif head[0] == first and "mean IoU" in head and not set(line) <= set("| -:"):
+                yield block, dict(zip(head, cells, strict=True))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -41,26 +67,55 @@ def test_the_page_is_what_its_files_say(name):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_reader_recomputes_the_differences(name):
-    text = (ROOT / "docs" / f"{name}_study.md").read_text()
-    study, checked, lines = study_definition.load(name), 0, 0
-    for block, definition in study.blocks.items():
-        several = (
-            len(values(name, block, a).keys() & values(name, block, b)) > 1
-            for a, b in definition.pairs
-        )
-        lines += sum(several)
-    for part in text.split("\n## Block *")[1:]:
-        block = part.partition("*")[0]
-        for arm, other, pairs, *printed in LINE.findall(part.split("\n## ")[0]):
-            ours, theirs = (values(name, block, which) for which in (arm, other))
-            found = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-            assert len(found) == int(pairs)
+    study, checked = study_definition.load(name), set()
+    for block, cells in tables(name, "difference"):
+        arm, other = cells["difference"].split(" - ")
+        for title, (column, factor, rounding) in COLUMNS.items():
+            printed = DIFFERENCE.match(cells[title])
+            if printed is None:  # One pair, or none.
+                assert cells["pairs"].split()[0] in "01"
+                continue
+            ours, theirs = (values(name, block, which, column) for which in (arm, other))
+            found = [factor * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
+            assert len(found) == int(cells["pairs"].split()[0])
             half = T[len(found) - 1] * statistics.stdev(found) / math.sqrt(len(found))
             mean = statistics.mean(found)
             expected = (mean, mean - half, mean + half)
-            assert [float(x) for x in printed] == pytest.approx(expected, abs=0.006)
+            figures = [float(x) for x in printed.groups()[:3]]
+            assert figures == pytest.approx(expected, abs=1.2 * rounding, rel=1e-3)
+            if abs(mean) - half > rounding or half - abs(mean) > rounding:
+                assert bool(printed[4]) == (abs(mean) < half)
+            checked.add((block, arm, other))
+    several = {
+        (block, arm, other)
+        for block, definition in study.blocks.items()
+        for arm, other in definition.pairs
+        if len(
+            values(name, block, arm, "mean_iou").keys()
+            & values(name, block, other, "mean_iou").keys()
+        )
+        > 1
+    }
+    assert checked == several and checked
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_reader_recomputes_the_means_and_their_spread(name):
+    checked = 0
+    for block, cells in tables(name, "arm"):
+        for title, (column, factor, rounding) in COLUMNS.items():
+            found = [factor * x for x in values(name, block, cells["arm"], column).values()]
+            assert len(found) == int(cells["seeds"].split()[0])
+            printed = MEAN.fullmatch(cells[title])
+            if not found:
+                assert cells[title] == "-"
+                continue
+            assert float(printed[1]) == pytest.approx(statistics.mean(found), abs=1.2 * rounding)
+            if len(found) > 1:
+                spread = statistics.stdev(found)
+                assert float(printed[2]) == pytest.approx(spread, abs=1.2 * rounding)
             checked += 1
-    assert checked == lines > 0
+    assert checked > 100
 
 
 @pytest.mark.parametrize("name", STUDIES)

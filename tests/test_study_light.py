@@ -17,7 +17,7 @@ FOLDS = [name for name, block in STUDY.blocks.items() if block.fold]
 
 def test_every_arm_is_tuned_with_as_many_points():
     grids = {key: arm.grid for key, arm in STUDY.tuned()}
-    assert len(grids) == 23
+    assert len(grids) == 24
     for key, grid in grids.items():
         assert len(grid) == 4, key
         # And no two of them are the same.
@@ -74,8 +74,11 @@ def test_the_parts_of_a_division_do_not_overlap(name):
 
 
 def test_no_image_is_tested_in_two_divisions():
-    tests = [images_of(config_of((n, "standard")).data.test) for n in ("natural", *FOLDS)]
-    assert len(tests) == 4 and len(set.union(*tests)) == sum(map(len, tests))
+    tests = {"": images_of(config_of(("natural", "standard")).data.test)}
+    for name in FOLDS:  # Those of one fold are of one division.
+        images = images_of(config_of((name, "standard")).data.test)
+        assert tests.setdefault(STUDY.blocks[name].fold, images) == images
+    assert len(tests) == 4 and len(set.union(*tests.values())) == sum(map(len, tests.values()))
 
 
 def test_folds_are_trained_with_the_settings_of_the_natural_block():

@@ -6,13 +6,14 @@ counts and rounded figures that are typed among the words:
     {STUDY BLOCK ARM MEASURE}        "73.58 ± 0.17", mean and standard deviation over the seeds
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
     {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
+    {STUDY BLOCK+BLOCK ARM-OTHER ..} the same of the pairs of several blocks together
     {STUDY BLOCK ARM seeds}          the same of runs
     {STUDY comparisons}              how many p-values Holm's correction is for
     {STUDY settings}                 how many settings were tried
     {STUDY picture}                  the picture of a study, if there is one
 
 A difference that remains after Holm's correction over all comparisons of its study is bold, once
-it has all of its pairs. What has no runs yet is "-".
+it has all of its pairs; that of several blocks never is. What has no runs yet is "-".
 """
 
 import re
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from segadv_jax.campaign import comparison
 from segadv_jax.errors import InputError
 from segadv_jax.report import pages, study_comparisons, study_definition, study_files, study_page
 from segadv_jax.report.pages import Row
@@ -83,29 +85,44 @@ def _read(folder: Path, name: str) -> _Results:
     sure = study_comparisons.sure(study, found)
     path = study_files.choices_path(folder, name)
     settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
-    comparisons = len(study.primary) * len(found)
+    comparisons = len(study.family) * len(found)
     return _Results(study, rows, found, comparisons, settings, sure)
 
 
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
+    if "-" in arm:
+        return _difference(results, block, arm, measure)
     definition = results.study.blocks[block]
-    if "-" not in arm:
-        if arm not in definition.compared:
-            raise KeyError(arm)
-        mine = study_files.of_block(block, definition, results.rows)
-        if measure == "seeds":
-            return study_page.count(pages.of_arm(mine, arm)["seeds"], definition)
-        if measure not in study_page.SHOWN:
-            raise KeyError(measure)
-        return study_page.mean_std(pages.of_arm(mine, arm, [measure])[measure], measure)
-    pair = arm.split("-")
-    for number, one in enumerate(results.found):
-        if [one.block, one.arm, one.other] == [block, *pair]:
-            if measure == "pairs":
-                return study_page.count(one.seeds, definition)
-            text = study_page.verdict(one.differences[measure], one.tests[measure], measure)
-            return f"**{text}**" if (number, measure) in results.sure else text
-    raise KeyError(arm)
+    if arm not in definition.compared:
+        raise KeyError(arm)
+    mine = study_files.of_block(block, definition, results.rows)
+    if measure == "seeds":
+        return study_page.count(pages.of_arm(mine, arm)["seeds"], len(definition.seeds))
+    if measure not in study_page.SHOWN:
+        raise KeyError(measure)
+    return study_page.mean_std(pages.of_arm(mine, arm, [measure])[measure], measure)
+
+
+def _difference(results: _Results, blocks: str, pair: str, measure: str) -> str:
+    names, arms = blocks.split("+"), pair.split("-")
+    numbers = {one.block: n for n, one in enumerate(results.found) if [one.arm, one.other] == arms}
+    for name in names:
+        if name not in results.study.blocks:
+            raise KeyError(name)
+        if name not in numbers:
+            raise KeyError(pair)
+    some = [results.found[numbers[name]] for name in names]
+    if measure == "pairs":
+        done = [(one.block, seed) for one in some for seed in one.seeds]
+        planned = sum(len(results.study.blocks[name].seeds) for name in names)
+        return study_page.count(done, planned)
+    differences = {
+        (one.block, seed): x for one in some for seed, x in one.differences[measure].items()
+    }
+    test = comparison.t_test(list(differences.values()))
+    text = study_page.verdict(differences, test, measure)
+    sure = len(names) == 1 and (numbers[names[0]], measure) in results.sure
+    return f"**{text}**" if sure else text
 
 
 def follow(readme: str, page: str) -> str:

@@ -43,8 +43,8 @@ def compare_all(study: Study, rows: Sequence[Row]) -> list[Comparison]:
 
 
 def holm_p_values(study: Study, found: Sequence[Comparison]) -> dict[tuple[int, str], float | None]:
-    """{(number of a comparison, primary measure): p-value by Holm over all of them}."""
-    keys = [(number, measure) for number in range(len(found)) for measure in study.primary]
+    """{(number of a comparison, tested measure): p-value by Holm over all of them}."""
+    keys = [(number, measure) for number in range(len(found)) for measure in study.family]
     p_values = comparison.holm([found[number].tests[measure]["p"] for number, measure in keys])
     return dict(zip(keys, p_values, strict=True))
 

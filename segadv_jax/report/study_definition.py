@@ -125,8 +125,8 @@ class Study:
         config, fields: of all arms, as in `Arm`.
         blocks: by name.
         pictured: arms of the first block whose predictions, with its first seed, are drawn.
-        primary: the measures by whose sum, on the validation images, points are chosen, and whose
-            p-values are corrected.
+        primary: the measures by whose sum, on the validation images, points are chosen.
+        tested: the measures whose p-values are corrected; the primary ones if empty.
         alphas: what is tried of the shift by the classes' prior.
         temperatures: what is tried of temperatures.
     """
@@ -137,8 +137,14 @@ class Study:
     fields: Fields = dataclasses.field(default_factory=dict)
     pictured: tuple[str, ...] = ()
     primary: tuple[str, ...] = ("mean_iou", "mean_bf")
+    tested: tuple[str, ...] = ()
     alphas: tuple[float, ...] = tuple(quarter / 4 for quarter in range(-4, 5))
     temperatures: tuple[float, ...] = tuple(tenth / 10 for tenth in range(5, 26))
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        """The measures whose p-values are corrected."""
+        return self.tested or self.primary
 
     def tuned(self) -> Iterator[tuple[Key, Arm]]:
         """The arms that are tuned, those that others inherit from before them."""
@@ -187,8 +193,9 @@ def check(name: str, study: Study) -> None:
 
     sizes = {len(arm.grid) for _, arm in study.tuned()}
     require(len(sizes) == 1, "arms", "give every arm as many points as the others")
-    known = bool(study.primary) and set(study.primary) <= {*PAPER_MEASURES, "mean_bf"}
-    require(known, "primary", f"give one or more of {', '.join(PAPER_MEASURES)}, mean_bf")
+    for which, measures in (("primary", study.primary), ("tested", study.family)):
+        known = bool(measures) and set(measures) <= {*PAPER_MEASURES, "mean_bf"}
+        require(known, which, f"give one or more of {', '.join(PAPER_MEASURES)}, mean_bf")
     first = next(iter(study.blocks.values()))
     require(
         set(study.pictured) <= set(first.arms), "pictured", "it names no arm of the first block"

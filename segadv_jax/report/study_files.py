@@ -42,7 +42,8 @@ COLUMNS: tuple[str, ...] = (
     "prior_alpha",
     "temperature",
 )
-COLUMNS += ("segmenter_updates",)
+# The hours are from a run's beginning to the end of its evaluation, pauses included.
+COLUMNS += ("segmenter_updates", "hours")
 # Columns: (name, field of the configuration, its value where a study does not set it).
 _CONDITIONS = (("fraction", "data.fraction", 1.0), ("balance", "loss.balance", 0.0))
 # By class: {beginning of a column: name in an evaluation}.
@@ -203,7 +204,7 @@ def _wrong_row(study: Study, rows: Sequence[Row]) -> str:
         for column, value in conditions(study, (key[0], block.shown[key[1]])).items():
             if row[column] != value:
                 return f"{name} has {column} {row[column]}, in the study it is {value}"
-        for measure in (*PAPER_MEASURES, *study.primary):
+        for measure in dict.fromkeys((*PAPER_MEASURES, *study.primary, *study.family)):
             value = row[measure]
             if value is None or not 0 <= value <= 1:
                 return f"{measure} of {name} is no fraction of one"

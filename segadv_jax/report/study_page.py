@@ -4,7 +4,7 @@ Run as `python -m tools.study <study> report`.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +72,21 @@ def render(folder: Path, name: str, study: Study) -> str:
                 )
             )
         ),
-        family=len(study.primary) * len(found),
-        primary=_primary(study),
-        criterion=f"the sum of {_primary(study)}" if len(study.primary) > 1 else _primary(study),
+        family=len(study.family) * len(found),
+        tested=_titles(study.family),
+        criterion=("the sum of " if len(study.primary) > 1 else "") + _titles(study.primary),
         tests=_tests(study, found),
         every_seed=_every_seed(rows),
         points=len(next(iter(study.tuned()))[1].grid),
         tried=how["settings_tried"],
         grid=_grid(study, choices),
         campaign=_campaign(study_files.campaign_path(folder, name), how),
+        hours=_hours(study, rows),
         notes=pages.notes(folder, f"{name}_notes.md"),
     )
 
 
-def verdict(differences: Mapping[int, float], test: Mapping[str, Any], measure: str) -> str:
+def verdict(differences: Mapping[Any, float], test: Mapping[str, Any], measure: str) -> str:
     """ "+0.50 (+0.20 to +0.80)", with "not shown" where the interval holds zero; "-" for none."""
     if not differences:
         return "-"
@@ -108,19 +109,19 @@ def _title(measure: str) -> str:
     return TITLES.get(measure, title(measure))
 
 
-def _primary(study: Study) -> str:
-    return " and ".join(_title(measure) for measure in study.primary)
+def _titles(measures: Sequence[str]) -> str:
+    return " and ".join(map(_title, measures))
 
 
 def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
     remaining = study_comparisons.sure(study, found)
-    plain = [p for one in found for m in study.primary if (p := one.tests[m]["p"]) is not None]
+    plain = [p for one in found for m in study.family if (p := one.tests[m]["p"]) is not None]
     below = sum(p < 0.05 for p in plain)
     text = (
-        f"{len(rows)} results, and {len(found)} comparisons in {_primary(study)}. "
+        f"{len(rows)} results, and {len(found)} comparisons in {_titles(study.family)}. "
         f"Of the {len(plain)} p-values that there are so far {below} are below 0.05 as they are, "
         f"and {len(remaining)} of the complete ones after correction for "
-        f"{len(study.primary) * len(found)}"
+        f"{len(study.family) * len(found)}"
     )
     lines = []
     for number, measure in remaining:
@@ -172,12 +173,12 @@ def _block(name: str, block: Block, rows: Sequence[Row], found: Sequence[Compari
     for arm in block.compared:
         spread = pages.of_arm(mine, arm, SHOWN)
         cells = [mean_std(spread[measure], measure) for measure in SHOWN]
-        means.append([arm, count(spread["seeds"], block), *cells])
+        means.append([arm, count(spread["seeds"], len(block.seeds)), *cells])
     lines = []
     for one in found:
         if one.block == name:
             cells = [verdict(one.differences[m], one.tests[m], m) for m in COMPARED]
-            lines.append([f"{one.arm} - {one.other}", count(one.seeds, block), *cells])
+            lines.append([f"{one.arm} - {one.other}", count(one.seeds, len(block.seeds)), *cells])
     heads = ["difference", "pairs", *map(_title, COMPARED)]
     return markdown.join(
         *head,
@@ -203,9 +204,9 @@ def _course(curves: Path, name: str, block: Block, validations: Sequence[Row]) -
     )
 
 
-def count(seeds: Sequence[int], block: Block) -> str:
-    """How many seeds there are, and of how many if some are to come."""
-    return f"{len(seeds)}" + (f" of {len(block.seeds)}" if len(seeds) < len(block.seeds) else "")
+def count(done: Sized, planned: int) -> str:
+    """How many there are, and of how many if some are to come."""
+    return f"{len(done)}" + (f" of {planned}" if len(done) < planned else "")
 
 
 def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
@@ -217,11 +218,11 @@ def mean_std(spread: Mapping[str, float | None], measure: str) -> str:
 def _tests(study: Study, found: Sequence[Comparison]) -> str:
     holm, lines = study_comparisons.holm_p_values(study, found), []
     for number, one in enumerate(found):
-        for measure in study.primary:
+        for measure in study.family:
             what = verdict(one.differences[measure], one.tests[measure], measure)
             p_values = (one.tests[measure]["p"], holm[number, measure])
             cells = ["-" if p is None else f"{p:.2g}" for p in p_values]
-            pairs = count(one.seeds, study.blocks[one.block])
+            pairs = count(one.seeds, len(study.blocks[one.block].seeds))
             name = f"{one.arm} - {one.other}"
             lines.append([one.block, name, pairs, _title(measure), what, *cells])
     head = ["block", "difference", "pairs", "measure", "mean (95 %)", "p", "p, Holm"]
@@ -252,6 +253,25 @@ def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
             best = "yes" if name == choice["chosen"] else ""
             lines.append([block, arm, name, *cells, best, f"{fields}", after])
     return markdown.table(head, lines)
+
+
+def _hours(study: Study, rows: Sequence[Row]) -> str:
+    """How long the runs took that say it, each counted in the block in whose folder it lies."""
+
+    def own(row: Row) -> bool:
+        block = study.blocks[row["block"]]
+        shared = study.blocks[block.shares].arms if block.shares else {}
+        return row["arm"] in block.arms and row["arm"] not in shared
+
+    runs = [row for row in rows if own(row)]
+    hours = [row["hours"] for row in runs if row["hours"] is not None]
+    if not hours:
+        return ""
+    return (
+        f"Of {len(runs)} runs {len(hours)} have recorded how long they took, from the beginning to "
+        f"the end of the evaluation: {sum(hours):.1f} hours in all, and "
+        f"{60 * statistics.median(hours):.0f} minutes in the median."
+    )
 
 
 def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:

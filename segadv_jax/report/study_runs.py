@@ -24,6 +24,7 @@ from segadv_jax.report.study_definition import (
     Key,
     Study,
 )
+from segadv_jax.workdir import Workdir
 
 
 class Correction(NamedTuple):
@@ -246,7 +247,7 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         runs.check_arguments(_placed(study, (block, arm), run))
         row = {"block": block, "seed": run.seed} | study_files.conditions(study, (block, arm))
         row["segmenter_updates"] = result["segmenter_updates"]
-        yield row | {"arm": arm} | _measures(result)
+        yield row | {"arm": arm, "hours": _hours(run.workdir, result["split"])} | _measures(result)
         for end, correction in CORRECTIONS.items():
             mine = arm in study.blocks[block].corrected[end]
             found = corrected(run, end, study) if mine else None
@@ -258,6 +259,11 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
             if other is not None:
                 row["segmenter_updates"] = _updates_at(run, other["step"])
                 yield row | {"arm": f"{arm}_{what}"} | _measures(other)
+
+
+def _hours(workdir: Workdir, split: str) -> float:
+    began, ended = workdir.config_path.stat(), workdir.evaluation_path(split).stat()
+    return (ended.st_mtime - began.st_mtime) / 3600
 
 
 def histories(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:

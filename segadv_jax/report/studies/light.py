@@ -70,6 +70,12 @@ NATURAL = {
         ("standard", "features", "boundary"),
         f"{CONFIG}:adversarial",
     ),
+    "boundary_features_scaling": Arm(
+        _over("loss.lam", (0.01, 0.03, 0.06, 0.1)),
+        ("standard", "features_scaling", "boundary"),
+        f"{CONFIG}:adversarial",
+        {"encoding": "scaling"},
+    ),
 }
 BALANCED = {
     "standard": STANDARD,
@@ -105,16 +111,27 @@ FEW = {
 }
 _WITH_UNLABELLED = [name for name, arm in FEW.items() if "data.unlabelled" in arm.fields]
 
+# The fields of all arms of a block, by its name.
+_CONDITIONS: dict[str, Fields] = {
+    "natural": {},
+    "balanced": {"loss.balance": 1.0},
+    "few": {"data.fraction": 0.0625, "train.updates": 150, "evaluate.every": 50},
+}
+
 # What a longer training might gain as well.
 _LONGER = ("standard", "features", "boundary")
 _FOLDED = ("standard", "features", "boundary", "boundary_features")
+# Of arms that gained in a block, of which the folds had no runs at first.
+_FOLDED_LATER = ("features_scaling", "label_smoothing")
+_FOLDED_BALANCED = ("standard", "label_map")
+_FOLDED_FEW = ("standard", "features_unlabelled", "label_map_unlabelled", "self_training")
 
 
-def _fold(number):
-    """Another division of the images: two subsets test, the next validates, all others train.
+def _fold(number, source, arms, pairs, **more):
+    """Arms of the block `source` with another division of the images.
 
-    No image is in the test splits of two folds, the standard one included. Subset 7, on which the
-    settings were chosen, is in none.
+    Two subsets test, the next validates, all others train. No image is in the test splits of two
+    folds, the standard one included. Subset 7, on which the settings were chosen, is in none.
     """
     first = 2 * (number - 1)
     kept = [f"subset_{i}" for i in range(8) if i not in (first, first + 1, first + 2)]
@@ -124,21 +141,41 @@ def _fold(number):
         "data.test": f"subset_{first}+subset_{first + 1}",
     }
     return Block(
-        f"As *natural*, with its settings, on fold {number}: tested on "
+        f"As *{source}*, with its settings, on fold {number}: tested on "
         f"`{splits['data.test']}`, validated on `{splits['data.validation']}`. The images tested "
         "here were training images when the settings were chosen, for all arms alike.",
-        {name: NATURAL[name] for name in _FOLDED},
+        arms,
         seeds=tuple(range(5)),
-        pairs=(
-            *_against("standard", _FOLDED),
-            ("boundary_features", "boundary"),
-            ("features", "boundary"),
-        ),
-        fields=splits,
-        choices="natural",
-        calibrated=_FOLDED,
+        pairs=pairs,
+        fields=_CONDITIONS[source] | splits,
+        choices=source,
         fold=number,
+        **more,
     )
+
+
+def _folds(number):
+    """The blocks of a fold."""
+    natural = {name: NATURAL[name] for name in (*_FOLDED, *_FOLDED_LATER)}
+    pairs = (
+        *_against("standard", natural),
+        ("boundary_features", "boundary"),
+        ("features", "boundary"),
+    )
+    balanced = {name: BALANCED[name] for name in _FOLDED_BALANCED}
+    shifted = (
+        ("label_map", "standard"),
+        ("standard_prior", "standard"),
+        ("label_map_prior", "standard_prior"),
+    )
+    few = {name: FEW[name] for name in _FOLDED_FEW}
+    return {
+        f"fold_{number}": _fold(number, "natural", natural, pairs, calibrated=_FOLDED),
+        f"balanced_fold_{number}": _fold(
+            number, "balanced", balanced, shifted, prior=_FOLDED_BALANCED
+        ),
+        f"few_fold_{number}": _fold(number, "few", few, _against("standard", few)),
+    }
 
 
 # The claims of Section 4, at the settings of *features* in the block *natural*.
@@ -177,6 +214,7 @@ STUDY = Study(
             pairs=(
                 *_against("standard", NATURAL),
                 ("boundary_features", "boundary"),
+                ("boundary_features_scaling", "boundary"),
                 ("features", "boundary"),
             ),
             tuning_seeds=(100,),
@@ -191,8 +229,9 @@ STUDY = Study(
                 *_against("standard_prior", list(BALANCED)[1:]),
                 ("features_prior", "standard_prior"),
                 ("label_map_prior", "standard_prior"),
+                ("label_map_prior", "boundary_prior"),
             ),
-            fields={"loss.balance": 1.0},
+            fields=_CONDITIONS["balanced"],
             tuning_seeds=(100,),
             prior=tuple(BALANCED),
         ),
@@ -208,7 +247,7 @@ STUDY = Study(
                     ("entropy_unlabelled", "self_training"),
                 ),
             ),
-            fields={"data.fraction": 0.0625, "train.updates": 150, "evaluate.every": 50},
+            fields=_CONDITIONS["few"],
             tuning_seeds=(100, 101),
         ),
         "section_4": Block(
@@ -235,9 +274,9 @@ STUDY = Study(
             choices="natural",
             histories=True,
         ),
-        "fold_1": _fold(1),
-        "fold_2": _fold(2),
-        "fold_3": _fold(3),
+        **_folds(1),
+        **_folds(2),
+        **_folds(3),
     },
     {
         "train.updates": 500,

@@ -132,6 +132,7 @@ STUDY = Study(
         "evaluate.bf": True,
     },
     primary=("mean_iou",),
+    tested=("mean_iou", "mean_bf"),
     # Predictions that are more certain need a stronger shift, and a higher temperature.
     alphas=tuple(quarter / 4 for quarter in range(-4, 9)),
     temperatures=tuple(quarter / 4 for quarter in range(2, 25)),
