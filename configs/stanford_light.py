@@ -13,7 +13,9 @@ counts label cells at class boundaries eight times. "standard" is cross-entropy 
 has an adversary that sees the segmenter's features, and ":fully_convolutional" one that sees the
 label map alone, as that of Hung et al. (2018). On features that are kept,
 --config.train.feature_cache, an adversary makes training two and a half times as slow; it gains a
-fraction of what weighted boundaries do.
+fraction of what weighted boundaries do, most with --config.encoding=scaling --config.loss.lam=0.1
+--config.optimizer.adversary.learning_rate=2e-4. --config.loss.label_smoothing=0.05 gains some mean
+IoU without one, and makes the segmenter under-confident.
 
 Expect class accuracy 85.4, pixel accuracy 87.5, mean IoU 74.0 and mean BF 72.5 for "boundary",
 85.6, 87.3, 73.9 and 70.6 for "standard", 85.6, 87.3, 73.9 and 70.9 for "adversarial" with
@@ -49,12 +51,7 @@ def get_config(arm="boundary"):
     elif arm != "standard":
         set_adversary(config)
     if arm == "fully_convolutional":
-        config.adversary = ml_collections.ConfigDict()
-        config.adversary.name = "fully_convolutional"
-        config.adversary.features = (64, 128)
-        config.adversary.leak = 0.2
-        config.adversary.spectral_norm = False
-        config.adversary.dtype = "float32"
+        set_label_map_alone(config)
     return config
 
 
@@ -108,3 +105,13 @@ def set_adversary(config):
     config.adversary.leak = 0.2
     config.optimizer.adversary.name = "adam"
     config.optimizer.adversary.learning_rate = 5e-4
+
+
+def set_label_map_alone(config):
+    """Has the adversary of `set_adversary` see the label map alone, in place."""
+    config.adversary = ml_collections.ConfigDict()
+    config.adversary.name = "fully_convolutional"
+    config.adversary.features = (64, 128)
+    config.adversary.leak = 0.2
+    config.adversary.spectral_norm = False
+    config.adversary.dtype = "float32"

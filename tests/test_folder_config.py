@@ -4,7 +4,7 @@ import pytest
 from small_runs import told
 
 from segadv_jax import configuration, data, experiment
-from segadv_jax.configs import folder
+from segadv_jax.configs import folder, stanford_light
 from segadv_jax.preparation import check
 from segadv_jax.workdir import Workdir
 
@@ -20,10 +20,12 @@ def test_arms_differ_in_the_adversary_or_the_weight_of_boundaries_alone(tmp_path
         assert all(config[part] == made["standard"][part] for config in made.values())
     for arm, config in made.items():
         played = config.alternation.schedule == "simultaneous"
-        assert played == (arm == "adversarial")
+        assert played == (arm in ("adversarial", "fully_convolutional"))
         assert (config.loss.boundary > 1) == (arm == "boundary")
         check(config, Workdir(tmp_path / arm))
     assert made["adversarial"].loss.lam > 0 and folder.get_config() == made["standard"]
+    alone = stanford_light.get_config("fully_convolutional").adversary
+    assert made["fully_convolutional"].adversary == alone
 
 
 @pytest.fixture

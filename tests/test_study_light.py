@@ -81,11 +81,19 @@ def test_no_image_is_tested_in_two_divisions():
     assert len(tests) == 4 and len(set.union(*tests.values())) == sum(map(len, tests.values()))
 
 
-def test_folds_are_trained_with_the_settings_of_the_natural_block():
+def test_folds_are_trained_with_the_settings_of_their_block():
+    """In nothing but the images does an arm of a fold differ from that of the block."""
+    seen = set()
     for name in FOLDS:
         for arm, definition in STUDY.blocks[name].arms.items():
-            assert STUDY.source((name, arm)) == ("natural", arm)
-            assert definition == STUDY.blocks["natural"].arms[arm]
+            block, source = STUDY.source((name, arm))
+            assert (source, definition) == (arm, STUDY.blocks[block].arms[arm])
+            fields = dict(STUDY.blocks[name].fields)
+            for split in ("data.train", "data.validation", "data.test"):
+                del fields[split]
+            assert fields == dict(STUDY.blocks[block].fields)
+            seen.add((STUDY.blocks[name].fold, block))
+    assert seen == set(itertools.product((1, 2, 3), ("natural", "balanced", "few")))
 
 
 def test_the_claims_of_section_4_differ_from_their_arm_in_what_they_are_called():
