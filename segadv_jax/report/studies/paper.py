@@ -7,7 +7,7 @@ alike, as in Farabet's own program; see configs/stanford.py. One comparison answ
 *printed* - *standard* in the block *strong*. The others seek the reason.
 
 Farabet's own rate of 1e-3, without momentum and for one pixel at a time, is no block: as the rate
-of a mean over a patch, 3,000 updates with it are as long a way as 15 with the rates below.
+of a mean over a patch, 3,000 updates with it are as long a way as 15 or 30 with the rates below.
 """
 
 from segadv_jax.report.study_definition import Arm, Block, Fields, Study
