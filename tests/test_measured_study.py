@@ -130,14 +130,27 @@ def test_what_is_no_study_is_refused(small, tmp_path):
     refused("there is no block natrual; known: natural, balanced, fold_1", f"{small}:natrual")
     refused("there is no arm both; known: standard, features", f"{small}:balanced/both")
     refused("it has no row of val", small, "--split=val")
-    refused("other is no study", tmp_path / "other.csv")
-    refused("give NAME=WORKDIR", f"{small}:natural:both")
+    refused("other.csv: a file has its study's name: other is no study", tmp_path / "other.csv")
+    refused("or NAME=STUDY.csv, NAME=STUDY.csv:BLOCK", f"{small}:natural:both")
+    (tmp_path / "folder.csv").mkdir()
+    refused("no run is in this folder", tmp_path / "folder.csv")
+    (tmp_path / "small_choices.json").unlink()
+    refused("small_choices.json is to lie beside it; copy it there", small)
     small.unlink()
     refused("small.csv is missing", small)
 
 
-def test_rows_of_before_do_not_say_of_how_many_images_they_are(small):
-    rows = [row | {"images": None} for row in small_study.made_rows()]
+def test_rows_of_before_do_not_say_of_how_many_images_they_are(small, tmp_path):
+    rows = [row | {"images": None, "std_bf": None} for row in small_study.made_rows()]
     study_files.write_rows(small, small_study.STUDY, rows)
-    with pytest.raises(InputError, match="natural/standard, seed 0, does not say of how many"):
-        measured_study.read("s", f"{small}:natural/standard")
+    out = tmp_path / "out"
+    assert tables(f"--out={out}", f"s={small}:natural/standard") is None
+    cell = cells(out, "table1")["standard", "mean IoU"]
+    assert "split test, images not counted" in cell["from"] and cell["ours"]
+
+
+@pytest.mark.parametrize("place", ["light.csv:natural/standard", "paper.csv:longer"])
+def test_published_rows_make_tables_from_any_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tables("--out=out", f"s={ROOT / 'docs' / 'results' / place}") is None
+    assert float(cells(tmp_path / "out", "table1")["standard", "mean IoU"]["ours"]) > 50

@@ -68,6 +68,12 @@ def test_a_faulty_definition_is_named(tmp_path, monkeypatch, text, message):
         study_definition.load("other")
 
 
+def test_a_study_tests_measures_that_there_are():
+    study = dataclasses.replace(small_study.STUDY, tested=("mean_iou", "nll"))
+    with pytest.raises(InputError, match="study some, tested: give one or more of class_accuracy"):
+        study_definition.check("some", study)
+
+
 @pytest.mark.parametrize("primary", [(), ("mean_iou", "nll")])
 def test_a_study_has_primary_measures_that_choose(primary):
     study = dataclasses.replace(small_study.STUDY, primary=primary)

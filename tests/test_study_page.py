@@ -126,6 +126,29 @@ def test_a_study_may_have_one_primary_measure(folder):
     assert min(float(row["p, Holm"]) / float(row["p"]) for row in rows) >= 0.95
 
 
+def test_other_measures_may_be_tested_than_choose(folder):
+    other = dataclasses.replace(STUDY, primary=("mean_bf",), tested=("mean_iou", "pixel_accuracy"))
+    page = study_page.render(folder, "small", other)
+    rows = table_of(page, "## All comparisons at once")
+    assert {row["measure"] for row in rows} == {"mean IoU", "pixel accuracy"} and len(rows) == 8
+    assert "after correction for 8" in page and "by BF, with seeds" in page
+
+
+def test_the_page_says_how_long_runs_took_that_say_it(folder):
+    assert "hours in all" not in study_page.render(folder, "small", STUDY)
+    turns = dataclasses.replace(STUDY, blocks={**STUDY.blocks, "turns": small_study.TURNS})
+    rows = small_study.made_rows()
+    took = {("natural", "standard", 0): 1.25, ("natural", "both", 1): 0.5}
+    for row in rows:
+        row["hours"] = took.get((row["block"], row["arm"], row["seed"]))
+    (shared,) = (row for row in rows if row["hours"] == 1.25)  # Is of "turns" as well.
+    rows.append(shared | {"block": "turns"})
+    study_files.write_rows(folder / "small.csv", turns, rows)
+    page = study_page.render(folder, "small", turns)
+    assert "Of 14 runs 2 have recorded how long they took" in page
+    assert "1.8 hours in all, and 52 minutes in the median" in page
+
+
 def test_the_page_says_how_many_are_sure(folder):
     page = render(folder)
     rows = table_of(page, "## All comparisons at once")

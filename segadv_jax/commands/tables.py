@@ -21,6 +21,7 @@ table, and the column "warning" of the CSV file, say what differs.
 """
 
 import argparse
+import itertools
 import re
 import sys
 import textwrap
@@ -39,21 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     if options.overrides:
         raise InputError(f"{options.overrides[0]}: the configurations are those of the runs")
-    named: dict[str, str] = {}
+    named: dict[str, list[measured.Arm]] = {}
     for text in options.named:
         name, equals, workdir = text.partition("=")
-        of_study = bool(measured_study.PLACE.fullmatch(workdir))
-        known = re.fullmatch(r"[\w.+-]+", name) and (of_study or files.is_folder(workdir))
-        if not equals or not known:
-            raise InputError(f"{text}: give NAME=WORKDIR, the workdir a folder that holds runs")
+        is_folder = files.is_folder(workdir)
+        known = is_folder or measured_study.PLACE.fullmatch(workdir)
+        if not equals or not known or not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"{text}: give NAME=WORKDIR, the workdir a folder that holds runs, or "
+                "NAME=STUDY.csv, NAME=STUDY.csv:BLOCK, NAME=STUDY.csv:BLOCK/ARM"
+            )
         if name in named:
             raise InputError(f"{text}: there are two of that name; rename one")
-        named[name] = workdir
-    arms = []
-    for name, place in named.items():
-        read = measured_study.read if measured_study.PLACE.fullmatch(place) else measured.read
-        arms += read(name, place, options.split)
-    contents = tables.tables(*measured.by_row(arms))
+        read = measured.read if is_folder else measured_study.read
+        named[name] = read(name, workdir, options.split)
+    contents = tables.tables(*measured.by_row(itertools.chain(*named.values())))
     page = tables.write(options.out, contents)
     for table in contents:
         for source in tables.sources(table):

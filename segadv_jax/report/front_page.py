@@ -6,7 +6,7 @@ counts and rounded figures that are typed among the words:
     {STUDY BLOCK ARM MEASURE}        "73.58 ± 0.17", mean and standard deviation over the seeds
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
     {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
-    {STUDY BLOCK+BLOCK ARM-OTHER ..} the same of the pairs of several blocks together
+    {STUDY BLOCK+BLOCK ARM-OTHER ..} the same of means over several blocks, seed by seed
     {STUDY BLOCK ARM seeds}          the same of runs
     {STUDY comparisons}              how many p-values Holm's correction is for
     {STUDY settings}                 how many settings were tried
@@ -17,6 +17,7 @@ it has all of its pairs; that of several blocks never is. What has no runs yet i
 """
 
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,8 +32,9 @@ from segadv_jax.report.study_definition import Study
 FRONT = "front.md"
 _FIELD = re.compile(r"\{([^{}\n]*)\}")
 _REMEDY = (
-    "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE} or {STUDY picture}; a "
-    f"MEASURE is one of {', '.join(COMPARED)}, or of differences pairs, of arms "
+    "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE}, in which several blocks can "
+    "be joined by +, {STUDY comparisons}, {STUDY settings} or {STUDY picture}; a MEASURE is "
+    f" one of {', '.join(COMPARED)}, or of differences pairs, of arms "
     f"{', '.join(m for m in study_page.SHOWN if m not in COMPARED)} and seeds"
 )
 
@@ -111,13 +113,17 @@ def _difference(results: _Results, blocks: str, pair: str, measure: str) -> str:
             raise KeyError(name)
         if name not in numbers:
             raise KeyError(pair)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{blocks} has a block twice")
     some = [results.found[numbers[name]] for name in names]
+    # A seed counts once: its runs are alike in more than the arms.
+    seeds = [seed for seed in some[0].seeds if all(seed in one.seeds for one in some)]
     if measure == "pairs":
-        done = [(one.block, seed) for one in some for seed in one.seeds]
-        planned = sum(len(results.study.blocks[name].seeds) for name in names)
-        return study_page.count(done, planned)
+        return study_page.count(seeds, min(len(results.study.blocks[x].seeds) for x in names))
     differences = {
-        (one.block, seed): x for one in some for seed, x in one.differences[measure].items()
+        seed: statistics.mean(one.differences[measure][seed] for one in some)
+        for seed in seeds
+        if all(seed in one.differences[measure] for one in some)
     }
     test = comparison.t_test(list(differences.values()))
     text = study_page.verdict(differences, test, measure)

@@ -18,7 +18,7 @@ _OF_A_SEED = ("seed", "data.archives", "data.data_dir", "train.feature_cache", "
 _CONTROLS = {"entropy": 0.0, "pseudo_labels": 0.0, "boundary": 1.0, "label_smoothing": 0.0}
 
 Config = dict[str, Any]
-Images = tuple[str, int]
+Images = tuple[str, int | None]
 # The measures of a run, "iou CLASS" among them, and its "seed", "config", "labels" and "boundaries"
 # as in `Arm`.
 Measured = dict[str, Any]
@@ -34,7 +34,7 @@ class Arm(NamedTuple):
         config: of one of its seeds.
         seeds: those that are done.
         values: {measure or "iou CLASS": {"mean", "std": fraction or None}}, over the seeds.
-        labels: (split, number of its images) of all measures but BF.
+        labels: (split, number of its images, None if unknown) of all measures but BF.
         boundaries: the same of BF; None if it was not measured.
     """
 

@@ -1,13 +1,13 @@
 """The arms of a study, from the rows that it keeps of its runs, as `measured.py` reads workdirs."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
+from segadv_jax import files
 from segadv_jax.campaign import arms
 from segadv_jax.errors import InputError
 from segadv_jax.report import measured, paper, study_definition, study_files, study_runs
-from segadv_jax.report.measured import BOUNDARY, Arm, Config, Images, Measured
+from segadv_jax.report.measured import BOUNDARY, Arm, Config, Measured
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Key, Study
 
@@ -27,18 +27,26 @@ def read(name: str, place: str, split: str = "") -> list[Arm]:
     found = PLACE.fullmatch(place)
     if found is None:
         raise InputError(f"{name}={place}: give FILE.csv, FILE.csv:BLOCK or FILE.csv:BLOCK/ARM")
-    path = Path(found["file"])
-    study = study_definition.load(path.stem)
+    path = files.on_this_machine(found["file"], name)
+    try:
+        study = study_definition.load(path.stem)
+    except InputError as error:
+        raise InputError(f"{name}={place}: a file has its study's name: {error}") from error
     rows = study_files.read_rows(path, study)
-    choices = study_files.read_choices(study_files.choices_path(path.parent, path.stem), study)
+    choices_path = study_files.choices_path(path.parent, path.stem)
+    if not choices_path.exists():
+        raise InputError(f"{name}={place}: {choices_path.name} is to lie beside it; copy it there")
+    choices = study_files.read_choices(choices_path, study)
     result = []
     for key in _keys(study, found["block"], found["arm"], f"{name}={place}"):
         if study.source(key) not in choices:
             continue
         chosen = choices[study.source(key)]["fields"]
-        given = study_runs.arguments(study, key, chosen, study_runs.Place("", ()))
-        config = arms.load_config(given).to_dict()
-        done = dict(_runs(path, study, key, rows, config, split))
+        config, *fields = study_runs.arguments(study, key, chosen, study_runs.Place("", ()))
+        # From anywhere, not where there is a folder configs/ alone.
+        config = re.sub(r"=configs/(\w+)[.]py\b", r"=\1", config)
+        config = arms.load_config([config, *fields]).to_dict()
+        done = dict(_runs(study, key, rows, config, split))
         if done:
             block, arm = key
             result.append(measured.make(f"{name}/{block}/{arm}", f"{path}:{block}/{arm}", "", done))
@@ -59,7 +67,7 @@ def _keys(study: Study, block: str | None, arm: str | None, where: str) -> list[
 
 
 def _runs(
-    path: Path, study: Study, key: Key, rows: Sequence[Row], config: Config, split: str
+    study: Study, key: Key, rows: Sequence[Row], config: Config, split: str
 ) -> Iterator[tuple[int, Measured]]:
     """What the runs of an arm measured, by seed."""
     test, (val_full, _) = config["data"]["test"], paper.VOC_VAL_FULL
@@ -73,24 +81,8 @@ def _runs(
         for end in (splits[split], splits[full])
     )
     for seed, row in mine.items():
-        bf, images = (boundaries[seed], full) if seed in boundaries else (row, split)
-        yield (
-            seed,
-            {
-                **row,
-                **{measure: bf[measure] for measure in BOUNDARY},
-                **{f"iou {kind}": iou for kind, iou in study_files.by_class(row, "iou_").items()},
-                "config": config,
-                "labels": _images(path, split, row),
-                "boundaries": None if bf["mean_bf"] is None else _images(path, images, bf),
-            },
-        )
-
-
-def _images(path: Path, split: str, row: Mapping[str, object]) -> Images:
-    if not isinstance(row["images"], int):
-        raise InputError(
-            f"{path}: the row of {row['block']}/{row['arm']}, seed {row['seed']}, does not say of "
-            "how many images it is; train it again, and report"
-        )
-    return split, row["images"]
+        bf, of = (boundaries[seed], full) if seed in boundaries else (row, split)
+        ious = {f"iou {kind}": iou for kind, iou in study_files.by_class(row, "iou_").items()}
+        of_bf = {measure: bf[measure] for measure in BOUNDARY}
+        of_bf["boundaries"] = None if bf["mean_bf"] is None else (of, bf["images"])
+        yield seed, row | of_bf | ious | {"config": config, "labels": (split, row["images"])}

@@ -1,5 +1,6 @@
 """The runs of a study: its points, its arms, and what they measured."""
 
+import datetime
 import itertools
 import json
 import os
@@ -261,9 +262,13 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
                 yield row | {"arm": f"{arm}_{what}"} | _measures(other)
 
 
-def _hours(workdir: Workdir, split: str) -> float:
-    began, ended = workdir.config_path.stat(), workdir.evaluation_path(split).stat()
-    return (ended.st_mtime - began.st_mtime) / 3600
+def _hours(workdir: Workdir, split: str) -> float | None:
+    """From the beginning of a run to its evaluation; None if its folder does not say."""
+    started, ended = (workdir.environment() or {}).get("started"), workdir.evaluation_path(split)
+    if not started or not isinstance(ended, Path):
+        return None
+    began = datetime.datetime.fromisoformat(started).timestamp()
+    return (ended.stat().st_mtime - began) / 3600
 
 
 def histories(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:

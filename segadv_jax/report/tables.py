@@ -225,7 +225,8 @@ def _source(arm: Arm, table: Table) -> Source:
 
 
 def _images(of: Images) -> str:
-    return "split {}, {:,} images".format(*of)
+    split, number = of
+    return f"split {split}, " + (f"{number:,} images" if number else "images not counted")
 
 
 def _warnings(cell: Cell, source: Source) -> dict[str, str]:

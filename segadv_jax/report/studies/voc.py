@@ -1,7 +1,7 @@
 """Table 2 of the paper's supplement in miniature, on the light segmenter.
 
     python -m tools.study voc tune --workdir=W --archives=FOLDER --processes=2
-    segadv_jax tables --out=docs/tables voc=W/table_2
+    segadv_jax tables --out=docs/tables voc=docs/results/voc.csv
 
 Four adversaries, each with three encodings, at the settings that a small grid found on the images
 of `val`, as in the paper. As there, mean IoU is that of `val`, and BF that of `val_full`, whose
