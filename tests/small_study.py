@@ -3,7 +3,7 @@
 import random
 
 from segadv_jax import files
-from segadv_jax.report import study_files
+from segadv_jax.report import study_choices, study_files
 from segadv_jax.report.study_definition import Arm, Block, Study
 
 CONFIG = "configs/stanford_light.py"
@@ -106,7 +106,7 @@ def made_rows(lacking=()):
 
 
 def choice(arm, chosen):
-    point = dict.fromkeys(study_files.POINT_MEASURES, 0.5) | {"score": 1.0}
+    point = dict.fromkeys(study_choices.POINT_MEASURES, 0.5) | {"score": 1.0}
     points = {name: {"fields": dict(fields)} | point for name, fields in arm.grid.items()}
     return {"points": points, "chosen": chosen, "fields": {}}
 
@@ -120,5 +120,5 @@ def write(folder, rows):
     machine = {"processor": "P", "cores": 2, "processes": 2, "python": "3", "jax": "0"}
     how = {"commits": ["abc"], "commands": ["python -m tools.study small tune"]}
     content = how | {"machine": machine, "settings_tried": 10, "blocks": blocks}
-    files.write_json(study_files.choices_path(folder, "small"), content)
+    files.write_json(study_choices.path_of(folder, "small"), content)
     return folder

@@ -13,7 +13,7 @@ from segadv_jax.configs import stanford, stanford_light, voc_light
 from segadv_jax.errors import InputError
 from segadv_jax.initialize import initialize
 from segadv_jax.preparation import check
-from segadv_jax.report import study_definition, study_files
+from segadv_jax.report import study_choices, study_definition
 from segadv_jax.train_step import train_step
 from segadv_jax.workdir import Workdir
 
@@ -71,8 +71,8 @@ def test_what_is_evaluated_later_is_what_training_ends_with(file, fields, split,
 def test_the_light_segmenter_is_trained_as_its_study_found_best(arm):
     """With the settings that its validation images chose; "boundary" is the default."""
     study = study_definition.load("light")
-    path = study_files.choices_path(ROOT / "docs" / "results", "light")
-    chosen = study_files.read_choices(path, study)["natural", arm]["fields"]
+    path = study_choices.path_of(ROOT / "docs" / "results", "light")
+    chosen = study_choices.read(path, study)["natural", arm]["fields"]
     expected = stanford_light.get_config("standard")
     expected.update_from_flattened_dict(chosen)
     assert stanford_light.get_config(arm) == expected

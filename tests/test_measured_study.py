@@ -11,7 +11,7 @@ from small_runs import ROOT
 
 from segadv_jax import cli
 from segadv_jax.errors import InputError
-from segadv_jax.report import measured, measured_study, study_definition, study_files
+from segadv_jax.report import measured, measured_study, study_choices, study_definition, study_files
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def row(arm, seed, mean_iou, mean_bf, images):
 
 def voc_file(folder, rows):
     results = ROOT / "docs" / "results"
-    shutil.copy(study_files.choices_path(results, "voc"), folder)
+    shutil.copy(study_choices.path_of(results, "voc"), folder)
     path = study_files.table_path(folder, "voc")
     study_files.write_rows(path, study_definition.load("voc"), rows)
     return path
@@ -75,8 +75,8 @@ def test_a_study_fills_the_papers_table_with_bf_of_val_full(tmp_path):
     )
     selected = cells(out, "supplement_table2")
     assert float(selected["LargeFOV, product", "sigma"]["ours"]) == pytest.approx(20)
-    chosen = study_files.read_choices(
-        study_files.choices_path(tmp_path, "voc"), study_definition.load("voc")
+    chosen = study_choices.read(
+        study_choices.path_of(tmp_path, "voc"), study_definition.load("voc")
     )
     fields = chosen["table_2", "largefov_product"]["fields"]
     lam = float(selected["LargeFOV, product", "lambda"]["ours"])

@@ -12,7 +12,7 @@ import statistics
 import pytest
 from small_runs import ROOT
 
-from segadv_jax.report import study_definition, study_files, study_page
+from segadv_jax.report import study_choices, study_definition, study_files, study_page
 
 FOLDER = ROOT / "docs" / "results"
 STUDIES = [
@@ -128,7 +128,7 @@ def test_a_reader_recomputes_the_means_and_their_spread(name):
 def test_the_chosen_settings_have_the_highest_sum_of_the_primary_measures(name):
     """Among equally many settings for each arm."""
     study = study_definition.load(name)
-    choices = study_files.read_choices(study_files.choices_path(FOLDER, name), study)
+    choices = study_choices.read(study_choices.path_of(FOLDER, name), study)
     sizes = {len(choice["points"]) for choice in choices.values()}
     assert len(sizes) == 1
     for choice in choices.values():

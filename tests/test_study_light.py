@@ -8,7 +8,7 @@ from small_runs import ROOT
 from segadv_jax import experiment
 from segadv_jax.campaign import arms
 from segadv_jax.data.stanford_background import read_splits
-from segadv_jax.report import study_definition, study_files, study_runs
+from segadv_jax.report import study_choices, study_definition, study_runs
 
 STUDY = study_definition.load("light")
 PLACE = study_runs.Place("W", ())
@@ -110,14 +110,12 @@ def test_the_claims_of_section_4_differ_from_their_arm_in_what_they_are_called()
 
 
 def test_the_committed_choices_are_the_best_points_of_these_grids():
-    choices = study_files.read_choices(
-        study_files.choices_path(ROOT / "docs/results", "light"), STUDY
-    )
+    choices = study_choices.read(study_choices.path_of(ROOT / "docs/results", "light"), STUDY)
     assert ("natural", "standard") in choices
     for key, choice in choices.items():
         points = choice["points"]
         scores = {name: point["mean_iou"] + point["mean_bf"] for name, point in points.items()}
         assert choice["chosen"] == max(scores, key=scores.get)
         after = STUDY.blocks[key[0]].arms[key[1]].after
-        inherited = study_files.merged(choices, [(key[0], other) for other in after])
+        inherited = study_choices.merged(choices, [(key[0], other) for other in after])
         assert choice["fields"] == {**inherited, **points[choice["chosen"]]["fields"]}

@@ -9,7 +9,7 @@ from small_runs import small_config
 
 from segadv_jax import corrections, evaluate, files
 from segadv_jax.campaign.runs import Run
-from segadv_jax.report import study_runs
+from segadv_jax.report import study_beside
 from segadv_jax.report.study_definition import CALIBRATED, PRIOR
 
 HISTORY = (
@@ -41,18 +41,18 @@ def test_a_study_that_tries_other_values_corrects_again(run, monkeypatch, end):
         dataclasses.replace(small_study.STUDY, alphas=values, temperatures=values)
         for values in (few, more)
     )
-    correction = study_runs.CORRECTIONS[end]
+    correction = study_beside.CORRECTIONS[end]
     for study in (narrow, narrow, wide, wide):
-        study_runs.correct(run, end, study)
+        study_beside.correct(run, end, study)
     assert asked == [list(few), list(more)]
-    assert study_runs.corrected(run, end, wide)[correction.chosen] == 0.25
-    assert study_runs.corrected(run, end, narrow) is None
+    assert study_beside.corrected(run, end, wide)[correction.chosen] == 0.25
+    assert study_beside.corrected(run, end, narrow) is None
     # Files of before hold no list, and are those of finished studies.
     path = run.workdir.folder / correction.file
     content = files.read_json(path, "")
     del content["tried"]
     files.write_json(path, content)
-    assert study_runs.corrected(run, end, narrow)[correction.chosen] == 0.25
+    assert study_beside.corrected(run, end, narrow)[correction.chosen] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_study_that_tries_other_values_corrects_again(run, monkeypatch, end):
     ],
 )
 def test_what_is_measured_beside_is_of_its_checkpoint(run, what, name, step):
-    assert study_runs.beside(run, what) is None
+    assert study_beside.beside(run, what) is None
     own = run.workdir.evaluation("test[:7]")
     for other in (10, 20, 30):
         run.workdir.write_evaluation(name, own | {"step": other})
-        assert (study_runs.beside(run, what) is not None) == (other == step)
+        assert (study_beside.beside(run, what) is not None) == (other == step)

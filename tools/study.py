@@ -44,6 +44,8 @@ from segadv_jax.report import (
     front_page,
     pages,
     pictures,
+    study_beside,
+    study_choices,
     study_definition,
     study_files,
     study_page,
@@ -147,8 +149,8 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     wanted = set(select(options, study)) & set(tuned)
     if not wanted:
         raise InputError(f"--blocks={options.blocks}: these take the choices of another block")
-    path = study_files.choices_path(options.results, options.study)
-    before = study_files.read_choices(path, study, of_other_grids=True) if path.exists() else {}
+    path = study_choices.path_of(options.results, options.study)
+    before = study_choices.read(path, study, of_other_grids=True) if path.exists() else {}
     study_runs.check_configs(study, tuned, place)
     check_data(options, study, wanted)
     left, failures = tuned, []
@@ -156,7 +158,7 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     while left:
         # In turn those whose choices all others wait for, then those that wait for these alone.
         # Choices of before that are to be made again are none yet.
-        kept = study_files.keep_choices(study, before, choices)
+        kept = study_choices.keep(study, before, choices)
         known = {key: kept[key] for key in kept if key in choices or key not in wanted}
         found = {key: study_runs.tuning(study, key, known, place) for key in left}
         ready = {key: planned for key, planned in found.items() if planned}
@@ -172,10 +174,10 @@ def tune(options: argparse.Namespace, study: Study) -> int:
         left = [key for key in left if key not in ready]
         if not any(made.values()):
             break
-    kept = study_files.keep_choices(study, before, choices)
+    kept = study_choices.keep(study, before, choices)
     if choices:
         how = {"program": PROGRAM, "processes": options.processes}
-        study_files.write_choices(path, study, kept, how)
+        study_choices.write(path, study, kept, how)
     for (block, arm), choice in kept.items():
         best = choice["points"][choice["chosen"]]
         print(f"{block}/{arm}: {choice['chosen']}, on the validation images in %: {describe(best)}")
@@ -192,8 +194,8 @@ def report_lacking(what: str, keys: Iterable[Key]) -> None:
 
 def train(options: argparse.Namespace, study: Study) -> int:
     """Trains what is chosen, seed by seed, then measures what is to be measured beside."""
-    path, place = study_files.choices_path(options.results, options.study), place_of(options)
-    choices = study_files.read_choices(path, study)
+    path, place = study_choices.path_of(options.results, options.study), place_of(options)
+    choices = study_choices.read(path, study)
     provenance.check_committed(path)
     keys = select(options, study)
     seeds = seeds_of(options, study, keys)
@@ -224,9 +226,9 @@ def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key,
             continue
         for end, corrected in study.blocks[block].corrected.items():
             if arm in corrected:
-                study_runs.correct(run, end, study)
+                study_beside.correct(run, end, study)
         for what in study.blocks[block].beside:
-            study_runs.measure_beside(run, what)
+            study_beside.measure_beside(run, what)
     jax.config.update("jax_compilation_cache_dir", before)
 
 
@@ -235,7 +237,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
     folder, name = options.results, options.study
     if options.workdir:
         # Runs and files are read before the first file is written.
-        choices = study_files.read_choices(study_files.choices_path(folder, name), study)
+        choices = study_choices.read(study_choices.path_of(folder, name), study)
         keys = [(b, arm) for b in study.blocks for arm in study.blocks[b].arms]
         seeds = sorted({seed for block in study.blocks.values() for seed in block.seeds})
         every = study_runs.training(study, keys, choices, seeds, place_of(options))
@@ -317,9 +319,7 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
     seeds = seeds_of(options, study, keys)[: None if options.seeds else 1]
     recorded = study_files.read_rows(study_files.table_path(options.results, options.study), study)
     known = {(row["block"], row["arm"], row["seed"]): row for row in recorded}
-    choices = study_files.read_choices(
-        study_files.choices_path(options.results, options.study), study
-    )
+    choices = study_choices.read(study_choices.path_of(options.results, options.study), study)
     for block, arm in keys:
         if study.source((block, arm)) not in choices:
             raise InputError(

@@ -24,7 +24,14 @@ from typing import NamedTuple
 
 from segadv_jax.campaign import comparison
 from segadv_jax.errors import InputError
-from segadv_jax.report import pages, study_comparisons, study_definition, study_files, study_page
+from segadv_jax.report import (
+    pages,
+    study_choices,
+    study_comparisons,
+    study_definition,
+    study_files,
+    study_page,
+)
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_comparisons import COMPARED, Comparison
 from segadv_jax.report.study_definition import Study
@@ -85,7 +92,7 @@ def _read(folder: Path, name: str) -> _Results:
     rows = study_files.read_rows(path, study) if path.exists() else []
     found = study_comparisons.compare_all(study, rows)
     sure = study_comparisons.sure(study, found)
-    path = study_files.choices_path(folder, name)
+    path = study_choices.path_of(folder, name)
     settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
     comparisons = len(study.family) * len(found)
     return _Results(study, rows, found, comparisons, settings, sure)

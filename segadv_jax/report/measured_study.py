@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from segadv_jax import files
 from segadv_jax.campaign import arms
 from segadv_jax.errors import InputError
-from segadv_jax.report import measured, paper, study_definition, study_files, study_runs
+from segadv_jax.report import (
+    measured,
+    paper,
+    study_choices,
+    study_definition,
+    study_files,
+    study_runs,
+)
 from segadv_jax.report.measured import BOUNDARY, Arm, Config, Measured
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import Key, Study
@@ -33,10 +40,10 @@ def read(name: str, place: str, split: str = "") -> list[Arm]:
     except InputError as error:
         raise InputError(f"{name}={place}: a file has its study's name: {error}") from error
     rows = study_files.read_rows(path, study)
-    choices_path = study_files.choices_path(path.parent, path.stem)
+    choices_path = study_choices.path_of(path.parent, path.stem)
     if not choices_path.exists():
         raise InputError(f"{name}={place}: {choices_path.name} is to lie beside it; copy it there")
-    choices = study_files.read_choices(choices_path, study)
+    choices = study_choices.read(choices_path, study)
     result = []
     for key in _keys(study, found["block"], found["arm"], f"{name}={place}"):
         if study.source(key) not in choices:

@@ -10,7 +10,15 @@ from typing import Any
 
 from segadv_jax.campaign import provenance
 from segadv_jax.metrics.names import title
-from segadv_jax.report import course, markdown, pages, study_classes, study_comparisons, study_files
+from segadv_jax.report import (
+    course,
+    markdown,
+    pages,
+    study_choices,
+    study_classes,
+    study_comparisons,
+    study_files,
+)
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_comparisons import COMPARED, Comparison
 from segadv_jax.report.study_definition import Block, Study
@@ -49,8 +57,8 @@ DIGITS |= {"prior_alpha": 2, "temperature": 2, "segmenter_updates": 0}
 def render(folder: Path, name: str, study: Study) -> str:
     """The text of the page; raises an InputError if a file of `folder` cannot be read."""
     rows = study_files.read_rows(study_files.table_path(folder, name), study)
-    path = study_files.choices_path(folder, name)
-    choices = study_files.read_choices(path, study)
+    path = study_choices.path_of(folder, name)
+    choices = study_choices.read(path, study)
     how = pages.read_json(path, ("settings_tried", *_HOW))
     validations = study_files.read_histories(study_files.histories_path(folder, name), study)
     found = study_comparisons.compare_all(study, rows)
@@ -238,7 +246,7 @@ def _every_seed(rows: Sequence[Row]) -> str:
 
 
 def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
-    head = ["block", "arm", "point", *map(_title, study_files.POINT_MEASURES)]
+    head = ["block", "arm", "point", *map(_title, study_choices.POINT_MEASURES)]
     head += ["chosen", "settings", "inherits from"]
     lines = []
     for (block, arm), definition in study.tuned():
@@ -248,7 +256,7 @@ def _grid(study: Study, choices: Mapping[Any, Mapping[str, Any]]) -> str:
         choice = choices[block, arm]
         after = ", ".join(definition.after)
         for name, point in choice["points"].items():
-            cells = [_figure(point[m], m) for m in study_files.POINT_MEASURES]
+            cells = [_figure(point[m], m) for m in study_choices.POINT_MEASURES]
             fields = " ".join(f"`{field}={value}`" for field, value in point["fields"].items())
             best = "yes" if name == choice["chosen"] else ""
             lines.append([block, arm, name, *cells, best, f"{fields}", after])

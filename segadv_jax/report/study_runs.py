@@ -8,17 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segadv_jax import configuration, corrections, evaluate, experiment, files
+from segadv_jax import configuration, experiment, files
 from segadv_jax.campaign import arms, comparison, runs
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
-from segadv_jax.metrics.names import SELECTING
-from segadv_jax.report import study_files
+from segadv_jax.report import study_beside, study_choices, study_files
 from segadv_jax.report.pages import Row
 from segadv_jax.report.study_definition import (
-    CALIBRATED,
-    CHECKPOINTS,
-    PRIOR,
     TUNING,
     WORKDIR,
     Fields,
@@ -26,21 +22,6 @@ from segadv_jax.report.study_definition import (
     Study,
 )
 from segadv_jax.workdir import Workdir
-
-
-class Correction(NamedTuple):
-    """Chosen after training by a run's validation images; its test images are measured with it."""
-
-    field: str  # Of `config.evaluate`.
-    file: str  # In the run's folder.
-    chosen: str  # What the file calls the value,
-    column: str  # and `<study>.csv`.
-
-
-CORRECTIONS = {
-    PRIOR: Correction("prior_shift", "prior.json", "alpha", "prior_alpha"),
-    CALIBRATED: Correction("temperature", "temperature.json", "temperature", "temperature"),
-}
 
 Choices = Mapping[Key, Mapping[str, Any]]
 
@@ -110,7 +91,7 @@ def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, 
     split = arms.load_config(arguments(study, key, {}, place)).data.validation
     result = {}
     for point, own in definition.grid.items():
-        chosen = {**study_files.merged(choices, inherited), **own, "data.test": split}
+        chosen = {**study_choices.merged(choices, inherited), **own, "data.test": split}
         given = arguments(study, key, chosen, place)
         folder, name = os.path.join(place.workdir, TUNING), f"{block}/{arm}/{point}"
         planned = arms.plan(folder, {name: given}, study.blocks[block].tuning_seeds)
@@ -121,7 +102,7 @@ def tuning(study: Study, key: Key, choices: Choices, place: Place) -> dict[str, 
 def choose(
     study: Study, key: Key, planned: Mapping[str, Sequence[Run]], choices: Choices
 ) -> dict[str, Any] | None:
-    """The choice of `study_files.read_choices` for an arm; None while a run is not done.
+    """The choice of `study_choices.read` for an arm; None while a run is not done.
 
     Raises:
         InputError: a run was made with other arguments, or has no BF.
@@ -134,12 +115,15 @@ def choose(
         results = runs.results(some)
         if len(results) < len(some):
             return None
-        spread = comparison.spread(results, study_files.POINT_MEASURES)
-        means = {name: spread[name]["mean"] for name in study_files.POINT_MEASURES}
+        spread = comparison.spread(results, study_choices.POINT_MEASURES)
+        means = {name: spread[name]["mean"] for name in study_choices.POINT_MEASURES}
         fields = json.loads(json.dumps(definition.grid[point]))  # As they are read again.
-        points[point] = {"fields": fields, "score": study_files.score(means, study.primary)} | means
+        points[point] = {
+            "fields": fields,
+            "score": study_choices.score(means, study.primary),
+        } | means
     best = max(points, key=lambda point: points[point]["score"])
-    inherited = study_files.merged(choices, [(key[0], other) for other in definition.after])
+    inherited = study_choices.merged(choices, [(key[0], other) for other in definition.after])
     return {"points": points, "chosen": best, "fields": {**inherited, **points[best]["fields"]}}
 
 
@@ -163,73 +147,6 @@ def training(
     return list(itertools.chain(*result.values()))
 
 
-def measure_beside(run: Run, what: str) -> None:
-    """Measures a finished run once more, as `Block.beside` names it."""
-    if beside(run, what) is None:
-        config = configuration.recorded(run.workdir)
-        split = what
-        if what in CHECKPOINTS:
-            split, config.evaluate.checkpoint = config.data.test, what
-        evaluate.evaluate(config, run.folder, split)
-
-
-def beside(run: Run, what: str) -> dict[str, Any] | None:
-    """What `measure_beside` found; None if it is not done for this checkpoint."""
-    name = what
-    if what in CHECKPOINTS:
-        name = f"{configuration.recorded(run.workdir).data.test}_{what}"
-    found = run.workdir.evaluation(name)
-    return found if found is not None and found["step"] == _step_beside(run, what) else None
-
-
-def _step_beside(run: Run, what: str) -> float | None:
-    """The step of the checkpoint that is measured beside a run's test images."""
-    end = run.workdir.end()
-    if what in SELECTING:  # As `checkpoints.best_step` chooses: of equal ones the latest.
-        score = f"validation_{what}"
-        rows = [(row[score], row["step"]) for row in run.workdir.history() if score in row]
-        return max(rows)[1] if rows else None
-    return end and (end.step if what == "latest" else end.selected_step)
-
-
-def correct(run: Run, end: str, study: Study) -> None:
-    """Makes a correction, of `CORRECTIONS`, of a finished run: chooses and measures."""
-    if corrected(run, end, study) is not None:
-        return
-    correction, config = CORRECTIONS[end], configuration.recorded(run.workdir)
-    choose = corrections.choose_prior_shift if end == PRIOR else corrections.choose_temperature
-    tried = _tried(study, end)
-    chosen, _ = choose(config, run.folder, config.data.validation, tried)
-    result = run.workdir.result()
-    if chosen != evaluate.UNCORRECTED[correction.field]:
-        config.evaluate[correction.field] = chosen
-        result = evaluate.evaluate(config, run.folder, config.data.test)
-    found = {correction.chosen: chosen, "tried": tried, "result": result}
-    files.write_json(Path(run.folder, correction.file), found)
-
-
-def _tried(study: Study, end: str) -> list[float]:
-    return list(study.alphas if end == PRIOR else study.temperatures)
-
-
-def corrected(run: Run, end: str, study: Study) -> dict[str, Any] | None:
-    """{name of the value: value, "result"} of `correct`; None if it is not done.
-
-    It is to be done again for another checkpoint, or where the study tries other values.
-    """
-    correction, result = CORRECTIONS[end], run.workdir.result()
-    path = Path(run.folder, correction.file)
-    if result is None or not path.exists():
-        return None
-    remedy = "delete it and train again"
-    found = files.read_json(path, remedy, (correction.chosen, "result"))
-    if not isinstance(found["result"], dict) or "step" not in found["result"]:
-        raise files.damaged(path, "its result is no evaluation", remedy)
-    tried = _tried(study, end)  # Older files have no "tried": they count as made with these.
-    same = found["result"]["step"] == result["step"] and found.get("tried", tried) == tried
-    return found if same else None
-
-
 def done(planned: Iterable[tuple[Key, Run]]) -> set[tuple[str, str, int]]:
     """(block, arm, seed) of the finished runs."""
     return {(*key, run.seed) for key, run in planned if run.workdir.result() is not None}
@@ -249,14 +166,14 @@ def rows(study: Study, planned: Iterable[tuple[Key, Run]]) -> Iterator[Row]:
         row = {"block": block, "seed": run.seed} | study_files.conditions(study, (block, arm))
         row["segmenter_updates"] = result["segmenter_updates"]
         yield row | {"arm": arm, "hours": _hours(run.workdir, result["split"])} | _measures(result)
-        for end, correction in CORRECTIONS.items():
+        for end, correction in study_beside.CORRECTIONS.items():
             mine = arm in study.blocks[block].corrected[end]
-            found = corrected(run, end, study) if mine else None
+            found = study_beside.corrected(run, end, study) if mine else None
             if found is not None:
                 own = {"arm": arm + end, correction.column: found[correction.chosen]}
                 yield row | own | _measures(found["result"])
         for what in study.blocks[block].beside:
-            other = beside(run, what)
+            other = study_beside.beside(run, what)
             if other is not None:
                 row["segmenter_updates"] = _updates_at(run, other["step"])
                 yield row | {"arm": f"{arm}_{what}"} | _measures(other)
