@@ -5,6 +5,7 @@ With nothing but the files in `docs/results` and the standard library.
 
 import csv
 import functools
+import itertools
 import math
 import re
 import statistics
@@ -34,19 +35,25 @@ MEAN = re.compile(r"([-+.\d]+)(?: ± ([.\d]+))?")
 DIFFERENCE = re.compile(r"([-+.\d]+) \(([-+.\d]+) to ([-+.\d]+)\)(, not shown)?")
 
 
+study_of = functools.cache(study_definition.load)
+
+
 @functools.cache
 def rows_of(name):
+    """{(block, arm): rows of the file}."""
+    found = {}
     with open(FOLDER / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
+        for row in csv.DictReader(file):
+            found.setdefault((row["block"], row["arm"]), []).append(row)
+    return found
 
 
 def values(name, block, arm, column):
     """{seed: value of a column}, of a pool the mean over its arms where all are done."""
-    members = study_definition.load(name).blocks[block].pools.get(arm, (arm,))
+    members = study_of(name).blocks[block].pools.get(arm, (arm,))
     found = {}
-    for row in rows_of(name):
-        if row["block"] == block and row["arm"] in members:
-            found.setdefault(int(row["seed"]), []).append(float(row[column]))
+    for row in itertools.chain(*(rows_of(name).get((block, each), ()) for each in members)):
+        found.setdefault(int(row["seed"]), []).append(float(row[column]))
     return {s: statistics.mean(x) for s, x in found.items() if len(x) == len(members)}
 
 
