@@ -86,6 +86,18 @@ def test_means_over_several_blocks_are_compared_seed_by_seed(folder):
     assert render(folder, "{small balanced+natural features-standard mean_iou}") == text
 
 
+def test_an_arm_is_compared_between_two_blocks(folder):
+    rows = {(row["block"], row["arm"], row["seed"]): row for row in small_study.made_rows()}
+    found = [
+        rows["balanced", "features", seed]["nll"] - rows["natural", "features", seed]["nll"]
+        for seed in (0, 1)
+    ]
+    mean, half = statistics.mean(found), 12.706 * statistics.stdev(found) / 2**0.5
+    text = render(folder, "{small balanced-natural features nll}")
+    figures = [float(x) for x in re.findall(r"[-+][.\d]+", text)]
+    assert figures == pytest.approx([mean, mean - half, mean + half], abs=6e-5)
+
+
 def test_how_much_was_tried_and_compared_is_that_of_the_studys_page(folder):
     page = study_page.render(folder, "small", small_study.STUDY)
     compared, tried = render(folder, "{small comparisons} {small settings}").split()
@@ -115,6 +127,10 @@ def test_what_has_no_runs_is_a_dash(tmp_path):
         "{small natural+none features-standard mean_iou}",
         "{small natural+fold_1 features-standard mean_iou}",
         "{small natural+natural features-standard mean_iou}",
+        "{small natural-none features mean_iou}",
+        "{small natural-balanced both mean_iou}",
+        "{small natural-balanced features iou}",
+        "{small natural-balanced-fold_1 standard mean_iou}",
         "{small natural}",
         "{}",
     ],

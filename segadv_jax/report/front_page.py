@@ -7,13 +7,14 @@ counts and rounded figures that are typed among the words:
     {STUDY BLOCK ARM-OTHER MEASURE}  "+0.50 (+0.20 to +0.80)", of paired differences
     {STUDY BLOCK ARM-OTHER pairs}    "3 of 10", how many pairs there are and are to come
     {STUDY BLOCK+BLOCK ARM-OTHER ..} the same of means over several blocks, seed by seed
-    {STUDY BLOCK ARM seeds}          the same of runs
+    {STUDY BLOCK-OTHER ARM MEASURE}  the difference of an arm between two blocks, seed by seed
+    {STUDY BLOCK ARM seeds}          "3 of 10", how many runs there are and are to come
     {STUDY comparisons}              how many p-values Holm's correction is for
     {STUDY settings}                 how many settings were tried
     {STUDY picture}                  the picture of a study, if there is one
 
 A difference that remains after Holm's correction over all comparisons of its study is bold, once
-it has all of its pairs; that of several blocks never is. What has no runs yet is "-".
+it has all of its pairs; one of several blocks never is. What has no runs yet is "-".
 """
 
 import re
@@ -40,9 +41,9 @@ FRONT = "front.md"
 _FIELD = re.compile(r"\{([^{}\n]*)\}")
 _REMEDY = (
     "write {STUDY BLOCK ARM MEASURE}, {STUDY BLOCK ARM-OTHER MEASURE}, in which several blocks can "
-    "be joined by +, {STUDY comparisons}, {STUDY settings} or {STUDY picture}; a MEASURE is "
-    f" one of {', '.join(COMPARED)}, or of differences pairs, of arms "
-    f"{', '.join(m for m in study_page.SHOWN if m not in COMPARED)} and seeds"
+    "be joined by +, {STUDY BLOCK-OTHER ARM MEASURE}, {STUDY comparisons}, {STUDY settings} or "
+    f"{{STUDY picture}}; a MEASURE is one of {', '.join(COMPARED)}, or of differences pairs, of "
+    f"arms {', '.join(m for m in study_page.SHOWN if m not in COMPARED)} and seeds"
 )
 
 
@@ -101,6 +102,8 @@ def _read(folder: Path, name: str) -> _Results:
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
     if "-" in arm:
         return _difference(results, block, arm, measure)
+    if "-" in block:
+        return _between(results, block, arm, measure)
     definition = results.study.blocks[block]
     if arm not in definition.compared:
         raise KeyError(arm)
@@ -136,6 +139,25 @@ def _difference(results: _Results, blocks: str, pair: str, measure: str) -> str:
     text = study_page.verdict(differences, test, measure)
     sure = len(names) == 1 and (numbers[names[0]], measure) in results.sure
     return f"**{text}**" if sure else text
+
+
+def _between(results: _Results, blocks: str, arm: str, measure: str) -> str:
+    values = []
+    for name in blocks.split("-"):
+        definition = results.study.blocks[name]
+        if arm not in definition.compared:
+            raise KeyError(arm)
+        mine = study_files.of_block(name, definition, results.rows)
+        values.append({row["seed"]: row[measure] for row in mine if row["arm"] == arm})
+    if measure not in COMPARED:
+        raise KeyError(measure)
+    ours, theirs = values
+    differences = {
+        seed: value - theirs[seed]
+        for seed, value in ours.items()
+        if None not in (value, theirs.get(seed))
+    }
+    return study_page.verdict(differences, comparison.t_test(list(differences.values())), measure)
 
 
 def follow(readme: str, page: str) -> str:

@@ -205,7 +205,8 @@ def check(name: str, study: Study) -> None:
         where = f"block {title}"
         named = [title, *block.arms, *(p for arm in block.arms.values() for p in arm.grid)]
         require(all(re.fullmatch(r"\w[\w.+-]*", n) for n in named), where, "a name is no folder's")
-        require("+" not in title, where, "the plus joins blocks on the front page; rename it")
+        plain = not {"+", "-"} & set(title)
+        require(plain, where, "plus and hyphen compare blocks on the front page; rename it")
         pairs = [name for name in block.compared if "-" in name]
         require(not pairs, where, f"the hyphen is for differences; rename {' and '.join(pairs)}")
         require(title != TUNING, where, "the tuning has a folder of that name; rename it")
