@@ -178,7 +178,10 @@ def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
     table.write_text(before.replace("0.601", "0.611"))
     assert table.read_text() != before
     assert study(reported, "repeat", "--seeds=1", runs="again") == 1
-    assert "DOES NOT AGREE" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "DOES NOT AGREE" in said and "This is: " in said
+    recorded = json.loads((reported / "results" / "small_campaign.json").read_text())
+    assert f"Recorded on: {recorded['machine']['processor']}, " in said
     table.write_text(before)
     path = reported / "results" / "small_choices.json"
     chosen = path.read_text()

@@ -346,6 +346,16 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
         name = f"{row['block']}/{row['arm']}, seed {row['seed']}"
         print(f"{name}: largest difference {percent(off, '.4f')} %")
     print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE)} %")
+    if not agrees:
+        path = study_files.campaign_path(options.results, options.study)
+        recorded_on = provenance.machines(pages.read_json(path)) if path.exists() else []
+        here = provenance.machine(options.processes)
+        print(
+            "Another kind of processor and another version of JAX round otherwise, which an "
+            "adversary can make much of.\n"
+            f"Recorded on: {provenance.described(recorded_on) or 'not known'}.\n"
+            f"This is: {provenance.described([here])}."
+        )
     return 0 if agrees else 1
 
 

@@ -27,16 +27,31 @@ def record(path: files.PathLike, program: str, processes: int, **settings: Any) 
     recorded: dict[str, Any] = {"commits": [], "commands": []} | before | settings
     for name, value in (("commits", commit()), ("commands", command(program))):
         recorded[name] = joined(recorded[name], [value])
-    machine = {
+    this = machine(processes)
+    recorded["machines"] = joined(machines(recorded), [this])
+    recorded["machine"] = this
+    files.write_json(path, recorded)
+
+
+def machine(processes: int) -> dict[str, Any]:
+    """This machine, on which so many runs are made at a time."""
+    return {
         "processor": _processor(),
         "cores": len(runs.free_cores()) or os.cpu_count(),
         "python": platform.python_version(),
         "jax": importlib.metadata.version("jax"),
         "processes": processes,
     }
-    recorded["machines"] = joined(machines(recorded), [machine])
-    recorded["machine"] = machine
-    files.write_json(path, recorded)
+
+
+def described(machines: Iterable[Mapping[str, Any]]) -> str:
+    """ "AMD EPYC, 2 cores, 2 runs at a time, Python 3.11.7, jax 0.10.2; ..."."""
+    return "; ".join(
+        f"{each['processor']}, {each['cores']} cores, {each['processes']} "
+        f"run{'s' if each['processes'] > 1 else ''} at a time, Python {each['python']}, "
+        f"jax {each['jax']}"
+        for each in machines
+    )
 
 
 def machines(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:

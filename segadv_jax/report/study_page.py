@@ -284,15 +284,10 @@ def _hours(study: Study, rows: Sequence[Row]) -> str:
 
 def _campaign(path: Path, tuning: Mapping[str, Any]) -> str:
     how = pages.read_json(path, _HOW) if path.exists() else tuning
-    machines = [
-        f"{machine['processor']}, {machine['cores']} cores, "
-        f"{machine['processes']} run{'s' if machine['processes'] > 1 else ''} at a time, "
-        f"Python {machine['python']}, jax {machine['jax']}"
-        for machine in provenance.joined(*map(provenance.machines, (tuning, how)))
-    ]
+    machines = provenance.joined(*map(provenance.machines, (tuning, how)))
     return markdown.join(
         "## How it was run",
         f"Choices: commits {pages.listed(tuning['commits'])}; runs: commits "
-        f"{pages.listed(how['commits'])}. {'; '.join(machines)}.",
+        f"{pages.listed(how['commits'])}. {provenance.described(machines)}.",
         "```\n" + "\n".join(dict.fromkeys([*tuning["commands"], *how["commands"]])) + "\n```",
     )
