@@ -22,6 +22,7 @@ LOOPS = (
     STEPS
     | PARTS
     | {
+        "conditions",
         "corrections",
         "environment",
         "evaluate",
@@ -55,7 +56,8 @@ MAY_IMPORT = {
     "alternation": set(),
     "optimizers": {"alternation"},
     "soundness": {"alternation"},
-    "health": {"metrics", "workdir"},
+    "conditions": {"workdir"},
+    "health": {"conditions", "metrics", "workdir"},
     "watcher": {"health", "workdir"},
     "train_state": set(),
     "metrics": set(),

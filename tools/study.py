@@ -34,7 +34,7 @@ from typing import Any
 import jax
 
 from segadv_jax import cli, configuration
-from segadv_jax.campaign import arms, command_line, provenance
+from segadv_jax.campaign import command_line, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
 from segadv_jax.metrics.names import describe, percent
@@ -50,6 +50,7 @@ from segadv_jax.report import (
     study_files,
     study_page,
     study_runs,
+    study_selection,
     table1_page,
 )
 from segadv_jax.report.pages import CAMPAIGN
@@ -89,47 +90,8 @@ def place_of(options: argparse.Namespace) -> study_runs.Place:
     return study_runs.Place(options.workdir, tuple(pages.data_fields(options)))
 
 
-def select(options: argparse.Namespace, study: Study) -> list[Key]:
-    """The arms of blocks that --blocks and --arms leave; raises an InputError on unknown names."""
-    blocks, names = (
-        [name for name in text.split(",") if name] for text in (options.blocks, options.arms)
-    )
-    for flag, given, known in (
-        ("--blocks", blocks, list(study.blocks)),
-        ("--arms", names, [arm for block in study.blocks.values() for arm in block.arms]),
-    ):
-        for name in given:
-            if name not in known:
-                known = list(dict.fromkeys(known))
-                raise InputError(f"{flag}: there is no {name}; known: {', '.join(known)}")
-    keys = [
-        (block, arm)
-        for block in blocks or study.blocks
-        for arm in study.blocks[block].arms
-        if not names or arm in names
-    ]
-    for block in blocks:
-        if block not in [key[0] for key in keys]:
-            raise InputError(f"--blocks: {block} has none of --arms={options.arms}; leave it out")
-    for name in names:
-        if name not in [key[1] for key in keys]:
-            raise InputError(f"--arms: {name} is in none of --blocks={options.blocks}")
-    return keys
-
-
-def seeds_of(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> list[int]:
-    """The seeds of these blocks that --seeds leaves; an InputError if one is no seed of theirs."""
-    known = {seed for block, _ in keys for seed in study.blocks[block].seeds}
-    if not options.seeds:
-        return sorted(known)
-    seeds = arms.parse_seeds(options.seeds)
-    for seed in seeds:
-        if seed not in known:
-            raise InputError(f"--seeds: no block has the seed {seed}; known: {sorted(known)}")
-    for block in {block for block, _ in keys} if options.blocks else ():
-        if not {*seeds} & {*study.blocks[block].seeds}:
-            raise InputError(f"--seeds={options.seeds}: {block} has none of them; leave it out")
-    return seeds
+def selected(options: argparse.Namespace, study: Study) -> list[Key]:
+    return study_selection.keys(study, options.blocks, options.arms)
 
 
 def check_data(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -> None:
@@ -147,7 +109,7 @@ def tune(options: argparse.Namespace, study: Study) -> int:
     """Trains the grids, measures them on the validation images, and writes the choices."""
     pages.make_workdir(options)
     tuned, place = [key for key, _ in study.tuned()], place_of(options)
-    wanted = set(select(options, study)) & set(tuned)
+    wanted = set(selected(options, study)) & set(tuned)
     if not wanted:
         raise InputError(f"--blocks={options.blocks}: these take the choices of another block")
     path = study_choices.path_of(options.results, options.study)
@@ -198,8 +160,8 @@ def train(options: argparse.Namespace, study: Study) -> int:
     path, place = study_choices.path_of(options.results, options.study), place_of(options)
     choices = study_choices.read(path, study)
     provenance.check_committed(path)
-    keys = select(options, study)
-    seeds = seeds_of(options, study, keys)
+    keys = selected(options, study)
+    seeds = study_selection.seeds(study, keys, options.seeds, options.blocks)
     lacking = [key for key in keys if study.source(key) not in choices]
     todo = study_runs.training(study, keys, choices, seeds, place)
     pages.make_workdir(options)  # Not before: what is refused leaves no folder.
@@ -316,8 +278,9 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
             f"--workdir={options.workdir} holds the runs that were recorded; choose another folder"
         )
     options.blocks = options.blocks or next(iter(study.blocks))
-    keys = select(options, study)
-    seeds = seeds_of(options, study, keys)[: None if options.seeds else 1]
+    keys = selected(options, study)
+    seeds = study_selection.seeds(study, keys, options.seeds, options.blocks)
+    seeds = seeds[: None if options.seeds else 1]
     recorded = study_files.read_rows(study_files.table_path(options.results, options.study), study)
     known = {(row["block"], row["arm"], row["seed"]): row for row in recorded}
     choices = study_choices.read(study_choices.path_of(options.results, options.study), study)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segadv_jax.health import History
+from segadv_jax.conditions import History
 from segadv_jax.report import course
 from segadv_jax.report.html_parts import Html, element, join
 
