@@ -47,6 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """Reports what is wrong as an InputError."""
 
     def error(self, message: str) -> NoReturn:
+        if "expected one argument" in message:  # Of a value such as -0.5,0 argparse says no more.
+            message += "; put an equals sign before a value that begins with a hyphen"
         raise InputError(message)
 
 

@@ -168,6 +168,10 @@ def test_what_follows_a_field_that_is_true_or_false_need_not_be_its_value():
         ),
         (["grid_search", *ARGUMENTS, "--seeds=0", "--lam=x"], "--lam=x: give numbers from 0 on"),
         (["convert_weights", "none", "W.safetensors"], "none: there is no such file"),
+        (
+            ["correct", "--workdir=W", "--prior_shifts", "-0.5,0"],
+            "argument --prior_shifts: expected one argument; put an equals sign before ",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(called, capsys, argv, message):
