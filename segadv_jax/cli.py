@@ -70,7 +70,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
     """
     show_messages()
     try:
-        with signals_raised(), _without_keras():
+        with signals_raised(), without_keras():
             status = function(argv)
     except Stopped as stop:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -99,7 +99,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _without_keras() -> Iterator[None]:
+def without_keras() -> Iterator[None]:
     """Hides Keras, which nothing here uses.
 
     TensorFlow imports it, if it is there, and scikit-learn and Matplotlib with it: a third of the
