@@ -8,13 +8,12 @@ python main.py --mode=evaluate --workdir=W
 """
 
 import argparse
-import contextlib
 import importlib
 import logging
 import operator
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from absl import logging as absl_logging
@@ -70,7 +69,7 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
     """
     show_messages()
     try:
-        with signals_raised(), without_keras():
+        with signals_raised():
             status = function(argv)
     except Stopped as stop:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -96,23 +95,6 @@ def report_errors(function, argv: Sequence[str]) -> NoReturn:
 
         hosts.leave(error)
     sys.exit(status)
-
-
-@contextlib.contextmanager
-def without_keras() -> Iterator[None]:
-    """Hides Keras, which nothing here uses.
-
-    TensorFlow imports it, if it is there, and scikit-learn and Matplotlib with it: a third of the
-    time that TensorFlow takes to be imported, at each start of a command that reads data.
-    """
-    hidden = "keras" not in sys.modules
-    if hidden:
-        sys.modules["keras"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            sys.modules.pop("keras", None)
 
 
 def _process() -> str:

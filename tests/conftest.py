@@ -40,11 +40,10 @@ import orbax.checkpoint  # noqa: F401
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from segadv_jax import cli, data
+from segadv_jax import data
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # One that will need it, and not for a single file.
-    with cli.without_keras():
-        import tensorflow_datasets  # noqa: F401
+    import tensorflow_datasets  # noqa: F401
 
 # Real archives lie beside a checkout, if at all; they are not part of the project.
 ARCHIVES = Path(__file__).resolve().parents[2] / "shared" / "data"

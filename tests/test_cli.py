@@ -1,6 +1,5 @@
 """The command line: commands, fields of the configuration, and errors of one line."""
 
-import importlib.util
 import logging
 import subprocess
 import sys
@@ -55,16 +54,6 @@ def status_of(*argv):
     with pytest.raises(SystemExit) as end:
         cli.main(argv)
     return end.value.code
-
-
-def test_tensorflow_finds_no_keras(monkeypatch):
-    """It would take a third of the time of an import that every command waits for."""
-    monkeypatch.delitem(sys.modules, "keras", raising=False)
-    found = []
-    with pytest.raises(SystemExit):
-        cli.report_errors(lambda argv: found.append(importlib.util.find_spec("keras")), [])
-    assert found == [None] and "keras" not in sys.modules
-    assert importlib.util.find_spec("keras")
 
 
 def test_a_mode_is_a_command(called):
