@@ -17,7 +17,7 @@ from segadv_jax.report import study_choices, study_definition
 from segadv_jax.train_step import train_step
 from segadv_jax.workdir import Workdir
 
-VOC_ARMS = ("standard", "adversarial", *voc_light.PAIRS)
+VOC_ARMS = ("boundary", "standard", "adversarial", *voc_light.PAIRS)
 
 
 def test_voc_has_the_paper_s_four_adversaries_with_three_encodings():
@@ -79,6 +79,16 @@ def test_the_light_segmenter_is_trained_as_its_study_found_best(arm):
     assert stanford_light.get_config() == stanford_light.get_config("boundary")
 
 
+def test_boundaries_on_voc_have_the_weight_that_its_study_found_best():
+    """And are the default. The study's rate is that of a training half as long."""
+    study = study_definition.load("voc")
+    path = study_choices.path_of(ROOT / "docs" / "results", "voc")
+    chosen = study_choices.read(path, study)["table_2", "boundary"]["fields"]
+    expected = voc_light.get_config("standard")
+    expected.loss.boundary = chosen["loss.boundary"]
+    assert voc_light.get_config() == voc_light.get_config("boundary") == expected
+
+
 def step_of(config):
     """(a step of either player or of both, its state, its arguments) on two images of noise."""
     config.train.crop = 64
@@ -97,7 +107,7 @@ def step_of(config):
 def test_every_arm_on_voc_can_be_built(arm):
     setup = experiment.build(voc_light.get_config(arm), 21).setup
     assert setup.segmenter.stride == 8
-    assert (setup.adversary is None) == (arm == "standard")
+    assert (setup.adversary is None) == (arm in ("boundary", "standard"))
 
 
 # The other adversaries have other widths only.

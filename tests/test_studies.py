@@ -86,8 +86,9 @@ def test_table_2_has_its_rows():
 def test_the_adversaries_of_table_2_are_tested_together():
     pools = STUDIES["voc"].blocks["table_2"].pools
     assert {name: len(arms) for name, arms in pools.items()} == {
-        **{"adversarial": 12, "basic": 4, "product": 4, "scaling": 4},
+        **{"adversarial": 12, "adversarial_val_full": 12, "basic": 4, "product": 4, "scaling": 4},
         **{"largefov": 6, "smallfov": 6, "light": 6, "full": 6},
     }
+    assert pools["adversarial_val_full"] == tuple(f"{arm}_val_full" for arm in pools["adversarial"])
     assert not set(pools["largefov"]) & set(pools["smallfov"])
     assert not set(pools["full"]) & set(pools["light"])

@@ -38,6 +38,7 @@ POOLS |= {
     "smallfov": tuple(name for name in PAIRS if name.startswith("smallfov")),
     "light": tuple(name for name, (adversary, _) in PAIRS.items() if adversary.endswith("_light")),
 }
+POOLS["adversarial_val_full"] = tuple(f"{name}_val_full" for name in PAIRS)
 POOLS["full"] = tuple(name for name in PAIRS if name not in POOLS["light"])
 
 STUDY = Study(
