@@ -147,6 +147,7 @@ def test_rows_of_before_do_not_say_of_how_many_images_they_are(small, tmp_path):
     assert tables(f"--out={out}", f"s={small}:natural/standard") is None
     cell = cells(out, "table1")["standard", "mean IoU"]
     assert "split test, images not counted" in cell["from"] and cell["ours"]
+    assert "the paper's on" not in cell["warning"]
 
 
 @pytest.mark.parametrize("place", ["light.csv:natural/standard", "paper.csv:longer"])

@@ -215,13 +215,18 @@ def _source(arm: Arm, table: Table) -> Source:
             ("", arm.labels, table.labels),
             ("BF on ", None if caution else arm.boundaries, table.boundaries),
         )
-        if found and wanted and found != wanted
+        if found and wanted and _differ(found, wanted)
     ]
     key = row_of(arm.config)
     if key is not None:
         others += differences.from_paper(arm.config, key)
     warning = f"{arm.name} is no reproduction: {'; '.join(others)}" if others else ""
     return Source(arm, text, warning, f"{arm.name}: {caution}" if caution else "")
+
+
+def _differ(found: Images, wanted: Images) -> bool:
+    """Whether these are known to be other images: rows of before do not say how many they are."""
+    return found[0] != wanted[0] or found[1] not in (None, wanted[1])
 
 
 def _images(of: Images) -> str:
