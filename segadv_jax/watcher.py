@@ -1,6 +1,6 @@
 """The watcher: warns of a game that goes wrong while it is trained, once of each thing.
 
-What it looks for is in `conditions.py`.
+What it looks for is in `health.py`.
 """
 
 from collections.abc import Mapping

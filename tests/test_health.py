@@ -5,7 +5,7 @@ import math
 import pytest
 from histories import history
 
-from segadv_jax import health
+from segadv_jax import conditions, health
 from segadv_jax.conditions import RECENT
 
 UPDATES = 800
@@ -49,6 +49,7 @@ def test_without_an_adversary_no_game_is_read():
     ],
 )
 def test_who_leads(real, synthetic, state, alarm, words):
+    assert conditions.state_of_game(real, synthetic, 0.2) == state
     rows = history(accuracy_real=real, accuracy_synthetic=synthetic)
     (found,) = (each for each in health.read(rows, CONFIG) if each.kind == state)
     assert found.alarm == alarm and words in found.text
