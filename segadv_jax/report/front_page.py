@@ -49,7 +49,7 @@ _REMEDY = (
 
 class _Results(NamedTuple):
     study: Study
-    rows: list[Row]
+    rows: dict[str, list[Row]]  # Of each block, with its pools.
     found: list[Comparison]
     comparisons: int
     settings: int
@@ -96,7 +96,8 @@ def _read(folder: Path, name: str) -> _Results:
     path = study_choices.path_of(folder, name)
     settings = pages.read_json(path, ("settings_tried",))["settings_tried"] if path.exists() else 0
     comparisons = len(study.family) * len(found)
-    return _Results(study, rows, found, comparisons, settings, sure)
+    blocks = {name: study_files.of_block(name, block, rows) for name, block in study.blocks.items()}
+    return _Results(study, blocks, found, comparisons, settings, sure)
 
 
 def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
@@ -107,7 +108,7 @@ def _figure(results: _Results, block: str, arm: str, measure: str) -> str:
     definition = results.study.blocks[block]
     if arm not in definition.compared:
         raise KeyError(arm)
-    mine = study_files.of_block(block, definition, results.rows)
+    mine = results.rows[block]
     if measure == "seeds":
         return study_page.count(pages.of_arm(mine, arm)["seeds"], len(definition.seeds))
     if measure not in study_page.SHOWN:
@@ -147,8 +148,8 @@ def _between(results: _Results, blocks: str, arm: str, measure: str) -> str:
         definition = results.study.blocks[name]
         if arm not in definition.compared:
             raise KeyError(arm)
-        mine = study_files.of_block(name, definition, results.rows)
-        values.append({row["seed"]: row[measure] for row in mine if row["arm"] == arm})
+        of_arm = [row for row in results.rows[name] if row["arm"] == arm]
+        values.append({row["seed"]: row[measure] for row in of_arm})
     if measure not in COMPARED:
         raise KeyError(measure)
     ours, theirs = values
