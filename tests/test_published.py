@@ -13,6 +13,7 @@ import statistics
 import pytest
 from small_runs import ROOT
 
+from segadv_jax import cli
 from segadv_jax.report import study_choices, study_definition, study_files, study_page
 
 FOLDER = ROOT / "docs" / "results"
@@ -141,3 +142,14 @@ def test_the_chosen_settings_have_the_highest_sum_of_the_primary_measures(name):
     for choice in choices.values():
         scores = {p: sum(x[m] for m in study.primary) for p, x in choice["points"].items()}
         assert choice["chosen"] == max(scores, key=scores.get)
+
+
+def test_the_papers_tables_are_what_the_studies_say(tmp_path, monkeypatch):
+    """Those in `docs/tables`, of the command that `docs/voc.md` gives."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "voc.md").read_text()
+    (given,) = re.findall(r"^segadv_jax tables --out=docs/tables (.+)$", text, re.MULTILINE)
+    cli.run("segadv_jax.commands.tables", "", [f"--out={tmp_path}", *given.split()])
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    committed = (ROOT / "docs" / "tables").iterdir()
+    assert {path.name: path.read_text() for path in committed} == written and written

@@ -57,9 +57,9 @@ def main(options: argparse.Namespace) -> None:
     contents = tables.tables(*measured.by_row(itertools.chain(*named.values())))
     page = tables.write(options.out, contents)
     for table in contents:
-        for source in tables.sources(table):
-            for text in filter(None, (source.warning, source.caution)):
-                rest = f" ... ({page.name} has the rest)"
-                short = textwrap.shorten(text, 240, placeholder=rest)
-                print(f"warning: {table.title}: {short}", file=sys.stderr)
+        for (_, text), (first, *others) in tables.warnings(table).items():
+            arms = first + (f" and {len(others)} more" if others else "")
+            rest = f" ... ({page.name} has the rest)"
+            short = textwrap.shorten(f"{arms}: {text}", 240, placeholder=rest)
+            print(f"warning: {table.title}: {short}", file=sys.stderr)
     print(f"Tables: {page}\nCSV:    {', '.join(f'{table.file}.csv' for table in contents)}")

@@ -220,8 +220,7 @@ def _source(arm: Arm, table: Table) -> Source:
     key = row_of(arm.config)
     if key is not None:
         others += differences.from_paper(arm.config, key)
-    warning = f"{arm.name} is no reproduction: {'; '.join(others)}" if others else ""
-    return Source(arm, text, warning, f"{arm.name}: {caution}" if caution else "")
+    return Source(arm, text, f"no reproduction: {'; '.join(others)}" if others else "", caution)
 
 
 def _differ(found: Images, wanted: Images) -> bool:
@@ -242,6 +241,23 @@ def _warnings(cell: Cell, source: Source) -> dict[str, str]:
     return {mark: text for mark, text in said.items() if text}
 
 
+def warnings(table: Table) -> dict[tuple[str, str], list[str]]:
+    """{(mark, what is to be said of figures): the names of the arms whose figures they are}."""
+    made = {source.arm.folder: source for source in sources(table)}
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in table.cells:
+        if cell.arm and _is_result(cell):
+            for said in _warnings(cell, made[cell.arm.folder]).items():
+                names = found.setdefault(said, [])
+                names += [cell.arm.name] if cell.arm.name not in names else []
+    return found
+
+
+def _is_result(cell: Cell) -> bool:
+    """Whether ours is measured, and no setting."""
+    return bool(cell.measure) and cell.ours is not None
+
+
 def render(table: Table) -> str:
     """A table as Markdown: the paper's columns, each followed by ours, and the notes on them."""
     made = {source.arm.folder: source for source in sources(table)}
@@ -250,7 +266,6 @@ def render(table: Table) -> str:
     heads = [name for c in columns for name in ([f"{c}, paper", "ours"] if printed else [c])]
     grid: dict[str, list[str]] = {}
     notes: list[str] = []
-    warnings: list[str] = []
     for cell in table.cells:
         figure = cell.paper
         if cell.note:
@@ -258,10 +273,8 @@ def render(table: Table) -> str:
             figure += f" [{len(notes)}]"
         ours = "-" if cell.ours is None else format(cell.ours, cell.form)
         ours += "" if cell.std is None else f" ± {format(cell.std, cell.form)}"
-        if cell.arm and cell.measure and cell.ours is not None:
-            said = _warnings(cell, made[cell.arm.folder])
-            ours = " ".join([ours, *said])
-            warnings += [f"{mark} {text}." for mark, text in said.items()]
+        if cell.arm and _is_result(cell):
+            ours = " ".join([ours, *_warnings(cell, made[cell.arm.folder])])
         grid.setdefault(cell.row, []).extend([figure, ours] if printed else [ours])
     lines = [f"- Ours, {source.arm.name}: {source.text}" for source in made.values()]
     return markdown.join(
@@ -269,7 +282,7 @@ def render(table: Table) -> str:
         table.text,
         "\n".join(lines) or ("- Ours: no run was given." if table.labels else ""),
         markdown.table(["", *heads], ([row, *cells] for row, cells in grid.items())),
-        *dict.fromkeys(warnings),
+        *(f"{mark} {', '.join(of)}: {text}." for (mark, text), of in warnings(table).items()),
         *notes,
     )
 
