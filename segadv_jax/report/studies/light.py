@@ -123,7 +123,7 @@ _LONGER = ("standard", "features", "boundary")
 _FOLDED = ("standard", "features", "boundary", "boundary_features")
 # Of arms that gained in a block, of which the folds had no runs at first.
 _FOLDED_LATER = ("features_scaling", "label_smoothing")
-_FOLDED_BALANCED = ("standard", "label_map")
+_FOLDED_BALANCED = ("standard", "label_map", "boundary")
 _FOLDED_FEW = ("standard", "features_unlabelled", "label_map_unlabelled", "self_training")
 
 
@@ -167,6 +167,8 @@ def _folds(number):
         ("label_map", "standard"),
         ("standard_prior", "standard"),
         ("label_map_prior", "standard_prior"),
+        ("boundary", "standard"),
+        ("label_map_prior", "boundary_prior"),
     )
     few = {name: FEW[name] for name in _FOLDED_FEW}
     return {
