@@ -12,6 +12,7 @@ import importlib
 import logging
 import operator
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -140,7 +141,7 @@ def run(module: str, prog: str, argv: Sequence[str]) -> int | None:
     argv = [_at_home(word) for word in argv]
     end = argv.index("--") if "--" in argv else len(argv)
     known, fields = _split_fields(argv[:end])
-    options = parser.parse_args(known)
+    options = parser.parse_intermixed_args(known)  # Photographs may stand on both sides of --out.
     options.overrides = [*fields, *argv[end + 1 :]]
     from segadv_jax import compilation  # It imports JAX, which --help need not wait for.
 
@@ -182,7 +183,7 @@ def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in argv:
         if word.startswith(("--config.", "--noconfig.")):
             fields.append(word)
-        elif _lacks_value(previous) and word[:1] != "-" and _may_be(word, previous):
+        elif _lacks_value(previous) and _is_value(word) and _may_be(word, previous):
             fields[-1] += f"={word}"
         else:
             others.append(word)
@@ -192,6 +193,11 @@ def _split_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _lacks_value(field: str) -> bool:
     return field.startswith("--config.") and "=" not in field
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word is no option: a number may be negative."""
+    return not word.startswith("-") or bool(re.match(r"-\.?\d", word))
 
 
 def _may_be(word: str, field: str) -> bool:

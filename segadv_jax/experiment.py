@@ -193,7 +193,8 @@ def _check_unlabelled(config: ConfigDict) -> None:
         if config.loss[name] and not config.data.unlabelled:
             raise InputError(
                 f"config.loss.{name} is {config.loss[name]}, but there are no images without "
-                "labels: set config.data.unlabelled, to 'rest' for instance, or it to 0"
+                "labels: set config.data.unlabelled, to 'rest' for instance, or "
+                f"config.loss.{name} to 0"
             )
 
 

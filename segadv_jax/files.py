@@ -261,7 +261,11 @@ def write_json(path: PathLike, content: Mapping[str, Any]) -> None:
 
 
 def read_csv(
-    path: PathLike, remedy: str, columns: Sequence[str] = (), needed: str = ""
+    path: PathLike,
+    remedy: str,
+    columns: Sequence[str] = (),
+    needed: str = "",
+    whole: bool = False,
 ) -> list[dict[str, str]]:
     """The rows of a CSV file as text; for errors see `reading`.
 
@@ -270,9 +274,12 @@ def read_csv(
         remedy: what to do if it is damaged.
         columns: if given, all that it has, in this order.
         needed: if given, a column that it has, unless the file is empty.
+        whole: it is written at once; of one to which rows are appended the last may be cut off.
     """
     with reading(path, remedy):
         text = read_text(path)
+        if whole and text and not text.endswith("\n"):
+            raise ValueError("it ends in the middle of a row")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if columns and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"its columns are not {','.join(columns)}")

@@ -125,6 +125,19 @@ def test_a_field_may_have_its_value_in_the_next_word(called):
     assert called == called[:1] * 3
 
 
+def test_a_value_in_the_next_word_may_be_negative_but_is_no_option():
+    argv = ["--config.evaluate.prior_shift", "-0.25", "--config.seed", "--out=p", "a.jpg"]
+    fields = ["--config.evaluate.prior_shift=-0.25", "--config.seed"]
+    assert cli._split_fields(argv) == (["--out=p", "a.jpg"], fields)
+
+
+def test_photographs_may_stand_on_both_sides_of_an_option(monkeypatch):
+    given = []
+    monkeypatch.setattr("segadv_jax.commands.predict.main", given.append)
+    cli.run("segadv_jax.commands.predict", "predict", ["a", "b", "--out=p", "c", "--workdir=W"])
+    assert given[0].inputs == ["a", "b", "c"]
+
+
 def test_the_home_folder_is_meant_within_a_word_too(called, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     fields = ["--config=synthetic", "--workdir=~/runs", "--config.data.data_dir=~"]

@@ -130,14 +130,21 @@ def test_what_is_no_study_is_refused(small, tmp_path):
     refused("there is no block natrual; known: natural, balanced, fold_1", f"{small}:natrual")
     refused("there is no arm both; known: standard, features", f"{small}:balanced/both")
     refused("it has no row of val", small, "--split=val")
+    (tmp_path / "other.csv").write_text("")
     refused("other.csv: a file has its study's name: other is no study", tmp_path / "other.csv")
     refused("or NAME=STUDY.csv, NAME=STUDY.csv:BLOCK", f"{small}:natural:both")
+    refused("nowhere.csv: there is no file", tmp_path / "nowhere.csv")
     (tmp_path / "folder.csv").mkdir()
     refused("no run is in this folder", tmp_path / "folder.csv")
     (tmp_path / "small_choices.json").unlink()
     refused("small_choices.json is to lie beside it; copy it there", small)
+    text = small.read_text()
+    small.write_text(text[:-9])
+    refused("small.csv is damaged .it ends in the middle of a row", small)
+    small.write_text("")
+    refused("small.csv has no rows; take the file that was published", small)
     small.unlink()
-    refused("small.csv is missing", small)
+    refused("small.csv: there is no file", small)
 
 
 def test_rows_of_before_do_not_say_of_how_many_images_they_are(small, tmp_path):
@@ -148,6 +155,15 @@ def test_rows_of_before_do_not_say_of_how_many_images_they_are(small, tmp_path):
     cell = cells(out, "table1")["standard", "mean IoU"]
     assert "split test, images not counted" in cell["from"] and cell["ours"]
     assert "the paper's on" not in cell["warning"]
+    rows[0]["images"] = 7  # Counted since: as far as is known these are the same images.
+    study_files.write_rows(small, small_study.STUDY, rows)
+    assert tables(f"--out={out}", f"s={small}:natural/standard") is None
+    cell = cells(out, "table1")["standard", "mean IoU"]
+    assert "split test, images not counted" in cell["from"]
+    rows[1]["images"] = 8
+    study_files.write_rows(small, small_study.STUDY, rows)
+    with pytest.raises(InputError, match="evaluated on different images"):
+        measured_study.read("s", f"{small}:natural/standard")
 
 
 @pytest.mark.parametrize("place", ["light.csv:natural/standard", "paper.csv:longer"])

@@ -236,6 +236,7 @@ def report(options: argparse.Namespace, study: Study) -> int:
         if readme.exists():
             before = readme.read_text(encoding="utf-8")
             readme.write_text(front_page.follow(before, results), encoding="utf-8")
+            print(f"written: {readme}")
     return 0
 
 

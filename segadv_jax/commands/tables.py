@@ -6,9 +6,10 @@
 Each NAME=WORKDIR is the folder of a run, of an arm of `segadv_jax campaign` with its seeds, of a
 whole campaign, or of `segadv_jax grid_search`, whose best point is taken. NAME=STUDY.csv takes the
 rows of a study of `tools/study.py`, beside which its choices lie; STUDY.csv:BLOCK those of one of
-its blocks, and STUDY.csv:BLOCK/ARM those of one arm. The cell that each arm fills is read from its
-configuration; runs that fill none are in a table of their own. Cells without a run show the paper's
-figure and "-" for yours. FOLDER/tables.md has all tables, and FOLDER/*.csv one each.
+its blocks, and STUDY.csv:BLOCK/ARM those of one arm, where several fill the same cell. The cell
+that each arm fills is read from its configuration; runs that fill none are in a table of their own.
+Cells without a run show the paper's figure and "-" for yours. FOLDER/tables.md has all tables, and
+FOLDER/*.csv one each.
 
 Figures are those of WORKDIR/eval/SPLIT.json, in the paper's units: mean and standard deviation over
 the seeds that are done. SPLIT is config.data.test of the run, or --split. As in the paper, mean BF

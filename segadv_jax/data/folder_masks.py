@@ -203,8 +203,8 @@ def _of_values(values, where, classes):
         value = highest + (void is not None and highest >= void)
         raise Refused(
             BAD_VALUES,
-            f"{where} has {value}, but classes.txt names only {len(classes.names)} classes; "
-            f"if {value} means void, set {FIELD}={value}"
+            f"{where} has {value}, but classes.txt names only {len(classes.names)} classes: "
+            f"name the others there; if {value} means void, set {FIELD}={value}"
             + (f"; if they count from 1, set {FIELD}=0" if value == len(classes.names) else ""),
         )
     return label

@@ -1,6 +1,6 @@
 """What finished runs measured, put together by arm, and the row of the paper that an arm fills."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segadv_jax import configuration, files
@@ -129,15 +129,27 @@ def make(name: str, folder: str, note: str, done: Mapping[Any, Measured]) -> Arm
                 f"{name}: {first} and {run} differ in more than their seed; name one of them"
             )
     seeds = sorted(row["seed"] for row in rows)
-    if len({(r["labels"], r["boundaries"]) for r in rows}) > 1 or len(set(seeds)) < len(seeds):
+    labels, boundaries = ([r[key] for r in rows] for key in ("labels", "boundaries"))
+    if _differ(labels) or _differ(boundaries) or len(set(seeds)) < len(seeds):
         raise InputError(
             f"{name}: the runs in {folder} were evaluated on different images, or two have the "
             "same seed; evaluate all of them on the same splits"
         )
     ious = [key for key in row if key.startswith("iou ")]
     values = comparison.spread(rows, (*PAPER_MEASURES, *BOUNDARY, *ious))
-    images = row["labels"], row["boundaries"]
+    images = _known(labels), _known(boundaries)
     return Arm(name, folder, note, row["config"], seeds, values, *images)
+
+
+def _differ(images: Sequence[Images | None]) -> bool:
+    """Whether these are known to be different images."""
+    counts = {of[1] for of in images if of} - {None}
+    return len({of and of[0] for of in images}) > 1 or len(counts) > 1
+
+
+def _known(images: Sequence[Any]) -> Any:
+    """Those of all runs: their number is unknown if that of one is."""
+    return next((of for of in images if of and of[1] is None), images[0])
 
 
 def _read_run(folder: AnyPath, split: str) -> Measured | None:

@@ -35,11 +35,15 @@ def read(name: str, place: str, split: str = "") -> list[Arm]:
     if found is None:
         raise InputError(f"{name}={place}: give FILE.csv, FILE.csv:BLOCK or FILE.csv:BLOCK/ARM")
     path = files.on_this_machine(found["file"], name)
+    if not path.is_file():
+        raise InputError(f"{name}={place}: there is no file {path}")
     try:
         study = study_definition.load(path.stem)
     except InputError as error:
         raise InputError(f"{name}={place}: a file has its study's name: {error}") from error
     rows = study_files.read_rows(path, study)
+    if not rows:
+        raise InputError(f"{name}={place}: {path} has no rows; take the file that was published")
     choices_path = study_choices.path_of(path.parent, path.stem)
     if not choices_path.exists():
         raise InputError(f"{name}={place}: {choices_path.name} is to lie beside it; copy it there")

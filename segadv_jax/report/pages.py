@@ -55,7 +55,7 @@ def read_rows(
     Raises:
         InputError: the file is missing or damaged, or a row's "arm" is none of `arms`.
     """
-    lines = files.read_csv(_existing(path), _REMEDY, columns)
+    lines = files.read_csv(_existing(path), _REMEDY, columns, whole=True)
     if lines and "arm" not in lines[0]:
         raise files.damaged(path, "it has no column arm", _REMEDY)
     try:
