@@ -23,6 +23,7 @@ GAP = 0.10  # Mean IoU on training images above that on validation images.
 MARGIN = 0.002  # Changes of mean IoU below it are noise.
 STILL_RISING = 0.005  # Mean IoU gained over the last quarter.
 FALLEN = 0.01  # Lost since the best validation, of the measure that selects.
+MISSED = 0.01  # IoU of a class of which hardly anything is found.
 FEWEST = 4  # Validations below which a curve has no shape.
 # The adversary's loss, both terms, if it answers one half to everything.
 CHANCE = {"bce": 2 * math.log(2), "hinge": 2.0, "least_squares": 1.0}

@@ -1,4 +1,4 @@
-"""The health of a training run, read out of its history in plain words.
+"""The health of a training run, read out of its history and evaluation in plain words.
 
 `read` says what there is to say about a whole run, `watch` what one is to be warned of while it is
 trained. The conditions are those of `conditions.py`.
@@ -55,8 +55,9 @@ def read(
     Args:
         history: of the run.
         config: as the run recorded it.
-        evaluation: of the run on some split, if there is one: it has the adversary's accuracies
-            on both maps, which the schedules "fast" and "slow" leave out of the history.
+        evaluation: of the run on some split, if there is one: it has the IoU of each class, and the
+            adversary's accuracies on both maps, which the schedules "fast" and "slow" leave out of
+            the history.
         ended: whether training is known to have ended, if before all updates of `config`.
     """
     if not history:
@@ -70,7 +71,7 @@ def read(
         findings = _of_game(history, evaluation or {}, begun, loss.get("game", "bce"))
     select = config.get("evaluate", {}).get("select", "mean_iou")
     unfinished = not ended and updates < config["train"]["updates"]
-    return findings + _of_learning(history, unfinished, select)
+    return findings + _of_learning(history, unfinished, select) + _of_classes(evaluation or {})
 
 
 def watch(history: History, game: str = "bce", begun: int = 0) -> list[Finding]:
@@ -182,6 +183,20 @@ def _standing(real: float, synthetic: float, ratio: float | None) -> Finding:
         )
         return Finding(state, text)
     return Finding(state, f"The game is alive: the adversary is {figures}.")
+
+
+def _of_classes(evaluation: Mapping[str, Any]) -> list[Finding]:
+    """The classes that the segmenter does not find; of those that do not occur nobody knows."""
+    ious = evaluation.get("iou") or {}
+    missed = [name for name, iou in ious.items() if iou is not None and iou < conditions.MISSED]
+    if not missed:
+        return []
+    text = (
+        f"Hardly anything is found of: {', '.join(missed)} (IoU under "
+        f"{percent(conditions.MISSED, '.0f')} %). More photographs of them help, or more weight in "
+        "the loss (config.loss.balance)."
+    )
+    return [Finding("missed classes", text, True)]
 
 
 def _of_learning(history: History, unfinished: bool, select: str) -> list[Finding]:

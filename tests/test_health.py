@@ -35,6 +35,14 @@ def test_without_an_adversary_no_game_is_read():
     assert kinds(rows, STANDARD) == {"no game", "converged"}
 
 
+def test_classes_that_are_hardly_found_are_named():
+    """Of one that does not occur in the images nobody knows."""
+    evaluation = {"iou": {"sky": 0.9, "mountain": 0.009, "water": 0.0, "road": 0.02, "tree": None}}
+    assert alarms(history(), evaluation=evaluation) == {"missed classes"}
+    (said,) = (x.text for x in health.read(history(), CONFIG, evaluation) if x.alarm)
+    assert said.startswith("Hardly anything is found of: mountain, water (IoU under 1 %). ")
+
+
 @pytest.mark.parametrize(
     ("real", "synthetic", "state", "alarm", "words"),
     [
