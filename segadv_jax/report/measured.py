@@ -130,7 +130,7 @@ def make(name: str, folder: str, note: str, done: Mapping[Any, Measured]) -> Arm
             )
     seeds = sorted(row["seed"] for row in rows)
     labels, boundaries = ([r[key] for r in rows] for key in ("labels", "boundaries"))
-    if _differ(labels) or _differ(boundaries) or len(set(seeds)) < len(seeds):
+    if differ(labels) or differ(boundaries) or len(set(seeds)) < len(seeds):
         raise InputError(
             f"{name}: the runs in {folder} were evaluated on different images, or two have the "
             "same seed; evaluate all of them on the same splits"
@@ -141,8 +141,8 @@ def make(name: str, folder: str, note: str, done: Mapping[Any, Measured]) -> Arm
     return Arm(name, folder, note, row["config"], seeds, values, *images)
 
 
-def _differ(images: Sequence[Images | None]) -> bool:
-    """Whether these are known to be different images."""
+def differ(images: Sequence[Images | None]) -> bool:
+    """Whether these are known to be different images: rows of before do not say how many."""
     counts = {of[1] for of in images if of} - {None}
     return len({of and of[0] for of in images}) > 1 or len(counts) > 1
 

@@ -13,7 +13,7 @@ from segadv_jax.configs import hyperparameters
 from segadv_jax.metrics.names import PAPER_MEASURES, bf_caution, title
 from segadv_jax.models import ADVERSARIES
 from segadv_jax.report import differences, markdown, paper
-from segadv_jax.report.measured import BOUNDARY, Arm, Config, Images, row_of
+from segadv_jax.report.measured import BOUNDARY, Arm, Config, Images, differ, row_of
 
 PAGE = "tables.md"
 OTHERWISE, VOID_BORDERS = "†", "‡"  # The marks of figures that are not to be compared.
@@ -195,10 +195,10 @@ def _classes(arms: Arms) -> list[Cell]:
     return cells
 
 
-def sources(table: Table) -> list[Source]:
-    """The arms that a table's figures are of, each once."""
-    arms = {cell.arm.folder: cell.arm for cell in table.cells if cell.arm}.values()
-    return [_source(arm, table) for arm in arms]
+def _sources(table: Table) -> dict[str, Source]:
+    """The arms that a table's figures are of, by their folders."""
+    arms = {cell.arm.folder: cell.arm for cell in table.cells if cell.arm}
+    return {folder: _source(arm, table) for folder, arm in arms.items()}
 
 
 def _source(arm: Arm, table: Table) -> Source:
@@ -215,17 +215,12 @@ def _source(arm: Arm, table: Table) -> Source:
             ("", arm.labels, table.labels),
             ("BF on ", None if caution else arm.boundaries, table.boundaries),
         )
-        if found and wanted and _differ(found, wanted)
+        if found and wanted and differ([found, wanted])
     ]
     key = row_of(arm.config)
     if key is not None:
         others += differences.from_paper(arm.config, key)
     return Source(arm, text, f"no reproduction: {'; '.join(others)}" if others else "", caution)
-
-
-def _differ(found: Images, wanted: Images) -> bool:
-    """Whether these are known to be other images: rows of before do not say how many they are."""
-    return found[0] != wanted[0] or found[1] not in (None, wanted[1])
 
 
 def _images(of: Images) -> str:
@@ -243,7 +238,10 @@ def _warnings(cell: Cell, source: Source) -> dict[str, str]:
 
 def warnings(table: Table) -> dict[tuple[str, str], list[str]]:
     """{(mark, what is to be said of figures): the names of the arms whose figures they are}."""
-    made = {source.arm.folder: source for source in sources(table)}
+    return _shared(table, _sources(table))
+
+
+def _shared(table: Table, made: Mapping[str, Source]) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for cell in table.cells:
         if cell.arm and _is_result(cell):
@@ -260,7 +258,7 @@ def _is_result(cell: Cell) -> bool:
 
 def render(table: Table) -> str:
     """A table as Markdown: the paper's columns, each followed by ours, and the notes on them."""
-    made = {source.arm.folder: source for source in sources(table)}
+    made = _sources(table)
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
     printed = any(cell.paper != "-" for cell in table.cells)
     heads = [name for c in columns for name in ([f"{c}, paper", "ours"] if printed else [c])]
@@ -282,7 +280,7 @@ def render(table: Table) -> str:
         table.text,
         "\n".join(lines) or ("- Ours: no run was given." if table.labels else ""),
         markdown.table(["", *heads], ([row, *cells] for row, cells in grid.items())),
-        *(f"{mark} {', '.join(of)}: {text}." for (mark, text), of in warnings(table).items()),
+        *(f"{mark} {', '.join(of)}: {text}." for (mark, text), of in _shared(table, made).items()),
         *notes,
     )
 
@@ -310,7 +308,7 @@ def write(folder: files.PathLike, contents: Sequence[Table]) -> Path:
 
 def _csv_rows(table: Table) -> Iterator[dict[str, Any]]:
     """The rows of the table's file, one per cell."""
-    made = {source.arm.folder: source for source in sources(table)}
+    made = _sources(table)
     for cell in table.cells:
         source = made[cell.arm.folder] if cell.arm else None
         text = source.text if source else ""
