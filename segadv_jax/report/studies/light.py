@@ -124,7 +124,8 @@ _FOLDED = ("standard", "features", "boundary", "boundary_features")
 # Of arms that gained in a block, of which the folds had no runs at first.
 _FOLDED_LATER = ("features_scaling", "label_smoothing")
 _FOLDED_BALANCED = ("standard", "label_map", "boundary")
-_FOLDED_FEW = ("standard", "features_unlabelled", "label_map_unlabelled", "self_training")
+_ADVERSARIES_FEW = ("features_unlabelled", "label_map_unlabelled")
+_FOLDED_FEW = ("standard", *_ADVERSARIES_FEW, "self_training")
 
 
 def _fold(number, source, arms, pairs, **more):
@@ -171,12 +172,13 @@ def _folds(number):
         ("label_map_prior", "boundary_prior"),
     )
     few = {name: FEW[name] for name in _FOLDED_FEW}
+    few_pairs = (*_against("standard", few), *_against("self_training", _ADVERSARIES_FEW))
     return {
         f"fold_{number}": _fold(number, "natural", natural, pairs, calibrated=_FOLDED),
         f"balanced_fold_{number}": _fold(
             number, "balanced", balanced, shifted, prior=_FOLDED_BALANCED
         ),
-        f"few_fold_{number}": _fold(number, "few", few, _against("standard", few)),
+        f"few_fold_{number}": _fold(number, "few", few, few_pairs),
     }
 
 
@@ -244,10 +246,7 @@ STUDY = Study(
             pairs=(
                 *_against("standard", FEW),
                 *((arm, base) for arm in _WITH_UNLABELLED for base in ("features", "label_map")),
-                *itertools.product(
-                    ("features_unlabelled", "label_map_unlabelled"),
-                    ("entropy_unlabelled", "self_training"),
-                ),
+                *itertools.product(_ADVERSARIES_FEW, ("entropy_unlabelled", "self_training")),
             ),
             fields=_CONDITIONS["few"],
             tuning_seeds=(100, 101),
