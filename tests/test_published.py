@@ -21,7 +21,8 @@ STUDIES = [
     name for name in ("light", "paper", "voc") if study_files.table_path(FOLDER, name).exists()
 ]
 # Student's t, two-sided 95 %, by degrees of freedom: from any table.
-T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+T = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706}
+T |= {6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622}
 # Columns of the pages' tables: (name in the file, what it is multiplied with, largest rounding).
 COLUMNS = {
     "mean IoU": ("mean_iou", 100, 0.005),
