@@ -154,8 +154,8 @@ def test_the_page_says_how_many_are_sure(folder):
     rows = table_of(page, "## All comparisons at once")
     below = [sum(float(row[p]) < 0.05 for row in rows) for p in ("p", "p, Holm")]
     answer = page.split("## Block")[0]
-    found = f"the 8 p-values that there are so far {below[0]} are below 0.05 as they are, and"
-    assert f"{found} {below[1]} of the complete ones after correction for 8" in answer
+    found = f"the 8 p-values that there are, {below[0]} are below 0.05 as they stand, and"
+    assert f"{found} {below[1]}, of complete comparisons, after correction for 8" in answer
     assert answer.count("\n- ") == below[1] and 0 < below[1] < below[0]
 
 

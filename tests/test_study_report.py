@@ -179,6 +179,7 @@ def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
     assert table.read_text() != before
     assert study(reported, "repeat", "--seeds=1", runs="again") == 1
     said = capsys.readouterr().out
+    assert "largest difference 1.0000 %, in mean IoU\n" in said
     assert "DOES NOT AGREE" in said and "This is: " in said
     recorded = json.loads((reported / "results" / "small_campaign.json").read_text())
     assert f"Recorded on: {recorded['machine']['processor']}, " in said

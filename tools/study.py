@@ -37,7 +37,7 @@ from segadv_jax import cli, configuration
 from segadv_jax.campaign import command_line, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
-from segadv_jax.metrics.names import describe, percent
+from segadv_jax.metrics.names import describe, percent, title
 from segadv_jax.report import (
     course,
     figures,
@@ -306,10 +306,10 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
             continue
         before = known[row["block"], row["arm"], row["seed"]]
         both = [measure for measure in REPEATED if None not in (row[measure], before[measure])]
-        off = max(abs(row[measure] - before[measure]) for measure in both)
+        off, where = max((abs(row[measure] - before[measure]), measure) for measure in both)
         agrees &= off <= TOLERANCE
         name = f"{row['block']}/{row['arm']}, seed {row['seed']}"
-        print(f"{name}: largest difference {percent(off, '.4f')} %")
+        print(f"{name}: largest difference {percent(off, '.4f')} %, in {title(where)}")
     print("agrees" if agrees else "DOES NOT AGREE", f"within {percent(TOLERANCE)} %")
     if not agrees:
         path = study_files.campaign_path(options.results, options.study)

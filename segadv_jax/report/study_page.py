@@ -127,8 +127,8 @@ def _answers(study: Study, rows: Sequence[Row], found: Sequence[Comparison]) -> 
     below = sum(p < 0.05 for p in plain)
     text = (
         f"{len(rows)} results, and {len(found)} comparisons in {_titles(study.family)}. "
-        f"Of the {len(plain)} p-values that there are so far {below} are below 0.05 as they are, "
-        f"and {len(remaining)} of the complete ones after correction for "
+        f"Of the {len(plain)} p-values that there are, {below} are below 0.05 as they stand, "
+        f"and {len(remaining)}, of complete comparisons, after correction for "
         f"{len(study.family) * len(found)}"
     )
     lines = []
