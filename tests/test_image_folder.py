@@ -156,8 +156,7 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path):
         f"- labels/{NAMES[2]}.png is 3x4, its image 12x12",
         "masks with values that are no classes:",
         f"- labels/{NAMES[3]}.png has 9, but classes.txt names only 3 classes: name the others "
-        "there; if 9 means void, "
-        "set --config.data.void=9",
+        "there; if 9 means void, set --config.data.void=9",
         f"- labels/{NAMES[5]}.png is not a readable image",
         "two files have one name; keep one of them:",
         f"- images/{NAMES[6]}.jpg and images/{NAMES[6]}.png",
