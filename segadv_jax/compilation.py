@@ -6,8 +6,10 @@ machines that share a folder do not take each other's programs. On GPUs what XLA
 trying its kernels (autotuning) is kept beside them, which is JAX's default.
 """
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -21,6 +23,7 @@ NONE = "none"
 LIMIT = 2 * 2**30
 _LEAST = 0.1  # Seconds: what compiles faster is not kept.
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+_SIZE = "jax_compilation_cache_max_size"
 
 
 def keep(folder: str = "") -> None:
@@ -52,9 +55,26 @@ def keep(folder: str = "") -> None:
             )
             _use(None)
             return
-        jax.config.update("jax_compilation_cache_max_size", LIMIT)
+        jax.config.update(_SIZE, LIMIT)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST)
         _use(str(path))
+
+
+@contextlib.contextmanager
+def shared(folder: str) -> Iterator[None]:
+    """Within, a folder is shared with processes that have it as JAX_COMPILATION_CACHE_DIR.
+
+    These do not limit its size and do not note when a program was used; a process that does would
+    fail at each program of theirs.
+    """
+    before = jax.config.values["jax_compilation_cache_dir"], jax.config.values[_SIZE]
+    jax.config.update(_SIZE, -1)
+    _use(folder)
+    try:
+        yield
+    finally:
+        jax.config.update(_SIZE, before[1])
+        _use(before[0])
 
 
 def _users() -> Path:

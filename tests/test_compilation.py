@@ -78,6 +78,22 @@ def test_a_configuration_is_read_before_a_folder_is_made(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None and not (tmp_path / "users").exists()
 
 
+def test_a_folder_is_shared_with_processes_that_do_not_limit_it(tmp_path, recwarn):
+    with compilation.shared(str(tmp_path / "shared")):  # As those do that only have the variable.
+        compile_anew(7)
+    shared = programs(tmp_path / "shared")
+    assert shared and not list((tmp_path / "shared").glob("*-atime"))
+    compilation.keep(str(tmp_path / "mine"))
+    with compilation.shared(str(tmp_path / "shared")):
+        compile_anew(8)
+    assert len(programs(tmp_path / "shared")) > len(shared)
+    assert not recwarn.list, [str(warning.message) for warning in recwarn.list]
+    mine = programs(tmp_path / "mine")
+    compile_anew(9)
+    assert len(programs(tmp_path / "mine")) > len(mine)
+    assert jax.config.jax_compilation_cache_max_size == compilation.LIMIT
+
+
 def test_nothing_is_kept_if_that_is_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compilation.keep("none")

@@ -31,9 +31,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from segadv_jax import cli, configuration
+from segadv_jax import cli, compilation, configuration
 from segadv_jax.campaign import command_line, provenance
 from segadv_jax.campaign.runs import Run
 from segadv_jax.errors import InputError
@@ -62,9 +60,10 @@ PICTURED = (0, 28, 56, 84, 112)  # Test images, by their places in the split.
 # Of what limits a call to a part, what a stage does not take.
 NOT_TAKEN = {"tune": ("seeds",), "report": ("blocks", "arms", "seeds")}
 # Of a fraction of pixels, within which a repeated run must agree. The same code with as many cores
-# repeats a run exactly; other code or another JAX rounds otherwise, step by step, which moved runs
-# on Stanford Background by up to 0.0009. Seeds of one arm differ by 0.003 there. On a few images of
-# PASCAL VOC another processor moved runs with an adversary by up to 0.03, as seeds do.
+# of one processor repeats a run exactly; others, or another JAX, round otherwise, step by step. On
+# Stanford Background that moved runs without an adversary by up to 0.0009. Seeds of one arm differ
+# by 0.003 there. With an adversary another processor moved the paper's network by up to 0.009, and
+# runs on a few images of PASCAL VOC by up to 0.03, as seeds do.
 TOLERANCE = 1e-3
 
 
@@ -181,18 +180,16 @@ def different(some: Iterable[Run]) -> list[Run]:
 
 def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key, Run]]) -> None:
     """What is measured beside the selected checkpoint of finished runs, in this process."""
-    before = jax.config.values["jax_compilation_cache_dir"]
-    # They compile the programs that the runs did.
-    jax.config.update("jax_compilation_cache_dir", command_line.cache_folder(options))
-    for (block, arm), run in some:
-        if run.workdir.result() is None:
-            continue
-        for end, corrected in study.blocks[block].corrected.items():
-            if arm in corrected:
-                study_beside.correct(run, end, study)
-        for what in study.blocks[block].beside:
-            study_beside.measure_beside(run, what)
-    jax.config.update("jax_compilation_cache_dir", before)
+    # They need the programs that the runs compiled.
+    with compilation.shared(command_line.cache_folder(options)):
+        for (block, arm), run in some:
+            if run.workdir.result() is None:
+                continue
+            for end, corrected in study.blocks[block].corrected.items():
+                if arm in corrected:
+                    study_beside.correct(run, end, study)
+            for what in study.blocks[block].beside:
+                study_beside.measure_beside(run, what)
 
 
 def report(options: argparse.Namespace, study: Study) -> int:

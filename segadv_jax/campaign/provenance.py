@@ -47,11 +47,15 @@ def machine(processes: int) -> dict[str, Any]:
 def described(machines: Iterable[Mapping[str, Any]]) -> str:
     """ "AMD EPYC, 2 cores, 2 runs at a time, Python 3.11.7, jax 0.10.2; ..."."""
     return "; ".join(
-        f"{each['processor']}, {each['cores']} cores, {each['processes']} "
-        f"run{'s' if each['processes'] > 1 else ''} at a time, Python {each['python']}, "
+        f"{each['processor']}, {_counted(each['cores'], 'core')}, "
+        f"{_counted(each['processes'], 'run')} at a time, Python {each['python']}, "
         f"jax {each['jax']}"
         for each in machines
     )
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def machines(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
