@@ -109,7 +109,7 @@ def test_the_page_needs_the_files_only(reported):
     assert (reported / "small_study.md").read_text() == page
 
 
-def test_a_report_needs_not_the_folders_of_the_data(reported, tmp_path):
+def test_a_report_needs_not_the_folders_of_the_data(reported, tmp_path, capsys):
     """A copy of the runs, elsewhere, is as good."""
     shutil.copytree(reported / "runs", tmp_path / "runs")
     shutil.copytree(reported / "results", tmp_path / "results")
@@ -124,10 +124,17 @@ def test_a_report_needs_not_the_folders_of_the_data(reported, tmp_path):
     (tmp_path / "results" / "small.csv").unlink()
     assert study(tmp_path, "report") == 0
     page = (tmp_path / "small_study.md").read_text()
+    said = f"small.csv lacks runs of {page.count(' lacks seeds ')} arms, as "
+    assert said in capsys.readouterr().err
     assert "**This study is not complete:**" in page and "natural/both lacks seeds 0, 1, 2" in page
     assert "balanced/standard_prior lacks seeds 1" in page
     assert "**No run of this block is done.**" in page
     assert "| standard | 1 of 2 |" in page and "| features - standard | 1 of 2 |" in page
+    table = tmp_path / "results" / "small.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    with pytest.raises(InputError, match="small.csv.*it has no rows"):
+        study(tmp_path, "report")
+    assert (tmp_path / "small_study.md").read_text() == page
 
 
 def test_several_machines_share_a_study(reported, tmp_path):
@@ -163,6 +170,11 @@ def test_a_repeated_seed_agrees_or_says_so(reported, capsys):
     assert study(reported, "repeat", "--seeds=1", runs="again") == 0
     assert {p.name for p in (reported / "again").glob("*")} >= {"natural"}
     assert not (reported / "again" / "balanced").exists()
+    # What was repeated is never taken for what is recorded.
+    for stage in ("train", "report"):
+        with pytest.raises(InputError, match="again holds runs of the stage repeat"):
+            study(reported, stage, runs="again")
+    assert not (reported / "again" / "campaign.json").exists()
     said = capsys.readouterr().out
     assert said.count(", seed 1: largest difference 0.0000 %") == len(small_study.ARMS)
     assert "agrees within 0.1 %" in said

@@ -56,6 +56,7 @@ from segadv_jax.report.study_definition import Key, Study
 
 PROGRAM = "tools.study"
 REPEATED = ("mean_iou", "pixel_accuracy", "class_accuracy", "mean_bf")
+REPEAT = "repeat.json"  # In a workdir of `repeat`: how its runs, which are not recorded, were made.
 PICTURED = (0, 28, 56, 84, 112)  # Test images, by their places in the split.
 # Of what limits a call to a part, what a stage does not take.
 NOT_TAKEN = {"tune": ("seeds",), "report": ("blocks", "arms", "seeds")}
@@ -81,6 +82,11 @@ def main(options: argparse.Namespace) -> int:
     for flag in NOT_TAKEN.get(options.stage, ()):
         if getattr(options, flag):
             raise InputError(f"--{flag}: the stage {options.stage} does not take it; leave it out")
+    if options.stage != "repeat" and options.workdir and Path(options.workdir, REPEAT).exists():
+        raise InputError(
+            f"--workdir={options.workdir} holds runs of the stage repeat, which are compared with "
+            "those that are recorded and not recorded themselves; choose another folder"
+        )
     study = study_definition.load(options.study)
     return STAGES[options.stage](options, study)
 
@@ -100,7 +106,7 @@ def check_data(options: argparse.Namespace, study: Study, keys: Iterable[Key]) -
 
 def record(options: argparse.Namespace) -> None:
     """Keeps in the workdir how its runs are made."""
-    path = Path(options.workdir, CAMPAIGN)
+    path = Path(options.workdir, REPEAT if options.stage == "repeat" else CAMPAIGN)
     provenance.record(path, PROGRAM, options.processes, study=options.study)
 
 
@@ -227,6 +233,11 @@ def report(options: argparse.Namespace, study: Study) -> int:
     results = table1_page.render(folder) if (folder / front_page.FRONT).exists() else ""
     page.write_text(text, encoding="utf-8")
     print(f"written: {page} and {folder}")
+    table = study_files.table_path(folder, name)
+    lacking = study_page.lacking(study, study_files.read_rows(table, study))
+    if lacking:
+        few = ", ".join(list(lacking)[:3]) + (", ..." if len(lacking) > 3 else "")
+        print(f"{table} lacks runs of {len(lacking)} arms, as {page} says: {few}", file=sys.stderr)
     if results:
         pages.write(folder, results)
         readme = folder.resolve().parents[1] / "README.md"
@@ -293,6 +304,8 @@ def repeat(options: argparse.Namespace, study: Study) -> int:
             name = f"{block}/{arm}/seed_{seed}"
             raise InputError(f"{options.study}.csv has no run of {name}; choose others to repeat")
     pages.make_workdir(options)  # As in `train`.
+    check_data(options, study, keys)
+    record(options)
     failures = command_line.train(options, different(run for _, run in todo))
     status = command_line.report_failures(failures)
     if status:

@@ -123,7 +123,9 @@ def read_rows(path: Path, study: Study) -> list[Row]:
     """
     arms = {arm for block in study.blocks.values() for arm in block.shown}
     rows = pages.read_rows(path, (), ("block", "arm"), arms)
-    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
+    if not rows:
+        raise files.damaged(path, "it has no rows", _REPORT_ANEW)
+    lacking = [name for name in COLUMNS if name not in rows[0]]
     wrong = f"it has no column {lacking[0]}" if lacking else _wrong_row(study, rows)
     if wrong:
         raise files.damaged(path, wrong, _REPORT_ANEW)

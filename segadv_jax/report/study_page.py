@@ -154,14 +154,20 @@ def picture(folder: Path, name: str, study: Study) -> str:
     )
 
 
-def _incomplete(study: Study, rows: Sequence[Row]) -> str:
+def lacking(study: Study, rows: Sequence[Row]) -> dict[str, list[int]]:
+    """{block/arm: the seeds that no row has}, of those that lack any."""
     done = {(row["block"], row["arm"], row["seed"]) for row in rows}
-    lines = []
-    for name, block in study.blocks.items():
-        for arm in block.shown:
-            seeds = [seed for seed in block.seeds if (name, arm, seed) not in done]
-            if seeds:
-                lines.append(f"- {name}/{arm} lacks seeds {pages.listed(seeds)}")
+    found = {
+        f"{name}/{arm}": [seed for seed in block.seeds if (name, arm, seed) not in done]
+        for name, block in study.blocks.items()
+        for arm in block.shown
+    }
+    return {name: seeds for name, seeds in found.items() if seeds}
+
+
+def _incomplete(study: Study, rows: Sequence[Row]) -> str:
+    found = lacking(study, rows)
+    lines = [f"- {name} lacks seeds {pages.listed(found[name])}" for name in found]
     if not lines:
         return "All runs of the study are done."
     return markdown.join("**This study is not complete:**", "\n".join(lines))
