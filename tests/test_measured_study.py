@@ -142,7 +142,7 @@ def test_what_is_no_study_is_refused(small, tmp_path):
     small.write_text(text[:-9])
     refused("small.csv is damaged .it ends in the middle of a row", small)
     small.write_text("")
-    refused("small.csv has no rows; take the file that was published", small)
+    refused("small.csv is damaged .it has no rows", small)
     small.unlink()
     refused("small.csv: there is no file", small)
 

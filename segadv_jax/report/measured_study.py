@@ -42,8 +42,6 @@ def read(name: str, place: str, split: str = "") -> list[Arm]:
     except InputError as error:
         raise InputError(f"{name}={place}: a file has its study's name: {error}") from error
     rows = study_files.read_rows(path, study)
-    if not rows:
-        raise InputError(f"{name}={place}: {path} has no rows; take the file that was published")
     choices_path = study_choices.path_of(path.parent, path.stem)
     if not choices_path.exists():
         raise InputError(f"{name}={place}: {choices_path.name} is to lie beside it; copy it there")
