@@ -201,6 +201,7 @@ def measure(options: argparse.Namespace, study: Study, some: Iterable[tuple[Key,
 def report(options: argparse.Namespace, study: Study) -> int:
     """Writes the files in `docs/results`, if there is a workdir, and the page."""
     folder, name = options.results, options.study
+    table = study_files.table_path(folder, name)
     if options.workdir:
         # Runs and files are read before the first file is written.
         choices = study_choices.read(study_choices.path_of(folder, name), study)
@@ -210,7 +211,6 @@ def report(options: argparse.Namespace, study: Study) -> int:
         done = study_runs.done(every)
         if not done:
             raise InputError(f"--workdir={options.workdir} holds no finished run; train first")
-        table = study_files.table_path(folder, name)
         rows = study_files.read_rows(table, study) if table.exists() else []
         rows = study_files.of_other_runs(study, rows, done)
         rows += study_runs.rows(study, every)
@@ -233,7 +233,6 @@ def report(options: argparse.Namespace, study: Study) -> int:
     results = table1_page.render(folder) if (folder / front_page.FRONT).exists() else ""
     page.write_text(text, encoding="utf-8")
     print(f"written: {page} and {folder}")
-    table = study_files.table_path(folder, name)
     lacking = study_page.lacking(study, study_files.read_rows(table, study))
     if lacking:
         few = ", ".join(list(lacking)[:3]) + (", ..." if len(lacking) > 3 else "")
